@@ -1,0 +1,1 @@
+//! Authentication as exchanges without IO.

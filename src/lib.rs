@@ -1,0 +1,37 @@
+//! howdah: a PostgreSQL connection pooler that programs do not notice.
+//!
+//! The map of the house. A module uses lower floors only; `tests/tidy.rs` reads the imports and fails on an
+//! upward arrow.
+//!
+//! | floor | module | what it holds |
+//! |---|---|---|
+//! | 7 | [`app`] | puts it together: listeners, accept, workers, signals, drain, the demo |
+//! | 6 | [`admin`], [`metrics`], [`log`] | what is seen from outside: console, Prometheus, logs |
+//! | 5 | [`client`] | one application connection: login, session loop, relay |
+//! | 4 | [`pool`] | who gets which server, when |
+//! | 3 | [`server`] | one connection to PostgreSQL |
+//! | 2 | [`auth`] | SCRAM, md5 and secrets as exchanges without IO |
+//! | 1 | [`wire`], [`sql`] | bytes to meaning; what a statement may leave behind. No IO, no clock, no panic |
+//! | 0 | [`error`], [`farewell`], [`stats`], [`config`] | words that everyone shares |
+
+pub mod config;
+pub mod error;
+pub mod farewell;
+pub mod stats;
+
+pub mod sql;
+pub mod wire;
+
+pub mod auth;
+
+pub mod server;
+
+pub mod pool;
+
+pub mod client;
+
+pub mod admin;
+pub mod log;
+pub mod metrics;
+
+pub mod app;

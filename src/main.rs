@@ -1,0 +1,3 @@
+//! The `howdah` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! A lexer that says what a statement may leave behind.

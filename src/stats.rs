@@ -1,0 +1,1 @@
+//! Passive counters and histograms, read by snapshot.
