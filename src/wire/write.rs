@@ -69,7 +69,7 @@ pub fn refusal(out: &mut BytesMut, severity: Severity, refusal: &Refusal) {
         };
         field(b'S', severity.text());
         field(b'V', severity.text());
-        field(b'C', refusal.code.0.as_bytes());
+        field(b'C', refusal.code.as_str().as_bytes());
         field(b'M', refusal.message.as_bytes());
         if let Some(detail) = &refusal.detail {
             field(b'D', detail.as_bytes());
