@@ -5,10 +5,9 @@
 
 use std::borrow::Cow;
 
+use super::identifier;
 use super::lexer::{Kind, Lexer, Token};
 use super::scan;
-
-use super::identifier;
 use super::statement::{Statement, Statements};
 
 /// What a text would free. `sole` says that the text is this one statement and nothing else.
