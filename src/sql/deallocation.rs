@@ -115,10 +115,7 @@ fn may_free(text: &[u8], standard_conforming_strings: bool) -> bool {
     }
     let rest = text.get(first.start..).unwrap_or_default();
     memchr::memchr_iter(b';', rest).any(|at| {
-        let next = rest
-            .get(at.saturating_add(1)..)
-            .unwrap_or_default()
-            .trim_ascii_start();
+        let next = scan::skip_spaces(rest.get(at.saturating_add(1)..).unwrap_or_default());
         // Whoever goes on with a comment is read in full, lest the same comment be skipped from every semicolon in it.
         begins_freeing(next) || matches!(next, [b'-', b'-', ..] | [b'/', b'*', ..])
     })
