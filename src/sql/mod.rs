@@ -32,6 +32,8 @@ mod identifier;
 mod lexer;
 mod scan;
 mod statement;
+#[cfg(test)]
+mod tests;
 
 pub use deallocation::{Deallocation, deallocation};
 pub use identifier::name;

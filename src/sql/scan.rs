@@ -159,7 +159,7 @@ pub(super) fn is_number(text: &[u8]) -> bool {
 pub(super) fn number(text: &[u8]) -> usize {
     let digits = |from: usize| run(text.get(from..).unwrap_or_default(), |byte| byte.is_ascii_digit());
     let mut len = digits(0);
-    // `1..2` is a range: two numbers and two dots.
+    // `1..2` is a range, whose dots are not the number's.
     if text.get(len) == Some(&b'.') && text.get(len.saturating_add(1)) != Some(&b'.') {
         len = len.saturating_add(1);
         len = len.saturating_add(digits(len));
