@@ -36,6 +36,8 @@ pub mod md5;
 pub mod scram;
 mod secret;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use client::{Admitted, AuthRequest, Challenge, ClientAuth, Method, Proof, Step};
 pub use error::AuthError;

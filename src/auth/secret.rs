@@ -116,7 +116,8 @@ impl FromStr for StoredSecret {
 
 /// Whether `given`, a password in plain bytes, is the user's. Slow by design where the secret is a SCRAM verifier.
 pub fn verify_password(secret: &StoredSecret, user: &str, given: &[u8]) -> bool {
-    if given.is_empty() {
+    // HMAC cannot tell trailing zero bytes from none, so that a SCRAM verifier would let them pass.
+    if given.is_empty() || given.contains(&0) {
         return false;
     }
     match secret {
