@@ -37,6 +37,8 @@ impl SqlState {
     pub const INVALID_PARAMETER_VALUE: Self = Self(*b"22023");
     /// `invalid_transaction_state`.
     pub const INVALID_TRANSACTION_STATE: Self = Self(*b"25000");
+    /// `in_failed_sql_transaction`.
+    pub const IN_FAILED_TRANSACTION: Self = Self(*b"25P02");
     /// `idle_in_transaction_session_timeout`.
     pub const IDLE_IN_TRANSACTION_TIMEOUT: Self = Self(*b"25P03");
     /// `transaction_timeout` (PostgreSQL 17).

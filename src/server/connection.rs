@@ -21,9 +21,9 @@ use super::{CancelKey, Prepared, Settings, Statement};
 pub enum Note {
     /// A Parse of howdah's own of this statement.
     Injected(u64),
-    /// A Close of howdah's own, to make room on the server.
+    /// A Close of howdah's own of this statement, which the server no longer counts as having.
     Evicted(Arc<Statement>),
-    /// A client's Parse under this name; the statement it replaces was there before.
+    /// A client's Parse.
     Learn {
         /// The client's name.
         name: Box<[u8]>,
@@ -32,14 +32,28 @@ pub enum Note {
     },
     /// A client's Close of this name, which stood for this statement.
     Forget(Box<[u8]>, Arc<Statement>),
-    /// A Parse of the unnamed statement, and what the client had there before.
-    Unnamed(Option<Arc<Unnamed>>),
-    /// A request that uses this shared statement.
-    Uses(u64),
+    /// A request that replaces the client's unnamed statement, or removes it.
+    Unnamed {
+        /// The new one; 0 for none.
+        id: u64,
+        /// What the client had before.
+        before: Option<Arc<Unnamed>>,
+    },
+    /// A Parse of howdah's own of the client's unnamed statement of this id; with 0 a Close.
+    InjectedUnnamed(u64),
     /// A request that is bound to fail, with what the client is told of it.
     Refuse(Box<Refusal>),
-    /// An Execute of a DEALLOCATE by a client: of one name, or of all.
-    Deallocate(Option<Box<[u8]>>),
+    /// An Execute of a DEALLOCATE by a client.
+    Deallocate(Deallocates),
+}
+
+/// What a DEALLOCATE removes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deallocates {
+    /// The statement of this name.
+    Name(Box<[u8]>),
+    /// All statements.
+    All,
 }
 
 /// A client's unnamed statement.
@@ -49,8 +63,8 @@ pub struct Unnamed {
     pub id: u64,
     /// Text and parameter types, as in the Parse message.
     pub definition: Box<[u8]>,
-    /// What it removes when it is executed, if it is a DEALLOCATE: a name, or all.
-    pub deallocates: Option<Option<Box<[u8]>>>,
+    /// What it removes when it is executed, if it is a DEALLOCATE.
+    pub deallocates: Option<Deallocates>,
 }
 
 /// What the unnamed statement of a server is.
@@ -58,8 +72,10 @@ pub struct Unnamed {
 pub enum UnnamedSlot {
     /// There is none.
     Empty,
-    /// The one of this id, sent in this segment.
-    Holds(u64, u64),
+    /// The one of this id.
+    Holds(u64),
+    /// The one of this id, once the Parse that was sent in this segment has been answered.
+    Expects(u64, u64),
     /// Nobody knows.
     Unknown,
 }
