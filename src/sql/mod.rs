@@ -5,7 +5,7 @@
 //!
 //! The lexer reads bytes as PostgreSQL reads them in its own encodings, in which a byte below 0x80 is always that
 //! character of ASCII. In the encodings that only a client can have (SJIS, BIG5, GBK, UHC, GB18030, JOHAB,
-//! SHIFT_JIS_2004) it may be the second half of another, and an escape string may seem to end where it does not.
+//! `SHIFT_JIS_2004`) it may be the second half of another, and an escape string may seem to end where it does not.
 #![deny(
     clippy::expect_used,
     clippy::panic,

@@ -146,10 +146,9 @@ impl Binding {
     fn check(&self, header: &[u8]) -> Result<Vec<u8>, AuthError> {
         let (flag, _) = message::split(header);
         match (flag, self) {
-            // "I cannot": nothing to bind, whatever was on offer.
-            (b"n", Self::Absent | Self::Declined) => Ok(encode(header)),
-            // "I could, but you cannot": true only if we did not offer it. Otherwise somebody has edited our offer.
-            (b"y", Self::Absent) => Ok(encode(header)),
+            // "I cannot" is true whatever was on offer; "I could, but you cannot" only if nothing was. Otherwise somebody
+            // has edited our offer.
+            (b"n", Self::Absent | Self::Declined) | (b"y", Self::Absent) => Ok(encode(header)),
             (b"n" | b"y", _) => Err(AuthError::BindingNegotiation),
             _ => match (message::value(flag, b'p'), self) {
                 (Some(BINDING_TYPE), Self::Chosen(binding)) => Ok(binding.attribute(header)),
