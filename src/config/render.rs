@@ -135,6 +135,19 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "writes both files: cargo test --lib rendered_files_are_written -- --ignored"]
+    fn rendered_files_are_written() {
+        for (path, text) in [
+            ("config/howdah.toml", render_toml()),
+            ("docs/settings.md", render_markdown()),
+        ] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+    }
+
+    #[test]
     fn committed_sample_is_what_is_rendered() {
         assert!(
             committed("config/howdah.toml") == render_toml(),

@@ -51,12 +51,12 @@ mod tests {
         let mut user = User::new("bob");
         let mut set = |key: &str, text: &str| user.set(key, &Raw::text(text), Path::new("."));
         assert_eq!(set("pool_size", "3"), Ok(()));
-        assert_eq!(set("password", "x"), Ok(()));
+        assert_eq!(set("password", "hunter2"), Ok(()));
         assert_eq!(
             set("server_lifetime", "3").unwrap_err(),
             "setting \"server_lifetime\" cannot stand in [users]"
         );
         assert_eq!(user.overrides.pool_size, Some(3));
-        assert!(!format!("{user:?}").contains('x'), "{user:?}");
+        assert!(!format!("{user:?}").contains("hunter2"), "{user:?}");
     }
 }

@@ -21,28 +21,34 @@ impl Loader<'_> {
         match entries {
             Ok(entries) => entries.into_iter().for_each(|entry| self.table(entry)),
             Err(faults) => {
-                self.unreadable = true;
+                self.incomplete = true;
                 self.faults.extend(faults);
             }
         }
     }
 
     fn table(&mut self, Entry { key, place, node }: Entry) {
-        if !["howdah", "databases", "users"].contains(&key.as_str()) {
-            return self.fault(place, unknown::table(&key));
+        if key == "howdah" {
+            return self.entries(&key, place, node, Self::setting);
         }
+        let before = self.faults.len();
+        match key.as_str() {
+            "databases" => self.entries(&key, place, node, Self::database),
+            "users" => self.entries(&key, place, node, Self::user),
+            _ => self.fault(place, unknown::table(&key)),
+        }
+        self.incomplete |= self.faults.len() > before;
+    }
+
+    fn entries(&mut self, table: &str, place: Place, node: Node, read: fn(&mut Self, Entry)) {
         let Node::Table(entries) = node else {
-            return self.fault(place, format!("\"{key}\" must be a table: [{key}]"));
+            return self.fault(place, format!("\"{table}\" must be a table: [{table}]"));
         };
-        self.places.insert(key.clone(), place);
+        self.places.insert(table.to_owned(), place);
         for entry in entries {
             self.places
-                .insert(format!("{key}.{}", entry.key), entry.place.clone());
-            match key.as_str() {
-                "howdah" => self.setting(entry),
-                "databases" => self.database(entry),
-                _ => self.user(entry),
-            }
+                .insert(format!("{table}.{}", entry.key), entry.place.clone());
+            read(self, entry);
         }
     }
 
@@ -56,6 +62,7 @@ impl Loader<'_> {
                 .expanded(raw)
                 .and_then(|raw| (row.read)(&mut self.config.settings, &raw)),
         };
+        self.incomplete |= result.is_err() && key.starts_with("auth_");
         self.note(&place, &key, result);
     }
 
@@ -310,6 +317,10 @@ howdah.toml:21: there is no table [user] (did you mean \"users\"?)";
             "{faults}"
         );
         assert!(faults.contains("howdah.toml: nobody could log in"), "{faults}");
+        let beside = load("[howdah]\nworkers = \"x\"", &[]).unwrap_err();
+        assert_eq!(beside.lines().count(), 3, "{beside}");
+        let lost = load("[databases]\na = 5", &[]).unwrap_err();
+        assert_eq!(lost.lines().count(), 1, "{lost}");
         assert!(load("[howdah]\nauth_type = \"trust\"\n[databases]\na = \"\"", &[]).is_ok());
     }
 }

@@ -46,8 +46,8 @@ struct Loader<'a> {
     faults: Vec<Fault>,
     /// Where each value was written, by its path such as `databases.app.pool_size`.
     places: BTreeMap<String, Place>,
-    /// Whether the file could be read at all; if not, what is missing from it proves nothing.
-    unreadable: bool,
+    /// Whether databases or users were lost to faults; then it proves nothing that there are none.
+    incomplete: bool,
 }
 
 impl<'a> Loader<'a> {
@@ -61,7 +61,7 @@ impl<'a> Loader<'a> {
             },
             faults: Vec::new(),
             places: BTreeMap::new(),
-            unreadable: false,
+            incomplete: false,
         }
     }
 
@@ -85,13 +85,11 @@ impl<'a> Loader<'a> {
 
     fn finish(mut self) -> Result<Config, Faults> {
         self.auth_file();
-        if !self.unreadable {
-            for (path, message) in check::findings(&self.config) {
+        for (path, message) in check::findings(&self.config) {
+            let is_absence = ["databases", "users"].contains(&path.as_str());
+            if !(is_absence && self.incomplete) {
                 let place = self.place_of(&path);
-                // An entry that has faults of its own is missing for their reason.
-                if self.faults.is_empty() || self.places.contains_key(&path) {
-                    self.fault(place, message);
-                }
+                self.fault(place, message);
             }
         }
         match Faults::of(self.faults) {
@@ -156,6 +154,7 @@ impl Loader<'_> {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) => {
+                self.incomplete = true;
                 let message = format!("auth_file: cannot read {}: {error}", path.display());
                 return self.fault(self.place_of("howdah.auth_file"), message);
             }

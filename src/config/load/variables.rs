@@ -28,6 +28,7 @@ impl Loader<'_> {
     pub(super) fn environment(&mut self) {
         self.places.insert(String::new(), Place::file("the environment"));
         self.variables();
+        let before = self.faults.len();
         let environment = self.environment;
         for (variable, value) in environment.ours() {
             let place = Place::file(&format!("HOWDAH_{variable}"));
@@ -49,12 +50,15 @@ impl Loader<'_> {
         } else if let Some(url) = environment.get("DATABASE_URL").filter(|_| !others) {
             self.url(url, Place::file("DATABASE_URL"));
         }
+        self.incomplete |= self.faults.len() > before;
         self.admit();
     }
 
     pub(super) fn url(&mut self, url: &str, place: Place) {
         self.places.entry(String::new()).or_insert_with(|| place.clone());
+        let before = self.faults.len();
         if !conninfo::is_url(url) {
+            self.incomplete = true;
             return self.fault(place, "must begin with postgres:// or postgresql://");
         }
         let pairs = conninfo::parse(url, None);
@@ -76,6 +80,7 @@ impl Loader<'_> {
             }
             None => self.note(&place, "", pairs.and(Err("names no database".to_owned()))),
         }
+        self.incomplete |= self.faults.len() > before;
         self.admit();
     }
 
@@ -115,7 +120,7 @@ fn folded(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{PoolMode, Secret};
+    use super::super::super::PoolMode;
     use super::super::{Config, Environment, Source};
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
