@@ -239,7 +239,7 @@ pub(super) fn read_secret(
         _ => (!text.is_empty()).then(|| Secret::new(text.as_str())),
     };
     if secret.is_some() && read.is_some() {
-        return Err("there can be a password or a password_file, not both".to_owned());
+        return Err("the password is given twice, here and before".to_owned());
     }
     *secret = read.or(secret.take());
     Ok(())

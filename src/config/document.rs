@@ -88,6 +88,15 @@ fn list(values: impl Iterator<Item = Raw>) -> Raw {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_text_is_a_panic(text in any::<String>(), like_toml in "[a\"'=\\[\\]{}.,#\n 0-9_é-]*") {
+            let _ = parse(&text, &Place::nowhere());
+            let _ = parse(&like_toml, &Place::nowhere());
+        }
+    }
 
     fn lines(entries: &[Entry]) -> Vec<String> {
         let mut lines = Vec::new();

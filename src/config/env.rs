@@ -24,7 +24,7 @@ impl Environment {
         self.0
             .iter()
             .filter_map(|(name, value)| Some((name.strip_prefix("HOWDAH_")?, value.as_str())))
-            .filter(|(name, _)| !is_of_kubernetes(name))
+            .filter(|(name, _)| !is_foreign(name))
     }
 
     /// Puts values in the place of `${NAME}`; `$${` stands for `${`.
@@ -73,9 +73,13 @@ impl FromIterator<(String, String)> for Environment {
     }
 }
 
-/// Kubernetes puts such variables into every container of a namespace that has a service called `howdah`.
-fn is_of_kubernetes(name: &str) -> bool {
-    name == "PORT" || name.starts_with("PORT_") || name.starts_with("SERVICE_")
+/// Kubernetes puts `PORT` and `SERVICE` variables into every container of a namespace that has a service called
+/// `howdah`; `BIN` and `TEST_` are for this repository's own tests and benchmarks.
+fn is_foreign(name: &str) -> bool {
+    ["PORT", "BIN"].contains(&name)
+        || ["PORT_", "SERVICE_", "TEST_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -89,6 +93,7 @@ mod tests {
             ("HOWDAH_WORKERS", "2"),
             ("HOWDAH_PORT_6432_TCP", "tcp://10.0.0.1:6432"),
             ("HOWDAH_SERVICE_HOST", "10.0.0.1"),
+            ("HOWDAH_TEST_AGAINST", "postgres"),
         ]
         .map(pair)
         .into_iter()
@@ -123,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_kubernetes_sets_are_not_ours() {
+    fn variables_of_others_are_not_ours() {
         assert_eq!(environment().ours().collect::<Vec<_>>(), [("WORKERS", "2")]);
     }
 }

@@ -50,6 +50,17 @@ pub enum Source {
     Env,
 }
 
+impl Source {
+    /// What an argument of `howdah` means: a URL, a file, or, without one, the environment.
+    pub fn from_argument(argument: Option<&str>) -> Self {
+        match argument {
+            Some(url) if conninfo::is_url(url) => Self::Url(url.to_owned()),
+            Some(path) => Self::File(path.into()),
+            None => Self::Env,
+        }
+    }
+}
+
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -209,6 +220,19 @@ mod tests {
 
     fn config() -> Config {
         Config::for_url("postgres://bob:hunter2@db:5433/app?pool_size=7").unwrap()
+    }
+
+    #[test]
+    fn argument_is_a_url_a_file_or_missing() {
+        assert_eq!(
+            Source::from_argument(Some("postgresql:///x")),
+            Source::Url("postgresql:///x".to_owned())
+        );
+        assert_eq!(
+            Source::from_argument(Some("howdah.toml")),
+            Source::File("howdah.toml".into())
+        );
+        assert_eq!(Source::from_argument(None), Source::Env);
     }
 
     #[test]

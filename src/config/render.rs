@@ -1,9 +1,9 @@
 //! The sample file and the reference, written from the table of settings.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use super::settings::{Settings, TABLE};
-use super::table::{Change, Row};
+use super::table::{Change, Row, Scope};
 
 const TOML_HEAD: &str = "\
 # howdah.toml: every setting with its default, and how databases and users are written.
@@ -71,57 +71,65 @@ Settings marked *databases* or *users* may stand in such entries too, the user's
 
 /// `config/howdah.toml`: every setting, commented out, with its default.
 pub fn render_toml() -> String {
-    let settings = Settings::default();
-    let mut text = TOML_HEAD.to_owned();
-    for (index, row) in TABLE.iter().enumerate() {
-        if index == 0 || TABLE[index - 1].section != row.section {
-            text += &format!("\n## {}\n", row.section);
-        }
-        text += "\n";
+    render(TOML_HEAD, |text, row, default| {
+        text.push('\n');
         for line in row.doc.lines() {
-            text += &format!("#{line}\n");
+            writeln!(text, "#{line}")?;
         }
-        text += &format!("#{} = {}\n", row.name, (row.toml)(&settings));
-    }
-    text
+        writeln!(text, "#{} = {default}", row.name)
+    })
 }
 
 /// `docs/settings.md`: the reference.
 pub fn render_markdown() -> String {
-    let settings = Settings::default();
-    let mut text = MARKDOWN_HEAD.to_owned();
-    for (index, row) in TABLE.iter().enumerate() {
-        if index == 0 || TABLE[index - 1].section != row.section {
-            text += &format!("\n## {}\n", row.section);
-        }
-        let default = (row.toml)(&settings);
-        let facts = facts(row);
-        let _ = write!(
+    render(MARKDOWN_HEAD, |text, row, default| {
+        writeln!(
             text,
-            "\n### {}\n\n{}, default `{default}`{facts}\n\n",
-            row.name, row.kind
-        );
-        for line in row.doc.lines() {
-            text += line.trim_start();
-            text += "\n";
+            "\n### {}\n\n{}, default `{default}`{}\n",
+            row.name,
+            row.kind,
+            facts(row)
+        )?;
+        row.doc
+            .lines()
+            .try_for_each(|line| writeln!(text, "{}", line.trim_start()))
+    })
+}
+
+/// The sections, with each row written by `write`, which is told the default too.
+fn render(head: &str, write: impl Fn(&mut String, &Row, &str) -> fmt::Result) -> String {
+    let settings = Settings::default();
+    let mut text = head.to_owned();
+    let mut section = "";
+    for row in TABLE {
+        let mut heading = Ok(());
+        if row.section != section {
+            section = row.section;
+            heading = writeln!(text, "\n## {section}");
         }
+        heading
+            .and_then(|()| write(&mut text, row, &(row.toml)(&settings)))
+            .expect("a string takes all text");
     }
     text
 }
 
 /// What is special about a setting: most can be changed at any time, and are overridden nowhere.
 fn facts(row: &Row) -> String {
-    let mut facts = String::new();
+    let mut facts = Vec::new();
     if row.change == Change::Restart {
-        facts += ", *restart*";
+        facts.push(", *restart*");
     }
     for scope in row.scopes {
-        facts += &format!(", *{}*", scope.table());
+        facts.push(match scope {
+            Scope::Database => ", *databases*",
+            Scope::User => ", *users*",
+        });
     }
     if row.local != row.name {
-        facts += &format!(" as `{}`", row.local);
+        facts.extend([" as `", row.local, "`"]);
     }
-    facts
+    facts.concat()
 }
 
 #[cfg(test)]
@@ -130,37 +138,28 @@ mod tests {
     use super::super::{Config, Source};
     use super::*;
 
-    fn committed(path: &str) -> String {
-        std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default()
-    }
-
-    #[test]
-    #[ignore = "writes both files: cargo test --lib rendered_files_are_written -- --ignored"]
-    fn rendered_files_are_written() {
-        for (path, text) in [
-            ("config/howdah.toml", render_toml()),
-            ("docs/settings.md", render_markdown()),
-        ] {
-            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
+    /// Compares a committed file with what is rendered, or writes it anew where `HOWDAH_TEST_BLESS` is set.
+    fn check(path: &str, rendered: &str) {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        if std::env::var_os("HOWDAH_TEST_BLESS").is_some() {
+            std::fs::write(&path, rendered).unwrap();
         }
+        let committed = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            committed == rendered,
+            "{} is out of date: test once with HOWDAH_TEST_BLESS=1",
+            path.display()
+        );
     }
 
     #[test]
     fn committed_sample_is_what_is_rendered() {
-        assert!(
-            committed("config/howdah.toml") == render_toml(),
-            "config/howdah.toml is out of date"
-        );
+        check("config/howdah.toml", &render_toml());
     }
 
     #[test]
     fn committed_reference_is_what_is_rendered() {
-        assert!(
-            committed("docs/settings.md") == render_markdown(),
-            "docs/settings.md is out of date"
-        );
+        check("docs/settings.md", &render_markdown());
     }
 
     #[test]

@@ -75,7 +75,6 @@ macro_rules! settings {
     ) => {
         /// The values of `[howdah]`. A zero duration or count means "off" or "without limit" unless said otherwise.
         #[derive(Clone, Debug, PartialEq, Eq)]
-        #[expect(clippy::struct_excessive_bools, reason = "these flags are the operator's, not states of ours")]
         pub struct Settings {
             $($($(#[doc = $doc])+ pub $name: $type,)+)+
             $($($(#[doc = $pool_doc])+ pub $pool_name: $pool_type,)+)+

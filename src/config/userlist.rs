@@ -2,8 +2,11 @@
 
 use super::secret::Secret;
 
+/// A user's name and secret.
+pub(super) type Entry = (String, Option<Secret>);
+
 /// The users of such a file with their secrets; an empty secret is none. Errors come with the number of their line.
-pub(super) fn parse(text: &str) -> Vec<Result<(String, Option<Secret>), (usize, String)>> {
+pub(super) fn parse(text: &str) -> Vec<Result<Entry, (usize, String)>> {
     text.lines()
         .enumerate()
         .map(|(index, line)| (index + 1, line.trim_start()))
@@ -13,7 +16,7 @@ pub(super) fn parse(text: &str) -> Vec<Result<(String, Option<Secret>), (usize, 
 }
 
 /// What follows the secret is left alone, as PgBouncer does.
-fn entry(line: &str) -> Result<(String, Option<Secret>), &'static str> {
+fn entry(line: &str) -> Result<Entry, &'static str> {
     let (user, rest) = quoted(line).ok_or("a line must begin with a user's name in double quotes")?;
     if user.is_empty() {
         return Err("a user must have a name");

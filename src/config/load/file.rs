@@ -13,7 +13,7 @@ impl Loader<'_> {
     pub(super) fn file(&mut self, path: &Path) {
         let file = Place::file(&path.display().to_string());
         self.places.insert(String::new(), file.clone());
-        self.directory = path.parent().unwrap_or(Path::new("")).to_owned();
+        self.directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
         let entries = match std::fs::read_to_string(path) {
             Ok(text) => document::parse(&text, &file),
             Err(error) => Err(vec![Fault::new(file, format!("cannot be read: {error}"))]),

@@ -104,9 +104,9 @@ impl Loader<'_> {
     }
 }
 
-/// Variables that are not settings.
+/// Variables of ours that are not settings.
 fn is_entry(name: &str) -> bool {
-    ["URL", "CONFIG"].contains(&name) || name.starts_with("DATABASES_") || name.starts_with("USERS_")
+    name == "URL" || name.starts_with("DATABASES_") || name.starts_with("USERS_")
 }
 
 /// A name out of a variable's name: in lower case, unless it has lower case of its own.
