@@ -100,12 +100,19 @@ class Cluster:
             connection.close()
 
     def _run(self, *argv):
-        done = subprocess.run(
-            argv, cwd=self.work, env=environment(), capture_output=True, text=True, **self.account.switch()
+        child = subprocess.Popen(
+            argv, cwd=self.work, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True, **self.account.switch(),
         )
-        if done.returncode:
-            raise BenchError(f"{os.path.basename(argv[0])} failed:\n{done.stderr.strip()}")
-        return done.stdout
+        try:
+            output, complaint = child.communicate()
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)  # initdb has children that write into our directory
+            child.communicate()
+            raise
+        if child.returncode:
+            raise BenchError(f"{os.path.basename(argv[0])} failed:\n{complaint.strip()}")
+        return output
 
 
 def pgbench():

@@ -10,7 +10,7 @@ from cluster import DATABASE, PASSWORD, SCRAM_DATABASE, USER
 from processes import Daemon, environment, free_port
 
 POOL_SIZE = 16
-CLIENTS_MAX = 10000
+CLIENTS_MAX = 4000
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -230,7 +230,7 @@ class HAProxy(Peer):
         return [binary, "-db", "-f", self.write(stem + ".cfg", f"""\
 global
   nbthread 1
-  maxconn {CLIENTS_MAX}
+  maxconn 1000
 defaults
   mode tcp
   timeout connect 10s
