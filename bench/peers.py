@@ -130,6 +130,7 @@ max_client_conn = {CLIENTS_MAX}
 max_prepared_statements = 200
 log_connections = false
 log_disconnections = false
+log_stats = false
 {workers}
 [databases]
 {DATABASE} = "host=127.0.0.1 port={self.cluster.port} dbname={DATABASE}"
