@@ -44,7 +44,10 @@ def server_binary(name):
     found = glob.glob(f"/usr/lib/postgresql/*/bin/{name}") + glob.glob(f"/usr/pgsql-*/bin/{name}")
     if not found:
         raise BenchError(f"{name} is not found: install PostgreSQL's server, or set PG_BINDIR")
-    return max(found, key=lambda path: [int(part) for part in path.split("/")[-3].replace("pgsql-", "").split(".") if part.isdigit()])
+    return max(
+        found,
+        key=lambda path: [int(part) for part in path.split("/")[-3].replace("pgsql-", "").split(".") if part.isdigit()],
+    )
 
 
 class Cluster:
@@ -60,7 +63,9 @@ class Cluster:
 
     def __enter__(self):
         data = os.path.join(self.work, "data")
-        self._run(server_binary("initdb"), "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        self._run(
+            server_binary("initdb"), "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"
+        )
         with open(os.path.join(data, "postgresql.conf"), "a") as settings:
             settings.write(f"{SETTINGS}\nport = {self.port}\nunix_socket_directories = '{self.work}'\n")
         with open(os.path.join(data, "pg_hba.conf"), "w") as hba:
@@ -101,8 +106,14 @@ class Cluster:
 
     def _run(self, *argv):
         child = subprocess.Popen(
-            argv, cwd=self.work, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            start_new_session=True, **self.account.switch(),
+            argv,
+            cwd=self.work,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **self.account.switch(),
         )
         try:
             output, complaint = child.communicate()

@@ -19,7 +19,9 @@ def load(running, work, mode, clients, seconds, jobs, sampling=1.0):
     """`pgbench -S`: throughput, latencies in µs and the pooler's CPU per transaction in µs."""
     log_prefix = os.path.join(work, "transactions")
     before = _cpu(running)
-    output = _pgbench(running, mode, clients, seconds, jobs, ["-l", f"--log-prefix={log_prefix}", f"--sampling-rate={sampling}"])
+    output = _pgbench(
+        running, mode, clients, seconds, jobs, ["-l", f"--log-prefix={log_prefix}", f"--sampling-rate={sampling}"]
+    )
     after = _cpu(running)
     transactions = _number(r"actually processed: (\d+)", output)
     result = {"tps": _number(r"tps = ([\d.]+)", output), "transactions": transactions}
@@ -29,7 +31,11 @@ def load(running, work, mode, clients, seconds, jobs, sampling=1.0):
 
 
 def idle_memory(running, clients):
-    """Resident memory per client that logged in, ran one query and stays. One after another, so one server serves all."""
+    """Resident memory per client that logged in, ran one query and stays.
+
+    First one after another, so one server serves all; then again after a burst in which all of them ask at once, which
+    shows what a pooler keeps of its buffers.
+    """
     running.visit()
     time.sleep(SETTLE_S)
     before = running.daemon.rss_bytes()
@@ -40,10 +46,21 @@ def idle_memory(running, clients):
             connections[-1].query("SELECT 1")
         time.sleep(IDLE_SETTLE_S)
         after = running.daemon.rss_bytes()
+        for connection in connections:
+            connection.ask("SELECT 1")
+        for connection in connections:
+            connection.answered()
+        time.sleep(IDLE_SETTLE_S)
+        after_burst = running.daemon.rss_bytes()
     finally:
         for connection in connections:
             connection.close()
-    return {"clients": clients, "before_bytes": before, "per_client_bytes": (after - before) / clients}
+    return {
+        "clients": clients,
+        "before_bytes": before,
+        "per_client_bytes": (after - before) / clients,
+        "after_burst_bytes": (after_burst - before) / clients,
+    }
 
 
 def logins(running, count, processes):
@@ -80,7 +97,9 @@ def syscalls(running, work, mode, clients, seconds, jobs):
     summary = os.path.join(work, "strace")
     tracer = subprocess.Popen(
         ["strace", "-c", "-f", "-q", "-o", summary, "-p", str(running.daemon.pid)],
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         _wait_traced(tracer, running.daemon.pid)

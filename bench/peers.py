@@ -118,7 +118,11 @@ class Howdah(Peer):
 
     def command(self, binary, stem, port, auth):
         workers = f"workers = {self.workers}\n" if self.workers else ""
-        return [binary, self.write(stem + ".toml", f"""\
+        return [
+            binary,
+            self.write(
+                stem + ".toml",
+                f"""\
 [howdah]
 listen_addr = "127.0.0.1"
 listen_port = {port}
@@ -134,7 +138,9 @@ log_stats = false
 {workers}
 [databases]
 {DATABASE} = "host=127.0.0.1 port={self.cluster.port} dbname={DATABASE}"
-""")]
+""",
+            ),
+        ]
 
 
 class PgBouncer(Peer):
@@ -152,7 +158,12 @@ class PgBouncer(Peer):
 
     def command(self, binary, stem, port, auth):
         statements = "max_prepared_statements = 200\n" if self._prepares() else ""
-        return [binary, "-q", self.write(stem + ".ini", f"""\
+        return [
+            binary,
+            "-q",
+            self.write(
+                stem + ".ini",
+                f"""\
 [databases]
 {DATABASE} = host=127.0.0.1 port={self.cluster.port} dbname={DATABASE}
 [pgbouncer]
@@ -167,7 +178,9 @@ max_client_conn = {CLIENTS_MAX}
 log_connections = 0
 log_disconnections = 0
 log_stats = 0
-{statements}""")]
+{statements}""",
+            ),
+        ]
 
 
 class Odyssey(Peer):
@@ -178,7 +191,11 @@ class Odyssey(Peer):
     def command(self, binary, stem, port, auth):
         scram = f'authentication "{auth}"\n    password "{self.cluster.verifier}"'
         authentication = 'authentication "none"' if auth == "trust" else scram
-        return [binary, self.write(stem + ".conf", f"""\
+        return [
+            binary,
+            self.write(
+                stem + ".conf",
+                f"""\
 daemonize no
 log_to_stdout yes
 log_session no
@@ -209,7 +226,9 @@ listen {{
   host "127.0.0.1"
   port {port}
 }}
-""")]
+""",
+            ),
+        ]
 
 
 class HAProxy(Peer):
@@ -228,7 +247,13 @@ class HAProxy(Peer):
         return running
 
     def command(self, binary, stem, port, _auth):
-        return [binary, "-db", "-f", self.write(stem + ".cfg", f"""\
+        return [
+            binary,
+            "-db",
+            "-f",
+            self.write(
+                stem + ".cfg",
+                f"""\
 global
   nbthread 1
   maxconn 1000
@@ -242,7 +267,9 @@ frontend clients
   default_backend postgres
 backend postgres
   server postgres 127.0.0.1:{self.cluster.port}
-""")]
+""",
+            ),
+        ]
 
 
 ALL = (Direct, HAProxy, PgBouncer, Odyssey, Howdah)

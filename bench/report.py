@@ -39,12 +39,27 @@ def number(value, digits=0):
 
 def load_tables(records):
     for mode in records.values("mode", "load"):
-        for clients in [count for count in records.values("clients", "load") if records.rows(kind="load", mode=mode, clients=count)]:
-            yield f"`pgbench -S -M {mode}`, {clients} client{'s' if clients > 1 else ''}", *_load_table(records, mode, clients)
+        for clients in [
+            count for count in records.values("clients", "load") if records.rows(kind="load", mode=mode, clients=count)
+        ]:
+            yield (
+                f"`pgbench -S -M {mode}`, {clients} client{'s' if clients > 1 else ''}",
+                *_load_table(records, mode, clients),
+            )
 
 
 def _load_table(records, mode, clients):
-    head = ["", "tps", "p50 µs", "p95 µs", "p99 µs", "p99.9 µs", "CPU µs (user + system)", "to relay: tps / p99 / CPU", "to PgBouncer: tps / p99 / CPU"]
+    head = [
+        "",
+        "tps",
+        "p50 µs",
+        "p95 µs",
+        "p99 µs",
+        "p99.9 µs",
+        "CPU µs (user + system)",
+        "to relay: tps / p99 / CPU",
+        "to PgBouncer: tps / p99 / CPU",
+    ]
     rows, remarks = [], []
     for peer in records.values("peer", "load"):
         wanted = {"kind": "load", "mode": mode, "clients": clients, "peer": peer}
@@ -71,15 +86,16 @@ def _ratios(records, fields, base, wanted):
 
 
 def idle_table(records):
-    head, rows, remarks = ["", "kB per idle client", "MB before", "to PgBouncer"], [], []
+    head, rows, remarks = ["", "kB per idle client", "after a burst", "MB before", "to PgBouncer: idle / burst"], [], []
     for peer in records.values("peer", "idle"):
         wanted = {"kind": "idle", "peer": peer}
         if records.remark(**wanted):
             remarks.append(f"{peer}: {records.remark(**wanted)}")
             continue
-        size, before = records.median("per_client_bytes", **wanted), records.median("before_bytes", **wanted)
-        ratio = _ratios(records, ("per_client_bytes",), REFERENCE, wanted)
-        rows.append([peer, number(size / 1000, 1), number(before / 1e6, 1), ratio])
+        fields = ("per_client_bytes", "after_burst_bytes")
+        idle, burst = (number(records.median(field, **wanted) / 1000, 1) for field in fields)
+        before = number(records.median("before_bytes", **wanted) / 1e6, 1)
+        rows.append([peer, idle, burst, before, _ratios(records, fields, REFERENCE, wanted)])
     clients = records.median("clients", kind="idle")
     yield f"Resident memory of {number(clients)} idle clients that each ran one query", head, rows, remarks
 
@@ -122,7 +138,10 @@ def as_text(records):
     blocks = []
     for title, head, rows, remarks in tables(records):
         widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-        lines = ["  ".join(_pad(cell, width, column) for column, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in [head, *rows]]
+        lines = [
+            "  ".join(_pad(cell, width, column) for column, (cell, width) in enumerate(zip(row, widths))).rstrip()
+            for row in [head, *rows]
+        ]
         blocks.append("\n".join([title.replace("`", ""), *lines, *(f"  {remark}" for remark in remarks)]))
     return "\n\n".join(blocks)
 

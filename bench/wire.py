@@ -54,7 +54,13 @@ class Connection:
             raise
 
     def query(self, text):
+        self.ask(text)
+        self.answered()
+
+    def ask(self, text):
         self._send(b"Q", text.encode() + b"\0")
+
+    def answered(self):
         self._until_ready()
 
     def close(self):
