@@ -93,7 +93,7 @@ def _login_repeatedly(running, count):
 
 
 def syscalls(running, work, mode, clients, seconds, jobs):
-    """System calls per transaction by `strace -c -f`, logins of the clients included. It slows the pooler: no times here."""
+    """System calls per transaction by `strace -c -f`, logins included. It slows the pooler, so no times."""
     summary = os.path.join(work, "strace")
     tracer = subprocess.Popen(
         ["strace", "-c", "-f", "-q", "-o", summary, "-p", str(running.daemon.pid)],

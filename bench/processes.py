@@ -49,8 +49,8 @@ class Account:
         return {"user": self.entry.pw_uid, "group": self.entry.pw_gid, "extra_groups": []}
 
     def reachable(self, binary, work):
-        """The path of a binary that the account may run: a copy where a parent directory may be closed to it."""
-        if not self.switched or not os.path.abspath(binary).startswith((os.path.expanduser("~"), "/work", "/home")):
+        """The path of a binary that the account may run: a copy, as a directory above may be closed to it."""
+        if not self.switched or binary.startswith("/usr/"):
             return binary
         copy = os.path.join(work, "bin-" + os.path.basename(binary))
         if not os.path.exists(copy):

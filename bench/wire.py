@@ -9,7 +9,8 @@ import struct
 
 TIMEOUT_S = 30
 SCRAM_ITERATIONS = 4096
-_salted_passwords = {}  # (password, salt, iterations) → salted password; deriving it is the client's cost, not the pooler's
+# (password, salt, iterations) → salted password: deriving it is the client's cost, not the pooler's.
+_salted_passwords = {}
 
 
 class ServerError(OSError):
@@ -22,8 +23,8 @@ def scram_verifier(password):
     salted = _salted(password, salt, SCRAM_ITERATIONS)
     client_key = _hmac(salted, b"Client Key")
     stored, server = hashlib.sha256(client_key).digest(), _hmac(salted, b"Server Key")
-    b64 = lambda raw: base64.b64encode(raw).decode()
-    return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{b64(salt)}${b64(stored)}:{b64(server)}"
+    salt, stored, server = (base64.b64encode(raw).decode() for raw in (salt, stored, server))
+    return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{salt}${stored}:{server}"
 
 
 def _hmac(key, data):
