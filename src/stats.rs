@@ -8,8 +8,25 @@ use std::time::Duration;
 
 /// Upper bounds of the buckets in microseconds: 1, 2.5 and 5 of every decade from 100 µs to 100 s.
 const BOUNDS_US: [u64; BOUNDS] = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
-    5_000_000, 10_000_000, 25_000_000, 50_000_000, 100_000_000,
+    100,
+    250,
+    500,
+    1_000,
+    2_500,
+    5_000,
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
 ];
 const BOUNDS: usize = 19;
 /// One bucket more than bounds: the last takes what is slower than all of them.
@@ -17,8 +34,8 @@ const BUCKETS: usize = BOUNDS + 1;
 
 /// Upper bounds of a [`Histogram`]'s buckets in seconds; the bucket behind the last bound has none.
 pub const HISTOGRAM_BOUNDS: [f64; BOUNDS] = [
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0,
-    50.0, 100.0,
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    25.0, 50.0, 100.0,
 ];
 
 fn bucket(us: u64) -> usize {
@@ -110,8 +127,14 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// The labels under which errors are counted, in the order of [`PoolStats::errors`].
-    pub const LABELS: [&'static str; 6] =
-        ["data", "transaction", "statement", "resources", "intervention", "other"];
+    pub const LABELS: [&'static str; 6] = [
+        "data",
+        "transaction",
+        "statement",
+        "resources",
+        "intervention",
+        "other",
+    ];
 
     /// The class of a SQLSTATE.
     pub fn of(sqlstate: &[u8]) -> Self {
@@ -346,19 +369,29 @@ mod tests {
 
     #[test]
     fn a_tally_arrives_whole_and_totals_add_up() {
-        let mut tally = Tally { bytes_received: 7, binds: 2, ..Tally::default() };
+        let mut tally = Tally {
+            bytes_received: 7,
+            binds: 2,
+            ..Tally::default()
+        };
         tally.query(Duration::from_millis(3));
         tally.query(Duration::from_millis(4));
         tally.transaction(Duration::from_millis(9));
         tally.error(ErrorClass::of(b"23505"));
         let mut stats = PoolStats::default();
         stats.absorb(&tally);
-        assert_eq!((stats.query_count, stats.query_time, stats.query.count()), (2, 7000, 2));
+        assert_eq!(
+            (stats.query_count, stats.query_time, stats.query.count()),
+            (2, 7000, 2)
+        );
         assert_eq!((stats.xact_count, stats.xact_time), (1, 9000));
         assert_eq!(stats.errors, [1, 0, 0, 0, 0, 0]);
         let mut total = stats.clone();
         total.merge(&stats);
-        assert_eq!((total.query_count, total.bind_count, total.bytes_received), (4, 4, 14));
+        assert_eq!(
+            (total.query_count, total.bind_count, total.bytes_received),
+            (4, 4, 14)
+        );
         assert_eq!(total.query.count(), 4);
     }
 }

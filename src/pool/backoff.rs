@@ -22,7 +22,14 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// An attempt that began at `started` has failed. `unit`, in 0..1, spreads the retries of many pools by ±10 %.
-    pub(super) fn fail(&mut self, error: OpenError, started: Instant, now: Instant, longest: Duration, unit: f32) {
+    pub(super) fn fail(
+        &mut self,
+        error: OpenError,
+        started: Instant,
+        now: Instant,
+        longest: Duration,
+        unit: f32,
+    ) {
         self.error = Some(error);
         // Attempts run in parallel; those that were under way when the first of them failed are the same failure.
         if self.failed_at.is_some_and(|failed_at| started < failed_at) {
@@ -52,7 +59,10 @@ impl Backoff {
     /// What to tell newcomers at once, because waiting will not help.
     pub(super) fn final_error(&self, now: Instant) -> Option<&Refusal> {
         self.until(now)?;
-        self.error.as_ref().filter(|error| error.is_final).map(|error| &error.refusal)
+        self.error
+            .as_ref()
+            .filter(|error| error.is_final)
+            .map(|error| &error.refusal)
     }
 
     /// Why the last attempt failed, if none has succeeded since.
@@ -67,7 +77,10 @@ mod tests {
     use crate::error::SqlState;
 
     fn error() -> OpenError {
-        OpenError { refusal: Refusal::new(SqlState::CANNOT_CONNECT_NOW, "starting up"), is_final: false }
+        OpenError {
+            refusal: Refusal::new(SqlState::CANNOT_CONNECT_NOW, "starting up"),
+            is_final: false,
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -93,7 +106,13 @@ mod tests {
         let mut backoff = Backoff::default();
         let (started, now) = (Instant::now(), Instant::now() + Duration::from_millis(5));
         for ms in 0..4 {
-            backoff.fail(error(), started, now + Duration::from_millis(ms), Duration::from_secs(15), 0.5);
+            backoff.fail(
+                error(),
+                started,
+                now + Duration::from_millis(ms),
+                Duration::from_secs(15),
+                0.5,
+            );
         }
         let pause = backoff.until(now).expect("failed") - now;
         assert!(pause < Duration::from_millis(1200), "{pause:?}");

@@ -61,9 +61,9 @@ impl<S: Source> Pool<S> {
     /// KILL: as [`pause`](Self::pause), and those who wait are told `refusal`. Whoever holds a lease finds it
     /// [killed](super::Lease::is_killed) and shall end.
     pub fn kill(&self, refusal: Refusal) {
-        self.kills.fetch_add(1, Ordering::Relaxed);
         self.shut(Gate::Paused, |core, fx| {
             core.generation += 1;
+            self.killed_before.store(core.generation, Ordering::Relaxed);
             core.fail_waiters(&LeaseError::Closing(refusal), fx);
         });
     }
@@ -124,7 +124,8 @@ impl<S: Source> Pool<S> {
     /// `WAIT_CLOSE`: waits until all connections from before the last [`reconnect`](Self::reconnect) are closed.
     pub async fn wait_close(&self) {
         let generation = self.core().generation;
-        self.until(|core| core.slots.iter().all(|slot| slot.generation >= generation)).await;
+        self.until(|core| core.slots.iter().all(|slot| slot.generation >= generation))
+            .await;
     }
 
     async fn until(&self, is_so: impl Fn(&Core<S>) -> bool) {

@@ -99,11 +99,12 @@ impl<S: Source> Core<S> {
         fx: &mut Effects<S>,
     ) -> Requested<S::Conn> {
         self.stats.requests_num += 1;
-        if self.line.is_empty() && self.gate == Gate::Open {
-            if let Some(grant) = self.take_fresh(now, world, fx) {
-                self.stats.assigned(Duration::ZERO);
-                return Requested::Granted(grant);
-            }
+        if self.line.is_empty()
+            && self.is_open()
+            && let Some(grant) = self.take_fresh(now, world, fx)
+        {
+            self.stats.assigned(Duration::ZERO);
+            return Requested::Granted(grant);
         }
         if let Some(error) = self.refusal(now) {
             self.stats.requests_errors += 1;
@@ -135,20 +136,35 @@ impl<S: Source> Core<S> {
         self.backoff.final_error(now).filter(|_| self.slots.living() == 0)
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.gate, Gate::Open)
+    }
+
     fn next_idle(&self) -> Option<SlotId> {
-        if self.settings.server_round_robin { self.slots.longest_idle() } else { self.slots.latest_idle() }
+        if self.settings.server_round_robin {
+            self.slots.longest_idle()
+        } else {
+            self.slots.latest_idle()
+        }
     }
 
     fn is_stale(&self, id: SlotId, now: Instant) -> bool {
-        self.settings.server_check_delay.is_some_and(|delay| now.duration_since(self.slots.get(id).since) >= delay)
+        self.settings
+            .server_check_delay
+            .is_some_and(|delay| now.duration_since(self.slots.get(id).since) >= delay)
     }
 
     /// An idle connection that needs no check first. Those found dead on the way are dropped.
-    fn take_fresh(&mut self, now: Instant, world: &impl World<S>, fx: &mut Effects<S>) -> Option<Grant<S::Conn>> {
+    fn take_fresh(
+        &mut self,
+        now: Instant,
+        world: &impl World<S>,
+        fx: &mut Effects<S>,
+    ) -> Option<Grant<S::Conn>> {
         while let Some(slot) = self.next_idle().filter(|id| !self.is_stale(*id, now)) {
             let mut conn = self.slots.take_idle(slot, State::Leased, now);
             if world.is_quiet(&mut conn) {
-                return Some(Grant { slot, conn });
+                return Some(self.grant(slot, conn));
             }
             self.lose(slot, conn, now, fx);
         }
@@ -158,7 +174,7 @@ impl<S: Source> Core<S> {
     /// Does what can be done for those who wait, and keeps `min_pool_size`. Called after whatever may have changed that;
     /// to call it once too often does no harm.
     pub(super) fn dispatch(&mut self, now: Instant, world: &impl World<S>, fx: &mut Effects<S>) {
-        if self.gate == Gate::Open {
+        if self.is_open() {
             self.serve(now, world, fx);
             if let Some(error) = self.hopeless(now).cloned() {
                 self.fail_waiters(&LeaseError::Failed(error), fx);
@@ -182,14 +198,21 @@ impl<S: Source> Core<S> {
         }
     }
 
+    pub(super) fn grant(&self, slot: SlotId, conn: S::Conn) -> Grant<S::Conn> {
+        Grant {
+            slot,
+            conn,
+            generation: self.slots.get(slot).generation,
+        }
+    }
+
     /// Gives a connection to the first in the line, which must not be empty.
     pub(super) fn hand(&mut self, grant: Grant<S::Conn>, now: Instant, fx: &mut Effects<S>) {
-        let (cell, since) = self.line.first().expect("the caller has seen somebody in the line");
-        if self.slots.get(grant.slot).kind() != ServerState::Leased {
-            self.slots.shift(grant.slot, State::Leased, now);
-        } else {
-            self.slots.get_mut(grant.slot).since = now;
-        }
+        let (cell, since) = self
+            .line
+            .first()
+            .expect("the caller has seen somebody in the line");
+        self.slots.shift(grant.slot, State::Leased, now);
         self.stats.assigned(now.duration_since(since));
         cell.deliver(Ok(grant));
         fx.wake.push(cell);
@@ -208,7 +231,7 @@ impl<S: Source> Core<S> {
     /// Whether those who wait need, and may have, one more connection.
     fn wants_more(&self, now: Instant) -> bool {
         let have = self.slots.len();
-        if !self.is_short() || self.backoff.until(now).is_some() || self.gate != Gate::Open {
+        if !self.is_short() || self.backoff.until(now).is_some() || !self.is_open() {
             return false;
         }
         have < self.settings.pool_size
@@ -222,7 +245,11 @@ impl<S: Source> Core<S> {
             return 0;
         }
         let bound = self.settings.reserve_pool_size as usize + self.coming() as usize;
-        self.line.since().take(bound).take_while(|since| now.duration_since(*since) >= timeout).count()
+        self.line
+            .since()
+            .take(bound)
+            .take_while(|since| now.duration_since(*since) >= timeout)
+            .count()
     }
 
     fn wants_spare(&self, now: Instant) -> bool {
@@ -232,10 +259,17 @@ impl<S: Source> Core<S> {
     }
 
     fn grow(&mut self, now: Instant, world: &impl World<S>, fx: &mut Effects<S>) {
-        let parallel = if self.backoff.is_probing() { 1 } else { self.settings.max_parallel_connects.max(1) };
+        let parallel = if self.backoff.is_probing() {
+            1
+        } else {
+            self.settings.max_parallel_connects.max(1)
+        };
         while self.slots.count(ServerState::Opening) < parallel {
             let need = if self.wants_more(now) {
-                Some(Need { held: self.slots.len(), since: self.line.oldest().unwrap_or(now) })
+                Some(Need {
+                    held: self.slots.len(),
+                    since: self.line.oldest().unwrap_or(now),
+                })
             } else if self.wants_spare(now) {
                 None
             } else {
@@ -243,11 +277,13 @@ impl<S: Source> Core<S> {
             };
             if let Some(approval) = world.approve(need) {
                 self.spare_at = None;
+                self.is_hungry &= need.is_none();
                 fx.open.push(self.slots.open(approval, self.generation, now));
             } else if need.is_some() {
+                // Idle connections elsewhere are looked for once; those that become idle later are given up to it.
+                fx.refused += u32::from(!self.is_hungry);
                 self.is_hungry = true;
-                fx.refused += 1;
-                return;
+                break;
             } else {
                 self.spare_at = Some(now + SPARE_RETRY);
             }
@@ -275,10 +311,10 @@ impl<S: Source> Core<S> {
         world: &impl World<S>,
         fx: &mut Effects<S>,
     ) {
-        if self.line.leave(ticket).is_none() {
-            if let Some(Ok(grant)) = cell.take() {
-                self.place(grant.slot, grant.conn, false, now, world, fx);
-            }
+        if self.line.leave(ticket).is_none()
+            && let Some(Ok(grant)) = cell.take()
+        {
+            self.place(grant.slot, grant.conn, false, now, world, fx);
         }
         self.settle(now, world);
     }
@@ -294,11 +330,11 @@ impl<S: Source> Core<S> {
 
     /// The keeper must be up at that time.
     pub(super) fn plan(&mut self, at: Option<Instant>, fx: &mut Effects<S>) {
-        if let Some(at) = at {
-            if self.planned.is_none_or(|planned| at < planned) {
-                self.planned = Some(at);
-                fx.ring = true;
-            }
+        if let Some(at) = at
+            && self.planned.is_none_or(|planned| at < planned)
+        {
+            self.planned = Some(at);
+            fx.ring = true;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::core::{Core, Gate, World};
+use super::core::{Core, World};
 use super::effects::Effects;
 use super::lease::LeaseError;
 use super::slots::{Expiry, SlotId, State};
@@ -12,7 +12,12 @@ use super::source::Source;
 
 impl<S: Source> Core<S> {
     /// Does everything that is due. Returns when to come again; `None`: when rung.
-    pub(super) fn tick(&mut self, now: Instant, world: &impl World<S>, fx: &mut Effects<S>) -> Option<Instant> {
+    pub(super) fn tick(
+        &mut self,
+        now: Instant,
+        world: &impl World<S>,
+        fx: &mut Effects<S>,
+    ) -> Option<Instant> {
         self.time_out_waiters(now, fx);
         self.sweep_idle(now, world, fx);
         self.dispatch(now, world, fx);
@@ -26,10 +31,19 @@ impl<S: Source> Core<S> {
         if timeout.is_zero() {
             return;
         }
-        while self.line.oldest().is_some_and(|since| now.duration_since(since) >= timeout) {
-            let Some((cell, since)) = self.line.first() else { return };
+        while self
+            .line
+            .oldest()
+            .is_some_and(|since| now.duration_since(since) >= timeout)
+        {
+            let Some((cell, since)) = self.line.first() else {
+                return;
+            };
             let last_error = self.backoff.last_error().cloned();
-            let error = LeaseError::Timeout { waited: now.duration_since(since), last_error };
+            let error = LeaseError::Timeout {
+                waited: now.duration_since(since),
+                last_error,
+            };
             self.stats.requests_errors += 1;
             cell.deliver(Err(Box::new(error)));
             fx.wake.push(cell);
@@ -99,10 +113,13 @@ impl<S: Source> Core<S> {
         }
         if self.has_reserve() && self.slots.len() < self.settings.size_max() {
             let timeout = self.settings.reserve_pool_timeout;
-            let waiting = self.line.since().find(|since| now.duration_since(*since) < timeout);
+            let waiting = self
+                .line
+                .since()
+                .find(|since| now.duration_since(*since) < timeout);
             consider(after(waiting, timeout));
         }
-        if self.gate == Gate::Open {
+        if self.is_open() {
             consider(self.backoff.until(now));
             consider(self.spare_at);
         }

@@ -14,7 +14,10 @@ pub(super) struct Few<T> {
 
 impl<T> Default for Few<T> {
     fn default() -> Self {
-        Self { first: None, more: Vec::new() }
+        Self {
+            first: None,
+            more: Vec::new(),
+        }
     }
 }
 

@@ -34,7 +34,8 @@ pub struct Pool<S: Source> {
     watcher: Waker,
     /// Told when a connection has gone.
     pub(super) changed: Notify,
-    pub(super) kills: AtomicU64,
+    /// Connections of a generation older than this have been killed.
+    pub(super) killed_before: AtomicU64,
     pub(super) cancels: AtomicU32,
     pub(super) is_disabled: AtomicBool,
     dice: AtomicU64,
@@ -58,7 +59,7 @@ impl<S: Source> Pool<S> {
             watcher: bell.waker(),
             bell: Arc::clone(&bell),
             changed: Notify::new(),
-            kills: AtomicU64::new(0),
+            killed_before: AtomicU64::new(0),
             cancels: AtomicU32::new(0),
             is_disabled: AtomicBool::new(false),
             dice: AtomicU64::new(seed),
@@ -88,7 +89,14 @@ impl<S: Source> Pool<S> {
         match self.run(|core, now, fx| core.request(waiter.cell(), now, &**self, fx)) {
             Requested::Granted(grant) => Ok(Lease::new(Arc::clone(self), grant)),
             Requested::Refused(error) => Err(error),
-            Requested::Queued(ticket) => Queued { pool: self, waiter, ticket: Some(ticket) }.await,
+            Requested::Queued(ticket) => {
+                Queued {
+                    pool: self,
+                    waiter,
+                    ticket: Some(ticket),
+                }
+                .await
+            }
         }
     }
 
@@ -119,8 +127,8 @@ impl<S: Source> Pool<S> {
         self.core().stats.absorb(tally);
     }
 
-    pub(super) fn kills(&self) -> u64 {
-        self.kills.load(Ordering::Relaxed)
+    pub(super) fn killed_before(&self) -> u64 {
+        self.killed_before.load(Ordering::Relaxed)
     }
 
     pub(super) fn tick(&self) -> Option<Instant> {
@@ -156,7 +164,9 @@ impl<S: Source> Pool<S> {
         if !fx.check.is_empty() || !fx.open.is_empty() {
             // Without an owner the pool is on its way out, and so are its slots.
             if let Some(me) = self.me.upgrade() {
-                fx.check.into_iter().for_each(|(slot, conn)| me.spawn_check(slot, conn));
+                fx.check
+                    .into_iter()
+                    .for_each(|(slot, conn)| me.spawn_check(slot, conn));
                 fx.open.into_iter().for_each(|slot| me.spawn_open(slot));
             }
         }
@@ -168,7 +178,10 @@ impl<S: Source> Pool<S> {
     /// A number in 0..1.
     pub(super) fn roll(&self) -> f32 {
         const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-        let mut bits = self.dice.fetch_add(GOLDEN, Ordering::Relaxed).wrapping_add(GOLDEN);
+        let mut bits = self
+            .dice
+            .fetch_add(GOLDEN, Ordering::Relaxed)
+            .wrapping_add(GOLDEN);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (bits >> 40) as f32 / (1_u32 << 24) as f32
@@ -177,11 +190,16 @@ impl<S: Source> Pool<S> {
 
 impl<S: Source> World<S> for Pool<S> {
     fn is_quiet(&self, conn: &mut S::Conn) -> bool {
-        self.source.poll_idle(conn, &mut Context::from_waker(Waker::noop())).is_pending()
+        self.source
+            .poll_idle(conn, &mut Context::from_waker(Waker::noop()))
+            .is_pending()
     }
 
     fn watch(&self, conn: &mut S::Conn) -> bool {
-        match self.source.poll_idle(conn, &mut Context::from_waker(&self.watcher)) {
+        match self
+            .source
+            .poll_idle(conn, &mut Context::from_waker(&self.watcher))
+        {
             std::task::Poll::Pending => true,
             std::task::Poll::Ready(gone) => {
                 tracing::info!(pool = %self.key, reason = %gone.0, "an idle server connection is gone");

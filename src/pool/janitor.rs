@@ -25,7 +25,10 @@ struct Errand<S: Source> {
 
 impl<S: Source> Errand<S> {
     fn new(pool: Arc<Pool<S>>, slot: SlotId) -> Self {
-        Self { pool, slot: Some(slot) }
+        Self {
+            pool,
+            slot: Some(slot),
+        }
     }
 
     fn done(&mut self) -> SlotId {
@@ -65,7 +68,9 @@ impl<S: Source> Pool<S> {
     pub(super) fn spawn_check(self: &Arc<Self>, slot: SlotId, conn: S::Conn) {
         let mut errand = Errand::new(Arc::clone(self), slot);
         self.runtime.spawn(async move {
-            let checked = timeout(CHECK_TIME_MAX, errand.pool.source.check(conn)).await.unwrap_or(None);
+            let checked = timeout(CHECK_TIME_MAX, errand.pool.source.check(conn))
+                .await
+                .unwrap_or(None);
             errand.bring(checked);
         });
     }
@@ -73,7 +78,9 @@ impl<S: Source> Pool<S> {
     pub(super) fn spawn_clean(self: &Arc<Self>, slot: SlotId, conn: S::Conn, dirt: Dirt) {
         let mut errand = Errand::new(Arc::clone(self), slot);
         self.runtime.spawn(async move {
-            let cleaned = timeout(CLEAN_TIME_MAX, errand.pool.source.clean(conn, dirt)).await.unwrap_or(None);
+            let cleaned = timeout(CLEAN_TIME_MAX, errand.pool.source.clean(conn, dirt))
+                .await
+                .unwrap_or(None);
             errand.bring(cleaned);
         });
     }
@@ -101,6 +108,8 @@ impl<S: Source> CancelMark<S> {
 
 impl<S: Source> Drop for CancelMark<S> {
     fn drop(&mut self) {
-        self.pool.cancels.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.pool
+            .cancels
+            .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
     }
 }

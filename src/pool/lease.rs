@@ -17,15 +17,19 @@ use crate::stats::Tally;
 pub struct Lease<S: Source> {
     pool: Arc<Pool<S>>,
     slot: SlotId,
-    kills: u64,
+    generation: u64,
     /// `None` only while the lease is being consumed.
     conn: Option<S::Conn>,
 }
 
 impl<S: Source> Lease<S> {
     pub(super) fn new(pool: Arc<Pool<S>>, grant: Grant<S::Conn>) -> Self {
-        let kills = pool.kills();
-        Self { pool, slot: grant.slot, kills, conn: Some(grant.conn) }
+        Self {
+            pool,
+            slot: grant.slot,
+            generation: grant.generation,
+            conn: Some(grant.conn),
+        }
     }
 
     /// Gives the connection back, idle, outside a transaction and fit for anybody.
@@ -50,7 +54,7 @@ impl<S: Source> Lease<S> {
 
     /// The pool has been killed since this lease began: end the session.
     pub fn is_killed(&self) -> bool {
-        self.pool.kills() != self.kills
+        self.generation < self.pool.killed_before()
     }
 
     /// The pool it came from.
@@ -71,13 +75,17 @@ impl<S: Source> Deref for Lease<S> {
     type Target = S::Conn;
 
     fn deref(&self) -> &S::Conn {
-        self.conn.as_ref().expect("a lease has its connection until it is consumed")
+        self.conn
+            .as_ref()
+            .expect("a lease has its connection until it is consumed")
     }
 }
 
 impl<S: Source> DerefMut for Lease<S> {
     fn deref_mut(&mut self) -> &mut S::Conn {
-        self.conn.as_mut().expect("a lease has its connection until it is consumed")
+        self.conn
+            .as_mut()
+            .expect("a lease has its connection until it is consumed")
     }
 }
 
@@ -106,15 +114,18 @@ impl LeaseError {
     /// What to tell the client.
     pub fn refusal(&self) -> Refusal {
         match self {
-            Self::TooManyWaiting { limit } => {
-                Refusal::new(SqlState::TOO_MANY_CONNECTIONS, "too many clients are waiting for a server connection")
-                    .detail(format!("max_waiting is {limit}."))
-            }
+            Self::TooManyWaiting { limit } => Refusal::new(
+                SqlState::TOO_MANY_CONNECTIONS,
+                "too many clients are waiting for a server connection",
+            )
+            .detail(format!("max_waiting is {limit}.")),
             Self::Timeout { waited, last_error } => {
                 let message = "query_wait_timeout: no server connection became free in time";
                 let refusal = Refusal::new(SqlState::CANNOT_CONNECT_NOW, message);
                 match last_error {
-                    Some(error) => refusal.detail(format!("Waited {waited:.1?}. The server cannot be reached: {error}.")),
+                    Some(error) => refusal.detail(format!(
+                        "Waited {waited:.1?}. The server cannot be reached: {error}."
+                    )),
                     None => refusal.detail(format!("Waited {waited:.1?}.")),
                 }
             }

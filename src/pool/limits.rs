@@ -100,7 +100,13 @@ struct Ledger {
 
 impl Ledger {
     fn limit(&mut self, name: LimitName) -> Arc<Limit> {
-        let new = |name: &LimitName| Arc::new(Limit { name: name.clone(), max: 0.into(), taken: 0.into() });
+        let new = |name: &LimitName| {
+            Arc::new(Limit {
+                name: name.clone(),
+                max: 0.into(),
+                taken: 0.into(),
+            })
+        };
         Arc::clone(self.limits.entry(name).or_insert_with_key(new))
     }
 
@@ -157,11 +163,19 @@ impl Book {
     /// How many connections are open under a limit, and how many may be (zero: any number).
     pub fn get(&self, name: &LimitName) -> (u32, u32) {
         self.ledger.lock().limits.get(name).map_or((0, 0), |limit| {
-            (limit.taken.load(Ordering::Relaxed), limit.max.load(Ordering::Relaxed))
+            (
+                limit.taken.load(Ordering::Relaxed),
+                limit.max.load(Ordering::Relaxed),
+            )
         })
     }
 
-    pub(super) fn join(self: &Arc<Self>, key: &PoolKey, pool: Weak<dyn Neighbour>, bell: Arc<Bell>) -> Membership {
+    pub(super) fn join(
+        self: &Arc<Self>,
+        key: &PoolKey,
+        pool: Weak<dyn Neighbour>,
+        bell: Arc<Bell>,
+    ) -> Membership {
         let mut ledger = self.ledger.lock();
         let limits = [
             ledger.limit(LimitName::Process),
@@ -170,13 +184,25 @@ impl Book {
         ];
         let id = ledger.next;
         ledger.next += 1;
-        ledger.members.insert(id, Member { limits: limits.clone(), pool, bell });
-        Membership { book: Arc::clone(self), id, limits }
+        ledger.members.insert(
+            id,
+            Member {
+                limits: limits.clone(),
+                pool,
+                bell,
+            },
+        );
+        Membership {
+            book: Arc::clone(self),
+            id,
+            limits,
+        }
     }
 
     fn note_pressure(&self, ledger: &Ledger) {
         let exceeded = || ledger.limits.values().any(|limit| limit.is_exceeded());
-        self.pressure.store(!ledger.starvers.is_empty() || exceeded(), Ordering::Relaxed);
+        self.pressure
+            .store(!ledger.starvers.is_empty() || exceeded(), Ordering::Relaxed);
     }
 
     fn free(&self, limits: &Limits) {
@@ -207,7 +233,10 @@ impl Membership {
     /// Permission for one connection that somebody waits for; without it, the pool is in the queue.
     pub(super) fn approve(&self, need: Need) -> Option<Approval> {
         let mut ledger = self.book.ledger.lock();
-        let place = ledger.starvers.iter().position(|starver| starver.member == self.id);
+        let place = ledger
+            .starvers
+            .iter()
+            .position(|starver| starver.member == self.id);
         let free = ledger.is_free(&self.limits, place.unwrap_or(ledger.starvers.len()));
         if free {
             if place.is_some() {
@@ -216,7 +245,10 @@ impl Membership {
         } else if let Some(starver) = place.and_then(|place| ledger.starvers.get_mut(place)) {
             starver.need = need;
         } else {
-            ledger.starvers.push_back(Starver { member: self.id, need });
+            ledger.starvers.push_back(Starver {
+                member: self.id,
+                need,
+            });
         }
         let approval = free.then(|| self.take());
         if place.is_some() && free {
@@ -231,7 +263,10 @@ impl Membership {
         for limit in &self.limits {
             limit.taken.fetch_add(1, Ordering::Relaxed);
         }
-        Approval { book: Arc::clone(&self.book), limits: self.limits.clone() }
+        Approval {
+            book: Arc::clone(&self.book),
+            limits: self.limits.clone(),
+        }
     }
 
     /// The pool does not starve any more.
@@ -254,16 +289,23 @@ impl Membership {
         if self.limits.iter().any(|limit| limit.is_exceeded()) {
             return true;
         }
-        ledger.starvers.iter().filter(|starver| starver.member != self.id).any(|starver| {
-            let in_their_way = ledger.limits_of(starver.member).is_some_and(|theirs| {
-                theirs.iter().any(|limit| limit.free() == 0 && shares(&self.limits, limit))
-            });
-            let need = starver.need;
-            in_their_way
-                && oldest.is_none_or(|oldest| {
-                    held > need.held + 1 || (need.held == 0 && need.since < oldest && need.since + PATIENCE <= now)
-                })
-        })
+        ledger
+            .starvers
+            .iter()
+            .filter(|starver| starver.member != self.id)
+            .any(|starver| {
+                let in_their_way = ledger.limits_of(starver.member).is_some_and(|theirs| {
+                    theirs
+                        .iter()
+                        .any(|limit| limit.free() == 0 && shares(&self.limits, limit))
+                });
+                let need = starver.need;
+                in_their_way
+                    && oldest.is_none_or(|oldest| {
+                        held > need.held + 1
+                            || (need.held == 0 && need.since < oldest && need.since + PATIENCE <= now)
+                    })
+            })
     }
 
     /// Closes the longest idle connection of another pool under each limit that is in this pool's way; false if there
@@ -280,12 +322,17 @@ impl Membership {
 
     fn evict_under(&self, limit: &Arc<Limit>) -> bool {
         let others = |ledger: &Ledger| -> Vec<Arc<dyn Neighbour>> {
-            let others = ledger.members.iter().filter(|(id, other)| **id != self.id && shares(&other.limits, limit));
+            let others = ledger
+                .members
+                .iter()
+                .filter(|(id, other)| **id != self.id && shares(&other.limits, limit));
             others.filter_map(|(_, other)| other.pool.upgrade()).collect()
         };
         let others = others(&self.book.ledger.lock());
-        let mut victims: Vec<_> =
-            others.iter().filter_map(|other| other.longest_idle().map(|since| (since, other))).collect();
+        let mut victims: Vec<_> = others
+            .iter()
+            .filter_map(|other| other.longest_idle().map(|since| (since, other)))
+            .collect();
         victims.sort_by_key(|(since, _)| *since);
         victims.into_iter().any(|(_, other)| other.evict())
     }

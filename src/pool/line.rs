@@ -24,7 +24,11 @@ pub(super) struct Line<T> {
 
 impl<T> Line<T> {
     pub(super) fn new() -> Self {
-        Self { places: VecDeque::new(), waiting: 0, next: 0 }
+        Self {
+            places: VecDeque::new(),
+            waiting: 0,
+            next: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -39,7 +43,11 @@ impl<T> Line<T> {
         let ticket = self.next;
         self.next += 1;
         self.waiting += 1;
-        self.places.push_back(Place { ticket, since, holder: Some(holder) });
+        self.places.push_back(Place {
+            ticket,
+            since,
+            holder: Some(holder),
+        });
         Ticket(ticket)
     }
 
@@ -50,7 +58,10 @@ impl<T> Line<T> {
 
     /// Since when each has been waiting, the longest first.
     pub(super) fn since(&self) -> impl Iterator<Item = Instant> {
-        self.places.iter().filter(|place| place.holder.is_some()).map(|place| place.since)
+        self.places
+            .iter()
+            .filter(|place| place.holder.is_some())
+            .map(|place| place.since)
     }
 
     /// The first in the line leaves it, served.
@@ -64,7 +75,10 @@ impl<T> Line<T> {
 
     /// Somebody leaves the line; `None` if he is not in it any more.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<T> {
-        let index = self.places.binary_search_by_key(&ticket.0, |place| place.ticket).ok()?;
+        let index = self
+            .places
+            .binary_search_by_key(&ticket.0, |place| place.ticket)
+            .ok()?;
         let holder = self.places.get_mut(index)?.holder.take()?;
         self.waiting -= 1;
         self.trim();

@@ -23,7 +23,11 @@ pub struct Registry<S: Source> {
 impl<S: Source> Registry<S> {
     /// No pools yet.
     pub fn new() -> Self {
-        Self { pools: RwLock::default(), book: Book::new(), retired: parking_lot::Mutex::default() }
+        Self {
+            pools: RwLock::default(),
+            book: Book::new(),
+            retired: parking_lot::Mutex::default(),
+        }
     }
 
     /// The limits that the pools share.
@@ -37,7 +41,11 @@ impl<S: Source> Registry<S> {
     }
 
     /// The pool for this key, made by `make` if there is none. `make` is called under the registry's lock.
-    pub fn get_or_create(&self, key: &PoolKey, make: impl FnOnce(&Arc<Book>) -> Arc<Pool<S>>) -> Arc<Pool<S>> {
+    pub fn get_or_create(
+        &self,
+        key: &PoolKey,
+        make: impl FnOnce(&Arc<Book>) -> Arc<Pool<S>>,
+    ) -> Arc<Pool<S>> {
         if let Some(pool) = self.get(key) {
             return pool;
         }

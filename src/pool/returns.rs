@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::core::{Core, Gate, World};
+use super::core::{Core, World};
 use super::effects::Effects;
 use super::slots::{Expiry, ServerState, SlotId, State};
 use super::source::{OpenError, Source};
-use super::wait::Grant;
 
 impl<S: Source> Core<S> {
     /// A client is done with a connection, which is clean.
@@ -83,7 +82,8 @@ impl<S: Source> Core<S> {
     ) {
         let started = self.slots.get(id).opened_at;
         self.stats.connected(now.duration_since(started), false);
-        self.backoff.fail(error, started, now, self.settings.server_login_retry, unit);
+        self.backoff
+            .fail(error, started, now, self.settings.server_login_retry, unit);
         self.forget(id, now, fx);
         self.dispatch(now, world, fx);
     }
@@ -127,7 +127,7 @@ impl<S: Source> Core<S> {
             self.discard(id, conn, now, fx);
             self.dispatch(now, world, fx);
         } else if !self.line.is_empty() {
-            self.hand(Grant { slot: id, conn }, now, fx);
+            self.hand(self.grant(id, conn), now, fx);
             self.settle(now, world);
         } else if world.watch(&mut conn) {
             self.slots.shift(id, State::Idle(conn), now);
@@ -141,7 +141,7 @@ impl<S: Source> Core<S> {
     fn must_close(&self, id: SlotId, used: bool, now: Instant, world: &impl World<S>) -> bool {
         let slot = self.slots.get(id);
         let have = self.slots.len();
-        self.gate != Gate::Open
+        !self.is_open()
             || slot.generation != self.generation
             || slot.expiry.is_over(now, used)
             || have > self.settings.size_max()

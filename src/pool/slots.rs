@@ -140,7 +140,12 @@ pub(super) struct Slots<S: Source> {
 
 impl<S: Source> Slots<S> {
     pub(super) fn new() -> Self {
-        Self { slab: Vec::new(), free: Vec::new(), idle: VecDeque::new(), counts: [0; KINDS] }
+        Self {
+            slab: Vec::new(),
+            free: Vec::new(),
+            idle: VecDeque::new(),
+            counts: [0; KINDS],
+        }
     }
 
     /// How many there are, those being opened included.
@@ -182,11 +187,15 @@ impl<S: Source> Slots<S> {
     }
 
     pub(super) fn get(&self, id: SlotId) -> &Slot<S> {
-        self.slab[id.0 as usize].as_ref().expect("a slot lives until whoever holds its id removes it")
+        self.slab[id.0 as usize]
+            .as_ref()
+            .expect("a slot lives until whoever holds its id removes it")
     }
 
     pub(super) fn get_mut(&mut self, id: SlotId) -> &mut Slot<S> {
-        self.slab[id.0 as usize].as_mut().expect("a slot lives until whoever holds its id removes it")
+        self.slab[id.0 as usize]
+            .as_mut()
+            .expect("a slot lives until whoever holds its id removes it")
     }
 
     /// Moves a connection to another state, and in the same breath its place in the list and the counters.

@@ -78,7 +78,10 @@ impl<S: Source> Pool<S> {
         let count = |state| core.slots.count(state);
         let idle = count(ServerState::Idle);
         let sv_used = core.settings.server_check_delay.map_or(0, |delay| {
-            let stale = core.slots.idle().filter(|id| now.duration_since(core.slots.get(*id).since) >= delay);
+            let stale = core
+                .slots
+                .idle()
+                .filter(|id| now.duration_since(core.slots.get(*id).since) >= delay);
             stale.count() as u32
         });
         PoolSnapshot {
@@ -91,7 +94,10 @@ impl<S: Source> Pool<S> {
             sv_used,
             sv_tested: count(ServerState::Checking) + count(ServerState::Cleaning),
             sv_login: count(ServerState::Opening),
-            maxwait: core.line.oldest().map_or(Duration::ZERO, |since| now.duration_since(since)),
+            maxwait: core
+                .line
+                .oldest()
+                .map_or(Duration::ZERO, |since| now.duration_since(since)),
             last_error: core.backoff.last_error().cloned(),
             is_paused: core.gate == Gate::Paused,
             is_disabled: self.is_disabled(),

@@ -18,6 +18,7 @@ use super::source::Source;
 pub(super) struct Grant<C> {
     pub(super) slot: SlotId,
     pub(super) conn: C,
+    pub(super) generation: u64,
 }
 
 /// The error is boxed because every client owns a cell, and few ever see one.
@@ -53,7 +54,12 @@ pub struct Waiter<S: Source> {
 impl<S: Source> Waiter<S> {
     /// A waiter for any pool of this kind.
     pub fn new() -> Self {
-        Self { cell: Arc::new(Cell { outcome: Mutex::new(None), waker: AtomicWaker::new() }) }
+        Self {
+            cell: Arc::new(Cell {
+                outcome: Mutex::new(None),
+                waker: AtomicWaker::new(),
+            }),
+        }
     }
 
     pub(super) fn cell(&self) -> &Arc<Cell<S::Conn>> {
@@ -79,7 +85,9 @@ impl<S: Source> Future for Queued<'_, S> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.waiter.cell.waker.register(cx.waker());
-        let Some(outcome) = self.waiter.cell.take() else { return Poll::Pending };
+        let Some(outcome) = self.waiter.cell.take() else {
+            return Poll::Pending;
+        };
         self.ticket = None;
         Poll::Ready(match outcome {
             Ok(grant) => Ok(Lease::new(Arc::clone(self.pool), grant)),
