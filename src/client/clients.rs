@@ -88,10 +88,16 @@ impl Clients {
         if full(limits.all, inner.by_pid.len()) {
             return Err(too_many("max_client_conn"));
         }
-        if full(limits.database, inner.by_database.get(&newcomer.database).copied().unwrap_or(0)) {
+        if full(
+            limits.database,
+            inner.by_database.get(&newcomer.database).copied().unwrap_or(0),
+        ) {
             return Err(too_many("max_db_client_connections"));
         }
-        if full(limits.user, inner.by_user.get(&newcomer.user).copied().unwrap_or(0)) {
+        if full(
+            limits.user,
+            inner.by_user.get(&newcomer.user).copied().unwrap_or(0),
+        ) {
             return Err(too_many("max_user_client_connections"));
         }
         let long = newcomer.protocol >= crate::wire::startup::PROTOCOL_3_2;
@@ -111,7 +117,10 @@ impl Clients {
         *inner.by_database.entry(handle.database.clone()).or_default() += 1;
         *inner.by_user.entry(handle.user.clone()).or_default() += 1;
         inner.by_pid.insert(pid, handle.clone());
-        Ok(Seat { clients: self.clone(), handle })
+        Ok(Seat {
+            clients: self.clone(),
+            handle,
+        })
     }
 
     fn leave(&self, handle: &Handle) {
@@ -241,13 +250,23 @@ mod tests {
 
     fn newcomer(user: &str, protocol: u32) -> Newcomer {
         let (user, database) = (user.to_owned(), "d".to_owned());
-        Newcomer { peer: PeerAddr::Unix, local: PeerAddr::Unix, user, database, protocol }
+        Newcomer {
+            peer: PeerAddr::Unix,
+            local: PeerAddr::Unix,
+            user,
+            database,
+            protocol,
+        }
     }
 
     #[test]
     fn limits_count_those_who_are_there() {
         let clients = Arc::new(Clients::default());
-        let limits = ClientLimits { all: 3, database: 0, user: 1 };
+        let limits = ClientLimits {
+            all: 3,
+            database: 0,
+            user: 1,
+        };
         let a = clients.admit(newcomer("a", PROTOCOL_3_0), limits).unwrap();
         let again = clients.admit(newcomer("a", PROTOCOL_3_0), limits).unwrap_err();
         assert_eq!(again.code, SqlState::TOO_MANY_CONNECTIONS);
@@ -256,14 +275,21 @@ mod tests {
         let _b = clients.admit(newcomer("b", PROTOCOL_3_0), limits).unwrap();
         let _c = clients.admit(newcomer("c", PROTOCOL_3_0), limits).unwrap();
         assert!(clients.admit(newcomer("e", PROTOCOL_3_0), limits).is_err());
-        assert_eq!((clients.len(), clients.of_database("d"), clients.of_user("a")), (3, 3, 1));
+        assert_eq!(
+            (clients.len(), clients.of_database("d"), clients.of_user("a")),
+            (3, 3, 1)
+        );
     }
 
     #[test]
     fn keys_are_as_long_as_the_protocol_wants_them() {
         let clients = Arc::new(Clients::default());
-        let old = clients.admit(newcomer("a", PROTOCOL_3_0), ClientLimits::default()).unwrap();
-        let new = clients.admit(newcomer("a", PROTOCOL_3_2), ClientLimits::default()).unwrap();
+        let old = clients
+            .admit(newcomer("a", PROTOCOL_3_0), ClientLimits::default())
+            .unwrap();
+        let new = clients
+            .admit(newcomer("a", PROTOCOL_3_2), ClientLimits::default())
+            .unwrap();
         assert_eq!((old.secret.len(), new.secret.len()), (4, 32));
         assert_ne!(old.pid, new.pid);
     }
@@ -271,8 +297,11 @@ mod tests {
     #[tokio::test]
     async fn a_cancel_request_dequeues_a_waiting_client_only_with_the_right_key() {
         let clients = Arc::new(Clients::default());
-        let seat = clients.admit(newcomer("a", PROTOCOL_3_0), ClientLimits::default()).unwrap();
-        let poll = |seat: &Seat| seat.poll_orders(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        let seat = clients
+            .admit(newcomer("a", PROTOCOL_3_0), ClientLimits::default())
+            .unwrap();
+        let poll =
+            |seat: &Seat| seat.poll_orders(&mut std::task::Context::from_waker(std::task::Waker::noop()));
         clients.cancel(seat.pid, &seat.secret, Duration::ZERO).await;
         assert_eq!(poll(&seat), None, "an idle client has nothing to cancel");
         seat.now_waits(std::time::Instant::now());

@@ -50,7 +50,9 @@ impl Talk {
         match self.names.get(parse.name, segment) {
             Known::Uncertain => return Err(Pause::Blocked),
             Known::Statement(_) => duplicate(parse, server),
-            Known::Nothing if self.names.len() >= self.bounds.prepared => refuse(server, too_many(self.bounds.prepared)),
+            Known::Nothing if self.names.len() >= self.bounds.prepared => {
+                refuse(server, too_many(self.bounds.prepared))
+            }
             Known::Nothing if self.names.bytes() + header.len as u64 > self.bounds.prepared_bytes => {
                 refuse(server, too_large(self.bounds.prepared_bytes));
             }
@@ -77,7 +79,11 @@ impl Talk {
             Some(_) => decoy_definition().into(),
             None => parse.definition.into(),
         };
-        Unnamed { id: NEXT_UNNAMED.fetch_add(1, Ordering::Relaxed), definition, deallocates }
+        Unnamed {
+            id: NEXT_UNNAMED.fetch_add(1, Ordering::Relaxed),
+            definition,
+            deallocates,
+        }
     }
 
     fn parse_unnamed(&mut self, unnamed: Unnamed, server: &mut Connection) {
@@ -86,7 +92,11 @@ impl Talk {
         write_parse(&mut server.output, b"", &unnamed.definition);
         self.tally.server_parses += 1;
         let before = self.unnamed.replace(Arc::new(unnamed));
-        match server.pipeline.sent(Request::Parse, Answer::Forward, Some(Note::Unnamed { id, before })) {
+        match server.pipeline.sent(
+            Request::Parse,
+            Answer::Forward,
+            Some(Note::Unnamed { id, before }),
+        ) {
             Some(Note::Unnamed { before, .. }) => self.unnamed = before,
             _ => server.unnamed = UnnamedSlot::Expects(id, segment),
         }
@@ -103,7 +113,12 @@ impl Talk {
         let standing = server.prepared.standing(statement.id, segment);
         // In a failed transaction, or where there may be one, PostgreSQL is to say no itself.
         let certain = server.pipeline.status() != Status::Failed && !server.pipeline.unit_in_flight();
-        let note = |prepares| Some(Note::Learn { name: name.clone(), prepares });
+        let note = |prepares| {
+            Some(Note::Learn {
+                name: name.clone(),
+                prepares,
+            })
+        };
         let unsent = match standing {
             Standing::Uncertain => return Err(Pause::Blocked),
             Standing::Ready if certain => server.pipeline.sent(Request::Parse, Answer::Fake, note(None)),
@@ -113,10 +128,15 @@ impl Talk {
                     server.prepared.settle(statement.id, false);
                 }
                 self.make_room_and_parse(&statement, server);
-                server.pipeline.sent(Request::Parse, Answer::Forward, note(Some(statement.id)))
+                server
+                    .pipeline
+                    .sent(Request::Parse, Answer::Forward, note(Some(statement.id)))
             }
         };
-        debug_assert!(unsent.is_none(), "requests are discarded while the server passes over them");
+        debug_assert!(
+            unsent.is_none(),
+            "requests are discarded while the server passes over them"
+        );
         self.names.learn(&name, statement, segment);
         Ok(())
     }
@@ -147,7 +167,9 @@ impl Talk {
             Standing::Ready => {}
             Standing::Absent => {
                 self.make_room_and_parse(&statement, server);
-                server.pipeline.sent(Request::Parse, Answer::Skip, Some(Note::Injected(statement.id)));
+                server
+                    .pipeline
+                    .sent(Request::Parse, Answer::Skip, Some(Note::Injected(statement.id)));
             }
         }
         Ok(Some(statement))
@@ -170,7 +192,9 @@ impl Talk {
             (None, _) => {
                 write::close_statement(&mut server.output, b"");
                 server.unnamed = UnnamedSlot::Empty;
-                server.pipeline.sent(Request::Close, Answer::Skip, Some(Note::InjectedUnnamed(0)));
+                server
+                    .pipeline
+                    .sent(Request::Close, Answer::Skip, Some(Note::InjectedUnnamed(0)));
             }
         }
         Ok(())
@@ -189,7 +213,10 @@ impl Talk {
         if name.is_empty() {
             self.ensure_unnamed(server)?;
             if to_unnamed_portal {
-                self.portal = self.unnamed.as_ref().and_then(|unnamed| unnamed.deallocates.clone());
+                self.portal = self
+                    .unnamed
+                    .as_ref()
+                    .and_then(|unnamed| unnamed.deallocates.clone());
             }
             self.pass_on(header, Request::Bind, server);
             return Ok(());
@@ -202,9 +229,15 @@ impl Talk {
         if to_unnamed_portal {
             self.portal = None;
         }
-        write::header(&mut server.output, b'B', header.body_len() - name.len() + statement.name.len());
+        write::header(
+            &mut server.output,
+            b'B',
+            header.body_len() - name.len() + statement.name.len(),
+        );
         let portal_end = HEADER_LEN + portal_len + 1;
-        server.output.put_slice(self.input.get(HEADER_LEN..portal_end).unwrap_or_default());
+        server
+            .output
+            .put_slice(self.input.get(HEADER_LEN..portal_end).unwrap_or_default());
         write::cstr(&mut server.output, &statement.name);
         self.input.advance(portal_end + name.len() + 1);
         self.up = super::talk::Passing::Forward(header.len - portal_end - name.len() - 1);
@@ -241,7 +274,11 @@ impl Talk {
                 let before = self.unnamed.take();
                 self.forward(header, server);
                 server.unnamed = UnnamedSlot::Expects(0, segment);
-                server.pipeline.sent(Request::Close, Answer::Forward, Some(Note::Unnamed { id: 0, before }));
+                server.pipeline.sent(
+                    Request::Close,
+                    Answer::Forward,
+                    Some(Note::Unnamed { id: 0, before }),
+                );
             }
             Ok(Target::Statement(name)) => {
                 let name = name.to_vec();
@@ -273,7 +310,9 @@ impl Talk {
         write_parse(&mut server.output, DECOY, b"\0\0\0");
         server.pipeline.sent(Request::Parse, Answer::Skip, None);
         self.forward(header, server);
-        server.pipeline.sent(Request::Execute, Answer::Forward, Some(Note::Deallocate(effect)));
+        server
+            .pipeline
+            .sent(Request::Execute, Answer::Forward, Some(Note::Deallocate(effect)));
     }
 }
 
@@ -285,7 +324,9 @@ fn write_parse(out: &mut BytesMut, name: &[u8], definition: &[u8]) {
 
 fn close_on_server(statement: Arc<Statement>, server: &mut Connection) {
     write::close_statement(&mut server.output, &statement.name);
-    server.pipeline.sent(Request::Close, Answer::Skip, Some(Note::Evicted(statement)));
+    server
+        .pipeline
+        .sent(Request::Close, Answer::Skip, Some(Note::Evicted(statement)));
 }
 
 /// Makes the server fail at this place, with an error of ours in place of its own: so the transaction, and everything
@@ -296,7 +337,11 @@ fn refuse(server: &mut Connection, refusal: Refusal) {
         write::cstr(out, NEVER_PREPARED);
         out.put_bytes(0, 6);
     });
-    server.pipeline.sent(Request::Bind, Answer::Forward, Some(Note::Refuse(Box::new(refusal))));
+    server.pipeline.sent(
+        Request::Bind,
+        Answer::Forward,
+        Some(Note::Refuse(Box::new(refusal))),
+    );
 }
 
 /// A Parse of a name that is taken: an error, but only if the statement itself is in order. So PostgreSQL parses it
@@ -313,7 +358,10 @@ fn duplicate(parse: Parse<'_>, server: &mut Connection) {
 pub(super) fn no_such_statement(name: &[u8]) -> Refusal {
     let name = String::from_utf8_lossy(name);
     debug_assert!(!looks_like_ours(b"x"));
-    Refusal::new(SqlState::INVALID_STATEMENT_NAME, format!("prepared statement \"{name}\" does not exist"))
+    Refusal::new(
+        SqlState::INVALID_STATEMENT_NAME,
+        format!("prepared statement \"{name}\" does not exist"),
+    )
 }
 
 fn too_many(limit: usize) -> Refusal {

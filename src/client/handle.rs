@@ -132,7 +132,8 @@ impl Handle {
     /// When it last asked for a server, and how long it has been waiting for one, if it does.
     pub fn requested(&self) -> (SystemTime, Option<Duration>) {
         let since_birth = Duration::from_micros(self.requested.load(Ordering::Relaxed));
-        let waiting = (self.state() == State::Waiting).then(|| self.born.elapsed().saturating_sub(since_birth));
+        let waiting =
+            (self.state() == State::Waiting).then(|| self.born.elapsed().saturating_sub(since_birth));
         (self.connected_at + since_birth, waiting)
     }
 
@@ -180,7 +181,8 @@ impl Handle {
 
     pub(super) fn now_waits(&self, now: Instant) {
         let micros = now.saturating_duration_since(self.born).as_micros();
-        self.requested.store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.requested
+            .store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.state.store(State::Waiting as u8, Ordering::Relaxed);
     }
 
@@ -211,6 +213,7 @@ impl Handle {
     }
 
     pub(super) fn set_prepared(&self, count: usize) {
-        self.prepared.store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.prepared
+            .store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 }

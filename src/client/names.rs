@@ -39,8 +39,13 @@ impl Names {
     pub(super) fn get(&self, name: &[u8], segment: u64) -> Known {
         match self.slots.get(name) {
             None => Known::Nothing,
-            Some(Slot { pending: Some(other), .. }) if *other != segment => Known::Uncertain,
-            Some(Slot { statement: Some(statement), .. }) => Known::Statement(statement.clone()),
+            Some(Slot {
+                pending: Some(other), ..
+            }) if *other != segment => Known::Uncertain,
+            Some(Slot {
+                statement: Some(statement),
+                ..
+            }) => Known::Statement(statement.clone()),
             Some(_) => Known::Nothing,
         }
     }
@@ -48,8 +53,14 @@ impl Names {
     /// A Parse of `name` goes out.
     pub(super) fn learn(&mut self, name: &[u8], statement: Arc<Statement>, segment: u64) {
         self.bytes += statement.definition.len() as u64;
-        let slot = Slot { statement: Some(statement), pending: Some(segment) };
-        if let Some(Slot { statement: Some(old), .. }) = self.slots.insert(name.into(), slot) {
+        let slot = Slot {
+            statement: Some(statement),
+            pending: Some(segment),
+        };
+        if let Some(Slot {
+            statement: Some(old), ..
+        }) = self.slots.insert(name.into(), slot)
+        {
             self.bytes -= old.definition.len() as u64;
         }
     }
@@ -75,12 +86,22 @@ impl Names {
 
     /// The Parse or Close of `name` has not been carried out: it stands for what it stood for before.
     pub(super) fn undo(&mut self, name: &[u8], before: Option<Arc<Statement>>) {
-        if let Some(Slot { statement: Some(gone), .. }) = self.slots.remove(name) {
+        if let Some(Slot {
+            statement: Some(gone),
+            ..
+        }) = self.slots.remove(name)
+        {
             self.bytes -= gone.definition.len() as u64;
         }
         if let Some(statement) = before {
             self.bytes += statement.definition.len() as u64;
-            self.slots.insert(name.into(), Slot { statement: Some(statement), pending: None });
+            self.slots.insert(
+                name.into(),
+                Slot {
+                    statement: Some(statement),
+                    pending: None,
+                },
+            );
         }
     }
 
@@ -100,8 +121,15 @@ impl Names {
 
     /// The client's name for a statement.
     pub(super) fn name_of(&self, id: u64) -> Option<&[u8]> {
-        let named = |slot: &Slot| slot.statement.as_ref().is_some_and(|statement| statement.id == id);
-        self.slots.iter().find(|(_, slot)| named(slot)).map(|(name, _)| &**name)
+        let named = |slot: &Slot| {
+            slot.statement
+                .as_ref()
+                .is_some_and(|statement| statement.id == id)
+        };
+        self.slots
+            .iter()
+            .find(|(_, slot)| named(slot))
+            .map(|(name, _)| &**name)
     }
 
     /// How many there are.

@@ -56,7 +56,9 @@ impl Talk {
     }
 
     fn deallocate_without_server(&mut self, header: Header) -> bool {
-        let Some(effect) = self.sole_deallocation(header) else { return false };
+        let Some(effect) = self.sole_deallocation(header) else {
+            return false;
+        };
         let done = self.deallocate_now(effect, Status::Idle);
         if done {
             self.discard(header);
@@ -126,7 +128,10 @@ impl Talk {
             }
         }
         let before = self.unnamed.take();
-        let note = before.map(|before| Note::Unnamed { id: 0, before: Some(before) });
+        let note = before.map(|before| Note::Unnamed {
+            id: 0,
+            before: Some(before),
+        });
         self.forward(header, server);
         match server.pipeline.sent(Request::Query, Answer::Forward, note) {
             Some(Note::Unnamed { before, .. }) => self.unnamed = before,

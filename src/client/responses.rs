@@ -27,7 +27,8 @@ pub(super) struct Heard {
 
 /// The server does not speak the protocol.
 pub(super) fn server_violation(what: impl std::fmt::Display) -> Farewell {
-    let refusal = Refusal::new(SqlState::PROTOCOL_VIOLATION, "server broke the protocol").detail(what.to_string());
+    let refusal =
+        Refusal::new(SqlState::PROTOCOL_VIOLATION, "server broke the protocol").detail(what.to_string());
     Farewell::ServerProtocol(refusal)
 }
 
@@ -55,8 +56,12 @@ impl Talk {
         let mut end = 0;
         let limit = HIGH_WATER.saturating_sub(self.output.len());
         while end < limit {
-            let Some(header) = scan::header(server.input.get(end..).unwrap_or_default())? else { break };
-            if !matches!(header.tag, b'D' | b'd' | b'T' | b'2' | b'1') || end + header.len > server.input.len() {
+            let Some(header) = scan::header(server.input.get(end..).unwrap_or_default())? else {
+                break;
+            };
+            if !matches!(header.tag, b'D' | b'd' | b'T' | b'2' | b'1')
+                || end + header.len > server.input.len()
+            {
                 break;
             }
             match self.received(header.tag, Status::Idle, server) {
@@ -68,7 +73,11 @@ impl Talk {
                 }
                 Err(unexpected) => return Err(unexpected.into()),
             }
-            if server.pipeline.head().is_some_and(|entry| entry.answer == crate::wire::pipeline::Answer::Fake) {
+            if server
+                .pipeline
+                .head()
+                .is_some_and(|entry| entry.answer == crate::wire::pipeline::Answer::Fake)
+            {
                 break;
             }
         }
@@ -78,19 +87,33 @@ impl Talk {
         Ok(())
     }
 
-    fn response(&mut self, header: Header, server: &mut Connection, heard: &mut Heard) -> Result<(), Farewell> {
-        let unexpected = |tag: Unexpected| server_violation(format!("unexpected message {:?}", tag.0 as char));
+    fn response(
+        &mut self,
+        header: Header,
+        server: &mut Connection,
+        heard: &mut Heard,
+    ) -> Result<(), Farewell> {
+        let unexpected =
+            |tag: Unexpected| server_violation(format!("unexpected message {:?}", tag.0 as char));
         match header.tag {
             b'E' if header.len <= ERROR_READ_MAX => return self.error(header, server).map_err(unexpected),
             b'S' => {
-                let body = server.input.get(HEADER_LEN..header.len).unwrap_or_default().to_vec();
-                server.learn(&body).map_err(|failure| server_violation(failure.refusal()))?;
+                let body = server
+                    .input
+                    .get(HEADER_LEN..header.len)
+                    .unwrap_or_default()
+                    .to_vec();
+                server
+                    .learn(&body)
+                    .map_err(|failure| server_violation(failure.refusal()))?;
             }
             b'C' => return self.command_complete(header, server).map_err(unexpected),
             b'Z' => return self.ready_for_query(header, server, heard),
             _ => {}
         }
-        let route = self.received(header.tag, Status::Idle, server).map_err(unexpected)?;
+        let route = self
+            .received(header.tag, Status::Idle, server)
+            .map_err(unexpected)?;
         self.send_on(header, route, server);
         Ok(())
     }
@@ -138,7 +161,10 @@ impl Talk {
         }
         let all = matches!(
             server.pipeline.head(),
-            Some(Entry { note: Some(Note::Deallocate(Deallocates::All)), .. })
+            Some(Entry {
+                note: Some(Note::Deallocate(Deallocates::All)),
+                ..
+            })
         );
         let route = self.received(b'C', Status::Idle, server)?;
         if all {
@@ -151,17 +177,25 @@ impl Talk {
     }
 
     fn error(&mut self, header: Header, server: &mut Connection) -> Result<(), Unexpected> {
-        let body = server.input.get(HEADER_LEN..header.len).unwrap_or_default().to_vec();
+        let body = server
+            .input
+            .get(HEADER_LEN..header.len)
+            .unwrap_or_default()
+            .to_vec();
         let fields = ErrorFields::new(&body);
         self.server_left |= fields.is_fatal();
-        self.tally.error(ErrorClass::of(fields.get(b'C').unwrap_or_default()));
+        self.tally
+            .error(ErrorClass::of(fields.get(b'C').unwrap_or_default()));
         let code = fields.get(b'C').unwrap_or_default();
         if code == b"0A000" && fields.get(b'R') == Some(b"RevalidateCachedQuery") {
             // Somebody changed the schema behind our back: whoever prepares anew gets a new plan.
             self.statements.schema_changed();
         }
         let refusal = match server.pipeline.head() {
-            Some(Entry { note: Some(Note::Refuse(refusal)), .. }) if code == b"26000" => Some(refusal.clone()),
+            Some(Entry {
+                note: Some(Note::Refuse(refusal)),
+                ..
+            }) if code == b"26000" => Some(refusal.clone()),
             _ => None,
         };
         let ours = memchr::memmem::find(&body, NAME_PREFIX.as_bytes()).is_some();
@@ -238,7 +272,11 @@ impl Talk {
                 if let Some(id) = prepares {
                     server.prepared.settle(id, done);
                 }
-                if done { self.names.confirm(&name) } else { self.names.undo(&name, None) }
+                if done {
+                    self.names.confirm(&name)
+                } else {
+                    self.names.undo(&name, None)
+                }
             }
             Note::Forget(name, _) if done => self.names.confirm(&name),
             Note::Forget(name, statement) => self.names.undo(&name, Some(statement)),
@@ -272,7 +310,11 @@ impl Talk {
                 if let UnnamedSlot::Expects(expected, _) = server.unnamed
                     && expected == id
                 {
-                    server.unnamed = if id == 0 { UnnamedSlot::Empty } else { UnnamedSlot::Holds(id) };
+                    server.unnamed = if id == 0 {
+                        UnnamedSlot::Empty
+                    } else {
+                        UnnamedSlot::Holds(id)
+                    };
                 }
             }
             Outcome::Failed => {
@@ -321,7 +363,9 @@ fn translate<'a>(text: &[u8], name_of: impl Fn(u64) -> Option<&'a [u8]>) -> Vec<
         out.extend_from_slice(before);
         let tail = found.get(NAME_PREFIX.len()..).unwrap_or_default();
         let digits = tail.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let id = tail.get(..digits).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        let id = tail
+            .get(..digits)
+            .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
         let end = NAME_PREFIX.len() + digits;
         out.extend_from_slice(id.and_then(&name_of).or(found.get(..end)).unwrap_or_default());
         rest = found.get(end..).unwrap_or_default();
@@ -368,7 +412,14 @@ mod tests {
         for tag in ["ALTER TABLE", "DROP VIEW", "CREATE VIEW"] {
             assert!(changes_schema(tag.as_bytes()), "{tag}");
         }
-        for tag in ["SELECT 1", "DELETE 3", "DEALLOCATE", "CREATE TABLE", "COMMIT", "COPY 5"] {
+        for tag in [
+            "SELECT 1",
+            "DELETE 3",
+            "DEALLOCATE",
+            "CREATE TABLE",
+            "COMMIT",
+            "COPY 5",
+        ] {
             assert!(!changes_schema(tag.as_bytes()), "{tag}");
         }
     }

@@ -127,7 +127,9 @@ impl Talk {
     /// The header of the client's next message, once so much of it is there that it can be dealt with.
     pub(super) fn next(&self) -> Result<scan::Header, Pause> {
         let header = scan::header(&self.input).map_err(|error| violation(error.to_string()))?;
-        let Some(header) = header else { return Err(Pause::NeedMore) };
+        let Some(header) = header else {
+            return Err(Pause::NeedMore);
+        };
         let whole = match header.tag {
             b'D' | b'C' | b'E' | b'S' | b'H' | b'X' if header.len > SMALL_MAX => {
                 return Err(violation("invalid message length"));
@@ -139,7 +141,11 @@ impl Talk {
             b'F' | b'd' | b'c' | b'f' => false,
             other => return Err(violation(format!("invalid frontend message type {other}"))),
         };
-        if whole && self.input.len() < header.len { Err(Pause::NeedMore) } else { Ok(header) }
+        if whole && self.input.len() < header.len {
+            Err(Pause::NeedMore)
+        } else {
+            Ok(header)
+        }
     }
 
     fn names_are_there(&self, header: scan::Header) -> Result<scan::Header, Pause> {
@@ -180,5 +186,8 @@ impl Talk {
 
 /// The client broke the protocol.
 pub(super) fn violation(message: impl Into<std::borrow::Cow<'static, str>>) -> Pause {
-    Pause::Over(Farewell::ClientProtocol(Refusal::new(SqlState::PROTOCOL_VIOLATION, message)))
+    Pause::Over(Farewell::ClientProtocol(Refusal::new(
+        SqlState::PROTOCOL_VIOLATION,
+        message,
+    )))
 }

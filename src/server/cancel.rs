@@ -19,13 +19,20 @@ pub struct CancelKey {
 
 impl std::fmt::Debug for CancelKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CancelKey").field("endpoint", &self.endpoint).field("pid", &self.pid).finish_non_exhaustive()
+        f.debug_struct("CancelKey")
+            .field("endpoint", &self.endpoint)
+            .field("pid", &self.pid)
+            .finish_non_exhaustive()
     }
 }
 
 impl CancelKey {
     pub(super) fn new(endpoint: Endpoint, pid: i32, secret: &[u8]) -> Self {
-        Self { endpoint, pid, secret: secret.into() }
+        Self {
+            endpoint,
+            pid,
+            secret: secret.into(),
+        }
     }
 
     /// The process id of the server's backend.

@@ -99,13 +99,20 @@ pub struct ConnectError {
 
 impl ConnectError {
     fn unreachable(message: String) -> Self {
-        let refusal = Refusal::new(SqlState::CANNOT_CONNECT_NOW, "could not connect to server").detail(message);
-        Self { refusal, is_final: false }
+        let refusal =
+            Refusal::new(SqlState::CANNOT_CONNECT_NOW, "could not connect to server").detail(message);
+        Self {
+            refusal,
+            is_final: false,
+        }
     }
 
     fn from_failure(failure: Failure) -> Self {
         match failure {
-            Failure::Sql(refusal) => Self { is_final: is_final(refusal.code), refusal },
+            Failure::Sql(refusal) => Self {
+                is_final: is_final(refusal.code),
+                refusal,
+            },
             Failure::Lost(reason) => Self::unreachable(reason),
         }
     }
@@ -120,11 +127,23 @@ fn is_final(code: SqlState) -> bool {
 }
 
 impl Target {
+    /// Whether connections to `other` go to the same place as the same role; if not, those that are open are outdated.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        self.addresses == other.addresses
+            && self.database == other.database
+            && self.credentials.user == other.credentials.user
+            && self.parameters == other.parameters
+            && self.connect_query == other.connect_query
+    }
+
     /// Opens a connection and logs in; it is idle and ready for use.
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
         match tokio::time::timeout(self.timeout, self.connect_any()).await {
             Ok(result) => result,
-            Err(_) => Err(ConnectError::unreachable(format!("no answer within {:?}", self.timeout))),
+            Err(_) => Err(ConnectError::unreachable(format!(
+                "no answer within {:?}",
+                self.timeout
+            ))),
         }
     }
 
@@ -141,7 +160,11 @@ impl Target {
 
     async fn connect_to(&self, address: &Address) -> Result<Connection, ConnectError> {
         let mut failed = format!("{address}: no address");
-        for endpoint in self.endpoints(address).await.map_err(|error| lookup_failed(address, &error))? {
+        for endpoint in self
+            .endpoints(address)
+            .await
+            .map_err(|error| lookup_failed(address, &error))?
+        {
             match endpoint.open().await {
                 Ok(stream) => return self.log_in(stream, endpoint).await,
                 Err(error) => failed = format!("{address}: {error}"),
@@ -163,11 +186,17 @@ impl Target {
 
     async fn log_in(&self, stream: Stream, endpoint: Endpoint) -> Result<Connection, ConnectError> {
         let mut connection = Connection::new(stream, self.prepared_max);
-        let key = self.exchange(&mut connection).await.map_err(ConnectError::from_failure)?;
+        let key = self
+            .exchange(&mut connection)
+            .await
+            .map_err(ConnectError::from_failure)?;
         let key = CancelKey::new(endpoint, key.0, &key.1);
         connection.logged_in(key, &self.credentials.user, &self.database);
         if !self.connect_query.is_empty() {
-            connection.run(&self.connect_query).await.map_err(ConnectError::from_failure)?;
+            connection
+                .run(&self.connect_query)
+                .await
+                .map_err(ConnectError::from_failure)?;
             connection.rebase();
         }
         Ok(connection)
@@ -175,9 +204,19 @@ impl Target {
 
     /// From the startup message to the first `ReadyForQuery`. Returns the cancel key.
     async fn exchange(&self, connection: &mut Connection) -> Result<(i32, Vec<u8>), Failure> {
-        let own = [("user", self.credentials.user.as_bytes()), ("database", self.database.as_bytes())];
-        let more = self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-        startup::write_startup(&mut connection.output, startup::PROTOCOL_3_0, own.into_iter().chain(more));
+        let own = [
+            ("user", self.credentials.user.as_bytes()),
+            ("database", self.database.as_bytes()),
+        ];
+        let more = self
+            .parameters
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_slice()));
+        startup::write_startup(
+            &mut connection.output,
+            startup::PROTOCOL_3_0,
+            own.into_iter().chain(more),
+        );
         connection.flush().await?;
         let mut credentials = self.credentials.clone();
         credentials.keys = credentials.keys.or_else(|| self.keys.lock().clone());
@@ -188,10 +227,13 @@ impl Target {
             let body = message.body();
             match message.tag() {
                 b'R' => {
-                    let Some(exchange) = &mut auth else { return Err(Failure::protocol("authentication twice")) };
-                    match exchange.answer(body, &mut random).map_err(|error| {
-                        Failure::Sql(error.refusal(&self.credentials.user))
-                    })? {
+                    let Some(exchange) = &mut auth else {
+                        return Err(Failure::protocol("authentication twice"));
+                    };
+                    match exchange
+                        .answer(body, &mut random)
+                        .map_err(|error| Failure::Sql(error.refusal(&self.credentials.user)))?
+                    {
                         Reply::Send(reply) => {
                             write::message(&mut connection.output, b'p', |out| out.extend_from_slice(&reply));
                             connection.flush().await?;
@@ -208,7 +250,12 @@ impl Target {
                 }
                 b'Z' if auth.is_none() => return Ok(key),
                 b'N' | b'v' => {}
-                other => return Err(Failure::protocol(format!("message {:?} during login", other as char))),
+                other => {
+                    return Err(Failure::protocol(format!(
+                        "message {:?} during login",
+                        other as char
+                    )));
+                }
             }
         }
         Err(Failure::protocol("login without an end"))
@@ -231,7 +278,9 @@ pub(super) struct Message(BytesMut);
 impl Message {
     /// Takes the first message off `input` once it is whole.
     pub(super) fn take(input: &mut BytesMut) -> Result<Option<Self>, Failure> {
-        let Some(header) = scan::header(input).map_err(Failure::wire)? else { return Ok(None) };
+        let Some(header) = scan::header(input).map_err(Failure::wire)? else {
+            return Ok(None);
+        };
         if header.len > MESSAGE_READ_MAX {
             return Err(Failure::protocol("message too long"));
         }

@@ -140,10 +140,17 @@ impl Failure {
 
 /// A server's error as a refusal of our own.
 pub(super) fn refusal_of(fields: ErrorFields<'_>) -> Refusal {
-    let code = fields.get(b'C').and_then(SqlState::from_bytes).unwrap_or(SqlState::INTERNAL_ERROR);
+    let code = fields
+        .get(b'C')
+        .and_then(SqlState::from_bytes)
+        .unwrap_or(SqlState::INTERNAL_ERROR);
     let mut refusal = Refusal::new(code, fields.text(b'M'));
-    refusal.detail = fields.get(b'D').map(|text| String::from_utf8_lossy(text).into_owned());
-    refusal.hint = fields.get(b'H').map(|text| String::from_utf8_lossy(text).into_owned());
+    refusal.detail = fields
+        .get(b'D')
+        .map(|text| String::from_utf8_lossy(text).into_owned());
+    refusal.hint = fields
+        .get(b'H')
+        .map(|text| String::from_utf8_lossy(text).into_owned());
     refusal
 }
 
@@ -209,7 +216,9 @@ impl Connection {
 
     /// What others may know of it.
     pub fn info(&self) -> &Arc<Info> {
-        self.info.as_ref().expect("a connection is handed out only after it has logged in")
+        self.info
+            .as_ref()
+            .expect("a connection is handed out only after it has logged in")
     }
 
     /// Takes in a `ParameterStatus`; tells whether anything changed.
@@ -222,7 +231,10 @@ impl Connection {
     }
 
     pub(super) async fn flush(&mut self) -> Result<(), Failure> {
-        self.stream.drain(&mut self.output).await.map_err(|error| Failure::Lost(error.to_string()))
+        self.stream
+            .drain(&mut self.output)
+            .await
+            .map_err(|error| Failure::Lost(error.to_string()))
     }
 
     pub(super) async fn receive(&mut self) -> Result<Message, Failure> {
@@ -232,7 +244,11 @@ impl Connection {
                 return Ok(message);
             }
             match self.stream.fill(&mut self.input).await {
-                Ok(0) => return Err(Failure::Lost("server closed the connection unexpectedly".to_owned())),
+                Ok(0) => {
+                    return Err(Failure::Lost(
+                        "server closed the connection unexpectedly".to_owned(),
+                    ));
+                }
                 Ok(_) => {}
                 Err(error) => return Err(Failure::Lost(error.to_string())),
             }
@@ -265,7 +281,11 @@ impl Connection {
                 }
                 _ => {}
             }
-            let status = if tag == b'Z' { Status::parse(body).map_err(Failure::wire)? } else { Status::Idle };
+            let status = if tag == b'Z' {
+                Status::parse(body).map_err(Failure::wire)?
+            } else {
+                Status::Idle
+            };
             let unexpected = self.pipeline.received(tag, status, |_, _| ());
             unexpected.map_err(|tag| Failure::protocol(format!("message {:?}", tag.0 as char)))?;
             while self.pipeline.take_fake().is_some() {}
@@ -317,7 +337,10 @@ impl Connection {
             }
             b'N' | b'A' => Ok(()),
             b'E' => Err(Gone(refusal_of(ErrorFields::new(message.body())).to_string())),
-            other => Err(Gone(format!("unexpected message {:?} on an idle connection", other as char))),
+            other => Err(Gone(format!(
+                "unexpected message {:?} on an idle connection",
+                other as char
+            ))),
         }
     }
 

@@ -12,18 +12,29 @@ pub struct Parameters {
 }
 
 /// Reported, but nothing that a session could set: they tell of the server, or follow from something else.
-const FIXED: [&[u8]; 6] =
-    [b"in_hot_standby", b"integer_datetimes", b"is_superuser", b"server_encoding", b"server_version", b"session_authorization"];
+const FIXED: [&[u8]; 6] = [
+    b"in_hot_standby",
+    b"integer_datetimes",
+    b"is_superuser",
+    b"server_encoding",
+    b"server_version",
+    b"session_authorization",
+];
 
 impl Parameters {
     /// The value of a parameter; names are case-sensitive here, as the server spells them.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.position(name).ok().and_then(|at| self.pairs.get(at)).map(|(_, value)| &**value)
+        self.position(name)
+            .ok()
+            .and_then(|at| self.pairs.get(at))
+            .map(|(_, value)| &**value)
     }
 
     /// The name as the server spells it, if a parameter of this name in any case is reported.
     pub fn spelling(&self, name: &str) -> Option<&[u8]> {
-        self.iter().map(|(have, _)| have).find(|have| have.eq_ignore_ascii_case(name.as_bytes()))
+        self.iter()
+            .map(|(have, _)| have)
+            .find(|have| have.eq_ignore_ascii_case(name.as_bytes()))
     }
 
     /// Sets a value; tells whether anything changed.
@@ -97,7 +108,13 @@ impl Settings {
             }
         }
         if !same_extra {
-            assignments.extend(wanted.extra.0.iter().map(|(name, value)| assignment(name.as_bytes(), value)));
+            assignments.extend(
+                wanted
+                    .extra
+                    .0
+                    .iter()
+                    .map(|(name, value)| assignment(name.as_bytes(), value)),
+            );
         }
         if !assignments.is_empty() {
             let _ = write!(sql, "SELECT {}", assignments.join(","));
@@ -108,13 +125,20 @@ impl Settings {
 
 /// The SQL that sets `settings` on a session, all or none.
 pub fn assignments(settings: &[(String, Vec<u8>)]) -> String {
-    let calls: Vec<_> = settings.iter().map(|(name, value)| assignment(name.as_bytes(), value)).collect();
+    let calls: Vec<_> = settings
+        .iter()
+        .map(|(name, value)| assignment(name.as_bytes(), value))
+        .collect();
     format!("SELECT {}", calls.join(","))
 }
 
 /// `set_config` takes a value as the startup message does: one string, whatever the setting's grammar in SET.
 fn assignment(name: &[u8], value: &[u8]) -> String {
-    format!("pg_catalog.set_config({},{},false)", quote_literal(name), quote_literal(value))
+    format!(
+        "pg_catalog.set_config({},{},false)",
+        quote_literal(name),
+        quote_literal(value)
+    )
 }
 
 /// A string literal that means the same whatever `standard_conforming_strings` says.
@@ -125,7 +149,10 @@ pub fn quote_literal(text: &[u8]) -> String {
 
 /// A quoted identifier; dots separate the parts of a custom setting's name.
 pub fn quote_identifier(name: &str) -> String {
-    let parts: Vec<_> = name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
+    let parts: Vec<_> = name
+        .split('.')
+        .map(|part| format!("\"{}\"", part.replace('"', "\"\"")))
+        .collect();
     parts.join(".")
 }
 
@@ -142,21 +169,44 @@ mod tests {
     }
 
     fn settings(pairs: &[(&str, &str)], extra: &[(&str, &str)]) -> Settings {
-        let extra = extra.iter().map(|(n, v)| ((*n).to_owned(), v.as_bytes().to_vec())).collect();
-        Settings { reported: reported(pairs), extra: Arc::new(Extra(extra)) }
+        let extra = extra
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), v.as_bytes().to_vec()))
+            .collect();
+        Settings {
+            reported: reported(pairs),
+            extra: Arc::new(Extra(extra)),
+        }
     }
 
     #[test]
     fn nothing_is_sent_to_a_session_that_fits() {
         let a = settings(&[("TimeZone", "UTC")], &[("statement_timeout", "1s")]);
         assert_eq!(a.towards(&a.clone()), None);
-        assert_eq!(a.towards(&settings(&[("TimeZone", "UTC")], &[("statement_timeout", "1s")])), None);
+        assert_eq!(
+            a.towards(&settings(&[("TimeZone", "UTC")], &[("statement_timeout", "1s")])),
+            None
+        );
     }
 
     #[test]
     fn only_differences_that_can_be_set_are_sent() {
-        let has = settings(&[("TimeZone", "UTC"), ("is_superuser", "on"), ("DateStyle", "ISO, MDY")], &[]);
-        let wants = settings(&[("TimeZone", "a'\\b"), ("is_superuser", "off"), ("DateStyle", "ISO, MDY")], &[]);
+        let has = settings(
+            &[
+                ("TimeZone", "UTC"),
+                ("is_superuser", "on"),
+                ("DateStyle", "ISO, MDY"),
+            ],
+            &[],
+        );
+        let wants = settings(
+            &[
+                ("TimeZone", "a'\\b"),
+                ("is_superuser", "off"),
+                ("DateStyle", "ISO, MDY"),
+            ],
+            &[],
+        );
         assert_eq!(
             has.towards(&wants).as_deref(),
             Some(r"SELECT pg_catalog.set_config(E'TimeZone',E'a''\\b',false)")

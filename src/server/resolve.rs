@@ -34,7 +34,10 @@ pub struct Lookup {
 impl Resolver {
     /// An empty memory.
     pub fn new(ttl: Duration) -> Self {
-        Self { ttl: Mutex::new(ttl), found: Mutex::default() }
+        Self {
+            ttl: Mutex::new(ttl),
+            found: Mutex::default(),
+        }
     }
 
     /// How long answers are kept from now on.
@@ -58,10 +61,19 @@ impl Resolver {
             }
         }
         if addresses.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, format!("host \"{host}\" has no address")));
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("host \"{host}\" has no address"),
+            ));
         }
         let until = Instant::now() + *self.ttl.lock();
-        self.found.lock().insert(host.to_owned(), Found { addresses: addresses.clone(), until });
+        self.found.lock().insert(
+            host.to_owned(),
+            Found {
+                addresses: addresses.clone(),
+                until,
+            },
+        );
         Ok(addresses)
     }
 

@@ -58,7 +58,12 @@ impl StatementCache {
         }
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let name = format!("{NAME_PREFIX}{id}").into_bytes().into();
-        let statement = Arc::new(Statement { id, name, definition: definition.into(), epoch });
+        let statement = Arc::new(Statement {
+            id,
+            name,
+            definition: definition.into(),
+            epoch,
+        });
         same.push(Arc::downgrade(&statement));
         statement
     }
@@ -75,7 +80,12 @@ impl StatementCache {
 
     /// How many statements are alive.
     pub fn len(&self) -> usize {
-        self.found.lock().values().flatten().filter(|weak| weak.strong_count() > 0).count()
+        self.found
+            .lock()
+            .values()
+            .flatten()
+            .filter(|weak| weak.strong_count() > 0)
+            .count()
     }
 
     /// Whether none is.
@@ -114,7 +124,11 @@ struct Slot {
 impl Prepared {
     /// An empty set for at most `max` statements.
     pub fn new(max: usize) -> Self {
-        Self { slots: HashMap::new(), clock: 0, max: max.max(1) }
+        Self {
+            slots: HashMap::new(),
+            clock: 0,
+            max: max.max(1),
+        }
     }
 
     /// How many it may hold.
@@ -150,7 +164,11 @@ impl Prepared {
     /// A Parse of `statement` is on its way. Returns what has to be closed to make room.
     pub fn insert(&mut self, statement: Arc<Statement>, segment: u64) -> Option<Arc<Statement>> {
         self.clock += 1;
-        let slot = Slot { used: self.clock, pending: Some(segment), statement };
+        let slot = Slot {
+            used: self.clock,
+            pending: Some(segment),
+            statement,
+        };
         let id = slot.statement.id;
         self.slots.insert(id, slot);
         if self.slots.len() <= self.max {
@@ -175,7 +193,14 @@ impl Prepared {
     /// The Close of this statement was passed over: it is still there.
     pub fn put_back(&mut self, statement: Arc<Statement>) {
         self.clock += 1;
-        self.slots.insert(statement.id, Slot { used: self.clock, pending: None, statement });
+        self.slots.insert(
+            statement.id,
+            Slot {
+                used: self.clock,
+                pending: None,
+                statement,
+            },
+        );
     }
 
     /// The server has dropped all that it had (`DEALLOCATE ALL`, `DISCARD ALL`); what is on its way comes after.
@@ -226,6 +251,10 @@ mod tests {
         assert_eq!(prepared.standing(c.id, 3), Standing::Uncertain);
         prepared.forget_all();
         assert_eq!(prepared.standing(a.id, 3), Standing::Absent);
-        assert_eq!(prepared.standing(c.id, 2), Standing::Ready, "its Parse comes after");
+        assert_eq!(
+            prepared.standing(c.id, 2),
+            Standing::Ready,
+            "its Parse comes after"
+        );
     }
 }

@@ -48,7 +48,11 @@ impl<'a> Parse<'a> {
         let types = usize::from(reader.u16()?);
         reader.bytes(types * 4)?;
         reader.end()?;
-        Ok(Self { name, text, definition })
+        Ok(Self {
+            name,
+            text,
+            definition,
+        })
     }
 }
 

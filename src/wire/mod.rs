@@ -4,7 +4,12 @@
 //! [`read`] and [`write`](mod@write) handle their bodies, [`startup`] the packets before login, and [`pipeline`] knows what is in
 //! flight between a client and a server.
 
-#![deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation
+)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod backend;

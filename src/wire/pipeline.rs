@@ -180,7 +180,11 @@ impl<N> Pipeline<N> {
         } else if request != Request::CopyEnd {
             self.segment_open = true;
         }
-        self.queue.push_back(Entry { request, answer, note });
+        self.queue.push_back(Entry {
+            request,
+            answer,
+            note,
+        });
         None
     }
 
@@ -220,7 +224,11 @@ impl<N> Pipeline<N> {
         }
         let Some(head) = self.queue.front() else {
             // An error out of the blue is the server's farewell.
-            return if tag == b'E' { Ok(Route::Forward) } else { Err(Unexpected(tag)) };
+            return if tag == b'E' {
+                Ok(Route::Forward)
+            } else {
+                Err(Unexpected(tag))
+            };
         };
         let (request, route) = (head.request, self.head_route());
         match tag {
@@ -252,7 +260,11 @@ impl<N> Pipeline<N> {
     /// The next answer that howdah has to make, if its turn has come.
     pub fn take_fake(&mut self) -> Option<Entry<N>> {
         match self.queue.front() {
-            Some(Entry { answer: Answer::Fake, request, .. }) => {
+            Some(Entry {
+                answer: Answer::Fake,
+                request,
+                ..
+            }) => {
                 if request.ends_unit() {
                     self.units -= 1;
                 }
@@ -271,14 +283,20 @@ impl<N> Pipeline<N> {
 
     fn head_route(&self) -> Route {
         match self.queue.front() {
-            Some(Entry { answer: Answer::Skip, .. }) => Route::Skip,
+            Some(Entry {
+                answer: Answer::Skip, ..
+            }) => Route::Skip,
             _ => Route::Forward,
         }
     }
 
     /// Ends of COPY that met none: the server has passed over them without a word.
     fn drop_copy_ends(&mut self) {
-        while self.queue.front().is_some_and(|entry| entry.request == Request::CopyEnd) {
+        while self
+            .queue
+            .front()
+            .is_some_and(|entry| entry.request == Request::CopyEnd)
+        {
             self.queue.pop_front();
         }
     }
@@ -303,7 +321,11 @@ impl<N> Pipeline<N> {
             if entry.request.ends_unit() {
                 self.units -= 1;
             }
-            let outcome = if failed.is_empty() { Outcome::Failed } else { Outcome::Skipped };
+            let outcome = if failed.is_empty() {
+                Outcome::Failed
+            } else {
+                Outcome::Skipped
+            };
             done(entry, outcome);
         }
     }
@@ -311,11 +333,16 @@ impl<N> Pipeline<N> {
     /// The server begins to read copy data. What went out behind the request is read as such: Syncs before the end of
     /// the copy data are passed over without an answer.
     fn begin_copy_in(&mut self) {
-        let Some(head) = self.queue.pop_front() else { return };
+        let Some(head) = self.queue.pop_front() else {
+            return;
+        };
         self.mode = Mode::CopyIn;
         while self.mode == Mode::CopyIn {
             match self.queue.pop_front() {
-                Some(Entry { request: Request::Sync, .. }) => self.units -= 1,
+                Some(Entry {
+                    request: Request::Sync,
+                    ..
+                }) => self.units -= 1,
                 Some(_) => self.mode = Mode::Normal,
                 None => break,
             }
@@ -368,8 +395,14 @@ mod tests {
         let mut settled = Vec::new();
         let mut tags = tags.bytes();
         while let Some(tag) = tags.next() {
-            let status = if tag == b'Z' { Status::parse(&[tags.next().unwrap()]).unwrap() } else { Status::Idle };
-            let route = pipeline.received(tag, status, |entry, outcome| settled.push((entry.request, outcome)));
+            let status = if tag == b'Z' {
+                Status::parse(&[tags.next().unwrap()]).unwrap()
+            } else {
+                Status::Idle
+            };
+            let route = pipeline.received(tag, status, |entry, outcome| {
+                settled.push((entry.request, outcome))
+            });
             assert_eq!(route, Ok(Route::Forward), "{}", tag as char);
         }
         settled
@@ -398,7 +431,10 @@ mod tests {
     fn several_syncs_in_flight_are_counted() {
         let mut pipeline = with(&[Parse, Bind, Execute, Sync, Bind, Execute, Sync]);
         feed(&mut pipeline, "12CZI");
-        assert!(!pipeline.is_settled(), "idle, but the second segment is on its way");
+        assert!(
+            !pipeline.is_settled(),
+            "idle, but the second segment is on its way"
+        );
         feed(&mut pipeline, "2DCZI");
         assert!(pipeline.is_settled());
     }
@@ -419,7 +455,11 @@ mod tests {
         let settled = feed(&mut pipeline, "1E");
         assert_eq!(
             settled,
-            [(Parse, Outcome::Done), (Execute, Outcome::Skipped), (Bind, Outcome::Failed)]
+            [
+                (Parse, Outcome::Done),
+                (Execute, Outcome::Skipped),
+                (Bind, Outcome::Failed)
+            ]
         );
         assert!(!pipeline.is_skipping(), "the Sync is on its way");
         assert_eq!(feed(&mut pipeline, "ZI1ZI").len(), 3);
@@ -497,10 +537,22 @@ mod tests {
         pipeline.sent(Bind, Answer::Forward, None);
         pipeline.sent(Sync, Answer::Forward, None);
         let mut nothing = |_, _| ();
-        assert_eq!(pipeline.received(b'N', Status::Idle, &mut nothing), Ok(Route::Skip));
-        assert_eq!(pipeline.received(b'A', Status::Idle, &mut nothing), Ok(Route::Forward));
-        assert_eq!(pipeline.received(b'1', Status::Idle, &mut nothing), Ok(Route::Skip));
-        assert_eq!(pipeline.received(b'2', Status::Idle, &mut nothing), Ok(Route::Forward));
+        assert_eq!(
+            pipeline.received(b'N', Status::Idle, &mut nothing),
+            Ok(Route::Skip)
+        );
+        assert_eq!(
+            pipeline.received(b'A', Status::Idle, &mut nothing),
+            Ok(Route::Forward)
+        );
+        assert_eq!(
+            pipeline.received(b'1', Status::Idle, &mut nothing),
+            Ok(Route::Skip)
+        );
+        assert_eq!(
+            pipeline.received(b'2', Status::Idle, &mut nothing),
+            Ok(Route::Forward)
+        );
     }
 
     #[test]
@@ -524,11 +576,23 @@ mod tests {
     fn answers_without_a_question_are_found() {
         let mut pipeline: Pipeline<usize> = Pipeline::default();
         let mut nothing = |_, _| ();
-        assert_eq!(pipeline.received(b'Z', Status::Idle, &mut nothing), Err(Unexpected(b'Z')));
-        assert_eq!(pipeline.received(b'E', Status::Idle, &mut nothing), Ok(Route::Forward));
+        assert_eq!(
+            pipeline.received(b'Z', Status::Idle, &mut nothing),
+            Err(Unexpected(b'Z'))
+        );
+        assert_eq!(
+            pipeline.received(b'E', Status::Idle, &mut nothing),
+            Ok(Route::Forward)
+        );
         pipeline.sent(Describe, Answer::Forward, None);
-        assert_eq!(pipeline.received(b'D', Status::Idle, &mut nothing), Err(Unexpected(b'D')));
-        assert_eq!(pipeline.received(b'q', Status::Idle, &mut nothing), Err(Unexpected(b'q')));
+        assert_eq!(
+            pipeline.received(b'D', Status::Idle, &mut nothing),
+            Err(Unexpected(b'D'))
+        );
+        assert_eq!(
+            pipeline.received(b'q', Status::Idle, &mut nothing),
+            Err(Unexpected(b'q'))
+        );
     }
 
     #[test]

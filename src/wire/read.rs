@@ -56,7 +56,11 @@ impl<'a> Reader<'a> {
 
     /// Fails unless everything has been read.
     pub fn end(self) -> Result<(), WireError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(WireError::Format) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(WireError::Format)
+        }
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {

@@ -26,7 +26,9 @@ impl Header {
 /// The header at the start of `bytes`; `None` while fewer than [`HEADER_LEN`] bytes are there.
 #[inline]
 pub fn header(bytes: &[u8]) -> Result<Option<Header>, WireError> {
-    let &[tag, a, b, c, d, ..] = bytes else { return Ok(None) };
+    let &[tag, a, b, c, d, ..] = bytes else {
+        return Ok(None);
+    };
     let len = u32::from_be_bytes([a, b, c, d]) as usize;
     if !(4..=MESSAGE_LEN_MAX).contains(&len) {
         return Err(WireError::Length);
@@ -37,7 +39,9 @@ pub fn header(bytes: &[u8]) -> Result<Option<Header>, WireError> {
 /// The header and the body of the first message in `bytes`, once all of it is there.
 #[inline]
 pub fn message(bytes: &[u8]) -> Result<Option<(Header, &[u8])>, WireError> {
-    let Some(header) = header(bytes)? else { return Ok(None) };
+    let Some(header) = header(bytes)? else {
+        return Ok(None);
+    };
     Ok(bytes.get(HEADER_LEN..header.len).map(|body| (header, body)))
 }
 

@@ -58,7 +58,11 @@ pub enum StartupError {
 pub fn packet_len(bytes: &[u8]) -> Result<Option<usize>, WireError> {
     let &[a, b, c, d, ..] = bytes else { return Ok(None) };
     let len = u32::from_be_bytes([a, b, c, d]) as usize;
-    if (8..=STARTUP_LEN_MAX).contains(&len) { Ok(Some(len)) } else { Err(WireError::Length) }
+    if (8..=STARTUP_LEN_MAX).contains(&len) {
+        Ok(Some(len))
+    } else {
+        Err(WireError::Length)
+    }
 }
 
 impl Initial {
@@ -94,7 +98,9 @@ fn parameters(mut reader: Reader<'_>) -> Result<Vec<(String, Vec<u8>)>, WireErro
             reader.end()?;
             return Ok(found);
         }
-        let name = std::str::from_utf8(name).map_err(|_| WireError::Format)?.to_owned();
+        let name = std::str::from_utf8(name)
+            .map_err(|_| WireError::Format)?
+            .to_owned();
         found.push((name, reader.cstr()?.to_vec()));
     }
 }
@@ -102,13 +108,21 @@ fn parameters(mut reader: Reader<'_>) -> Result<Vec<(String, Vec<u8>)>, WireErro
 impl Startup {
     /// The value of a parameter; the last one wins, as in PostgreSQL.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.parameters.iter().rev().find(|(have, _)| have == name).map(|(_, value)| value.as_slice())
+        self.parameters
+            .iter()
+            .rev()
+            .find(|(have, _)| have == name)
+            .map(|(_, value)| value.as_slice())
     }
 
     /// The protocol that this session will speak: what was asked for, or the newest we have.
     pub fn negotiated(&self) -> u32 {
         // 3.1 was never a version of its own.
-        if self.protocol >= PROTOCOL_3_2 { PROTOCOL_3_2 } else { PROTOCOL_3_0 }
+        if self.protocol >= PROTOCOL_3_2 {
+            PROTOCOL_3_2
+        } else {
+            PROTOCOL_3_0
+        }
     }
 
     /// Names of the protocol options that we do not know: all that begin with `_pq_.`.
@@ -238,7 +252,10 @@ mod tests {
         assert!(Initial::parse(&longer).is_err());
         assert_eq!(packet_len(&[0, 0, 0x27, 0x11]), Err(WireError::Length));
         assert_eq!(packet_len(&[0, 0, 0, 7]), Err(WireError::Length));
-        assert_eq!(Initial::parse(&[0, 2, 0, 0]), Err(StartupError::Protocol(2 << 16)));
+        assert_eq!(
+            Initial::parse(&[0, 2, 0, 0]),
+            Err(StartupError::Protocol(2 << 16))
+        );
     }
 
     #[test]
@@ -259,7 +276,12 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(
             split_options(r"-c a=1 -cb=2  --c-d=x\ y -c e=\\"),
-            Ok(vec![pair("a", "1"), pair("b", "2"), pair("c_d", "x y"), pair("e", "\\")])
+            Ok(vec![
+                pair("a", "1"),
+                pair("b", "2"),
+                pair("c_d", "x y"),
+                pair("e", "\\")
+            ])
         );
         assert_eq!(split_options("-d 5"), Err("-d".into()));
         assert_eq!(split_options("-c"), Err("-c".into()));
@@ -272,7 +294,10 @@ mod tests {
         for len in [4, 32, 256] {
             let mut out = BytesMut::new();
             write_cancel(&mut out, 42, &vec![9; len]);
-            let wanted = Initial::Cancel { pid: 42, secret: vec![9; len] };
+            let wanted = Initial::Cancel {
+                pid: 42,
+                secret: vec![9; len],
+            };
             assert_eq!(Initial::parse(&out[4..]), Ok(wanted));
         }
         assert!(Initial::parse(&[4, 0xd2, 0x16, 0x2e, 0, 0, 0, 1, 1, 2, 3]).is_err());

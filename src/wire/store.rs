@@ -23,7 +23,11 @@ pub fn make_room(buffer: &mut BytesMut) {
     let spare = buffer.capacity() - buffer.len();
     if spare < CHUNK / 4 {
         // Moves what is there to the front, or doubles: growth follows what has arrived, never what a header claims.
-        buffer.reserve(if buffer.is_empty() { CHUNK } else { buffer.len().max(CHUNK / 4) });
+        buffer.reserve(if buffer.is_empty() {
+            CHUNK
+        } else {
+            buffer.len().max(CHUNK / 4)
+        });
     }
 }
 

@@ -121,7 +121,9 @@ mod tests {
     #[test]
     fn a_refusal_reads_back_as_it_was_written() {
         let mut out = BytesMut::new();
-        let wrong = Refusal::new(SqlState::PROTOCOL_VIOLATION, "no").detail("d").hint("h");
+        let wrong = Refusal::new(SqlState::PROTOCOL_VIOLATION, "no")
+            .detail("d")
+            .hint("h");
         refusal(&mut out, Severity::Fatal, &wrong);
         let (header, body) = scan::message(&out).unwrap().unwrap();
         assert_eq!((header.tag, header.len), (b'E', out.len()));
