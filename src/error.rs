@@ -27,6 +27,8 @@ impl SqlState {
         self.as_str().get(..2).unwrap_or_default()
     }
 
+    /// `successful_completion`: of notices.
+    pub const SUCCESSFUL_COMPLETION: Self = Self(*b"00000");
     /// `connection_failure`: the server was lost.
     pub const CONNECTION_FAILURE: Self = Self(*b"08006");
     /// `protocol_violation`.

@@ -1,1 +1,12 @@
-//! Puts it together.
+//! Puts it together: the command line, listeners, accept, workers, signals, drain.
+
+mod accept;
+mod cli;
+mod descriptors;
+mod listen;
+mod prefill;
+mod run;
+mod signals;
+mod workers;
+
+pub use cli::main;

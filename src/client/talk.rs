@@ -38,6 +38,13 @@ impl Passing {
         matches!(self, Self::Forward(0) | Self::Drop(0))
     }
 
+    /// How many bytes of the message are still to come.
+    pub(super) fn left(self) -> usize {
+        match self {
+            Self::Forward(left) | Self::Drop(left) => left,
+        }
+    }
+
     /// Deals with as much of `input` as belongs to the message.
     pub(super) fn pass(&mut self, input: &mut BytesMut, output: &mut BytesMut) {
         match self {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::net::{PeerAddr, Stream};
@@ -173,6 +173,8 @@ pub struct Connection {
     pub prepared: Prepared,
     /// Its unnamed statement.
     pub unnamed: UnnamedSlot,
+    /// So many bytes of the message that a client left half read are still to come.
+    pub tail: usize,
     info: Option<Arc<Info>>,
 }
 
@@ -189,6 +191,7 @@ impl Connection {
             baseline: Settings::default(),
             prepared: Prepared::new(prepared_max),
             unnamed: UnnamedSlot::Empty,
+            tail: 0,
             info: None,
         }
     }
@@ -239,7 +242,12 @@ impl Connection {
 
     pub(super) async fn receive(&mut self) -> Result<Message, Failure> {
         loop {
-            if let Some(message) = Message::take(&mut self.input)? {
+            let skipped = self.tail.min(self.input.len());
+            self.input.advance(skipped);
+            self.tail -= skipped;
+            if self.tail == 0
+                && let Some(message) = Message::take(&mut self.input)?
+            {
                 crate::wire::store::give_back(&mut self.input);
                 return Ok(message);
             }
