@@ -32,6 +32,13 @@ enum Command {
         #[arg(value_name = "FILE|URL")]
         source: Option<String>,
     },
+    /// Starts a private throwaway PostgreSQL with howdah in front of it, and removes all of it at the end.
+    Demo {
+        /// Run this command against it, with PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE set, and exit with its
+        /// status.
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
 }
 
 /// Runs the command; returns its exit status.
@@ -45,6 +52,7 @@ pub fn main() -> ExitCode {
     };
     match arguments.command {
         Some(Command::Check { source }) => check(&Source::from_argument(source.as_deref())),
+        Some(Command::Demo { command }) => exit(super::demo::demo(&command)),
         None => {
             let source = arguments.config.map(|file| Source::File(file.into()));
             let source = source.unwrap_or_else(|| Source::from_argument(arguments.source.as_deref()));
@@ -78,8 +86,12 @@ fn serve(source: &Source) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    match super::run::run(config) {
-        Ok(()) => ExitCode::SUCCESS,
+    exit(super::run::run(config, super::run::Until::Signal).map(|_| 0))
+}
+
+fn exit(result: anyhow::Result<u8>) -> ExitCode {
+    match result {
+        Ok(status) => ExitCode::from(status),
         Err(error) => {
             eprintln!("howdah: {error:#}");
             ExitCode::FAILURE

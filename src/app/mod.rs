@@ -2,6 +2,8 @@
 
 mod accept;
 mod cli;
+mod cluster;
+mod demo;
 mod descriptors;
 mod listen;
 mod prefill;

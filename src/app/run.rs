@@ -1,9 +1,11 @@
 //! The running process: from a configuration to the last farewell.
 
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{Front, Handle, House, Order, Visit};
@@ -24,18 +26,26 @@ pub(super) struct Process {
     pub(super) front: Arc<Front>,
 }
 
-/// Serves clients until a signal ends it.
-pub(super) fn run(config: Config) -> Result<()> {
+/// What ends the process in good order.
+pub(super) enum Until {
+    /// A signal.
+    Signal,
+    /// A signal, or the end of this command.
+    Ends(Box<tokio::process::Command>),
+}
+
+/// Serves clients until a signal ends it, or the command does; then its exit status is returned.
+pub(super) fn run(config: Config, until: Until) -> Result<Option<ExitStatus>> {
     let _subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).try_init();
     let settings = &config.settings;
     descriptors::raise_limit(u64::from(settings.max_client_conn) * 2 + 100);
     let runtime = workers::runtime(settings.workers).context("cannot start the workers")?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(config, until));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(config: Config) -> Result<()> {
+async fn serve(config: Config, until: Until) -> Result<Option<ExitStatus>> {
     let mut signals = Signals::new().context("cannot listen to signals")?;
     let listeners = listen::listeners(&config.settings)?;
     let house = House::new(config).map_err(anyhow::Error::msg)?;
@@ -49,8 +59,20 @@ async fn serve(config: Config) -> Result<()> {
         tokio::spawn(accept::accept(listener, process.clone(), stop.clone()));
     }
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    let mut command = match until {
+        Until::Signal => None,
+        Until::Ends(mut command) => Some(command.spawn().context("cannot run the command")?),
+    };
+    let mut status = None;
     loop {
-        match signals.next().await {
+        let wish = tokio::select! {
+            wish = signals.next() => wish,
+            ended = ended(&mut command) => {
+                status = Some(ended.context("cannot wait for the command")?);
+                Wish::Stop
+            }
+        };
+        match wish {
             Wish::Reload => process.reload(),
             Wish::Pause => process.front.pools.all().iter().for_each(|pool| pool.pause()),
             Wish::Resume => process.front.pools.all().iter().for_each(|pool| pool.resume()),
@@ -69,7 +91,15 @@ async fn serve(config: Config) -> Result<()> {
     stop.cancel();
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     process.send_everybody_away().await;
-    Ok(())
+    Ok(status)
+}
+
+/// The end of the command, if there is one.
+async fn ended(command: &mut Option<Child>) -> std::io::Result<ExitStatus> {
+    match command {
+        Some(child) => child.wait().await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Process {

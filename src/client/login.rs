@@ -65,6 +65,8 @@ struct Entrance {
     input: BytesMut,
     output: BytesMut,
     front: Arc<Front>,
+    /// The pool from which the login waits for a server.
+    waits_for: Option<Arc<crate::pool::Pool<crate::pool::Servers>>>,
 }
 
 /// Logs a connection in, within `client_login_timeout`.
@@ -180,6 +182,7 @@ impl Entrance {
         if house.config.settings.application_name_add_host {
             add_host(&mut wishes, &self.stream.peer());
         }
+        self.waits_for = Some(pool.clone());
         let settings = settle(&wishes, &pool).await?;
         pool.record_login(begun.elapsed());
         let limit = |value: usize| if value == 0 { usize::MAX } else { value };
@@ -370,6 +373,21 @@ impl Entrance {
             Ok(Err(farewell)) => Outcome::Ended(farewell),
             Err(_) => Outcome::Ended(Farewell::ClientIo("client does not read".to_owned())),
         }
+    }
+
+    /// Why it took too long: because of the client, unless it was waiting for a server that cannot be had.
+    fn too_late(&self, timeout: Duration) -> Refusal {
+        let last_error = self
+            .waits_for
+            .as_ref()
+            .and_then(|pool| pool.snapshot().last_error);
+        last_error.unwrap_or_else(|| {
+            Refusal::new(
+                SqlState::QUERY_CANCELED,
+                "canceling authentication due to timeout",
+            )
+            .detail(format!("client_login_timeout is {timeout:?}."))
+        })
     }
 
     async fn tell(&mut self, farewell: &Farewell) {
