@@ -13,10 +13,15 @@ fn every_login_method_of_the_cluster_works_and_refuses() {
         let params = [("user", user), ("database", "app")];
         let mut wire = Wire::login_with(cluster.target(), &params, Some(&password_of(user))).expect(user);
         assert_eq!(wire.value("SELECT current_user"), user);
-        let refused = Wire::login_with(cluster.target(), &params, Some("wrong")).err().expect("a refusal");
+        let refused = Wire::login_with(cluster.target(), &params, Some("wrong"))
+            .err()
+            .expect("a refusal");
         assert_eq!(refused.code(), "28P01", "{refused}");
     }
-    assert_eq!(Wire::login(cluster.target(), "trust_u", "app").value("SELECT 1"), "1");
+    assert_eq!(
+        Wire::login(cluster.target(), "trust_u", "app").value("SELECT 1"),
+        "1"
+    );
 }
 
 #[test]
@@ -38,7 +43,10 @@ fn psql_and_pgbench_find_the_cluster() {
     let out = run::psql(cluster.target(), "app", "app", "SELECT 6 * 7");
     assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), "42");
     let mut pgbench = run::client("pgbench", cluster.target(), "app", "app");
-    run::succeed(pgbench.args(["-i", "-q", "-s", "1"]), std::time::Duration::from_secs(60));
+    run::succeed(
+        pgbench.args(["-i", "-q", "-s", "1"]),
+        std::time::Duration::from_secs(60),
+    );
 }
 
 #[test]

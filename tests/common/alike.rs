@@ -29,12 +29,17 @@ impl Pair {
         let direct = self.transcript(self.cluster.target(), None, &script);
         let alone = self.transcript(self.howdah.target(), None, &script);
         compare("alone", &direct, &alone);
-        let disturbed = self.transcript(self.howdah.target(), Some(Noise::new(self.howdah.target())), &script);
+        let disturbed = self.transcript(
+            self.howdah.target(),
+            Some(Noise::new(self.howdah.target())),
+            &script,
+        );
         compare("disturbed by another client", &direct, &disturbed);
     }
 
     fn transcript(&self, target: Target, noise: Option<Noise>, script: impl Fn(&mut Wire)) -> Vec<String> {
-        self.cluster.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION app");
+        self.cluster
+            .sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION app");
         let mut wire = Wire::app(target);
         settle_parameters(&mut wire.transcript);
         if let Some(mut noise) = noise {
@@ -81,7 +86,11 @@ pub struct Noise {
 impl Noise {
     /// A noisy client.
     pub fn new(target: Target) -> Self {
-        let params = [("user", "app"), ("database", "app"), ("application_name", "noise")];
+        let params = [
+            ("user", "app"),
+            ("database", "app"),
+            ("application_name", "noise"),
+        ];
         let mut wire = Wire::login_with(target, &params, None).expect("the noisy client can log in");
         for name in ["s", "s1", "s2", "_pg3_0"] {
             let messages = [msg::parse(name, &format!("SELECT 'noise {name}'"))];
@@ -97,7 +106,11 @@ impl Noise {
             self.wire.query("COMMIT");
             return;
         }
-        let messages = [msg::parse("", "SELECT 'noise'"), msg::bind("", "", &[]), msg::execute("", 0)];
+        let messages = [
+            msg::parse("", "SELECT 'noise'"),
+            msg::bind("", "", &[]),
+            msg::execute("", 0),
+        ];
         assert_eq!(self.wire.batch(&messages), "12DCZ");
         assert_eq!(self.wire.batch(&[msg::run("s", &[])]), "2TDCZ");
         self.wire.query("SELECT 1/0");

@@ -58,7 +58,10 @@ impl Options {
     /// Starts the cluster and waits until it answers.
     pub fn start(self) -> Cluster {
         let bin = server_bin(self.version);
-        let dir = tempfile::Builder::new().prefix("howdah-pg-").tempdir().expect("a directory for a cluster");
+        let dir = tempfile::Builder::new()
+            .prefix("howdah-pg-")
+            .tempdir()
+            .expect("a directory for a cluster");
         let data = dir.path().join("data");
         copy_template(&bin, &data);
         let port = free_port();
@@ -71,7 +74,12 @@ impl Options {
         fs::write(data.join("pg_hba.conf"), self.hba + HBA).expect("pg_hba.conf is ours");
         give_away(dir.path());
         give_away(&data.join("pg_hba.conf"));
-        let mut cluster = Cluster { dir, bin, port, child: None };
+        let mut cluster = Cluster {
+            dir,
+            bin,
+            port,
+            child: None,
+        };
         cluster.launch();
         cluster
     }
@@ -123,7 +131,11 @@ impl Cluster {
 
     /// Runs SQL as the superuser in a database.
     pub fn sql_in(&self, dbname: &str, sql: &str) -> Vec<Vec<Option<String>>> {
-        let params = [("user", "postgres"), ("database", dbname), ("application_name", "harness")];
+        let params = [
+            ("user", "postgres"),
+            ("database", dbname),
+            ("application_name", "harness"),
+        ];
         let mut wire = Wire::login_with(self.target(), &params, None).expect("the superuser can log in");
         let answer = wire.query(sql);
         assert!(answer.error.is_none(), "{sql}: {:?}", answer.error);
@@ -133,7 +145,11 @@ impl Cluster {
     /// Runs SQL as the superuser that returns one value.
     pub fn value(&self, sql: &str) -> String {
         let rows = self.sql(sql);
-        rows.first().and_then(|row| row.first()).cloned().flatten().unwrap_or_default()
+        rows.first()
+            .and_then(|row| row.first())
+            .cloned()
+            .flatten()
+            .unwrap_or_default()
     }
 
     /// How many client connections there are, the harness's own left out; `filter` is SQL over `pg_stat_activity`.
@@ -151,14 +167,21 @@ impl Cluster {
             "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'
              AND application_name <> 'harness' AND pid <> pg_backend_pid() AND ({filter}) ORDER BY pid"
         );
-        self.sql(&sql).iter().map(|row| row[0].as_deref().expect("a pid").parse().expect("a number")).collect()
+        self.sql(&sql)
+            .iter()
+            .map(|row| row[0].as_deref().expect("a pid").parse().expect("a number"))
+            .collect()
     }
 
     /// Starts it again after a stop, and waits until it answers.
     pub fn launch(&mut self) {
         self.launch_unready();
         let target = self.target();
-        let params = [("user", "postgres"), ("database", "postgres"), ("application_name", "harness")];
+        let params = [
+            ("user", "postgres"),
+            ("database", "postgres"),
+            ("application_name", "harness"),
+        ];
         eventually("PostgreSQL answers", Duration::from_secs(60), || {
             Wire::login_with(target, &params, None).ok().map(drop)
         });
@@ -173,20 +196,34 @@ impl Cluster {
             .open(self.log_path())
             .expect("the server's log can be written");
         let mut command = Command::new(self.bin.join("postgres"));
-        command.arg("-D").arg(self.dir.path().join("data")).env("LC_ALL", "C").current_dir("/");
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
+        command
+            .arg("-D")
+            .arg(self.dir.path().join("data"))
+            .env("LC_ALL", "C")
+            .current_dir("/");
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log);
         self.child = Some(unprivileged(&mut command).spawn().expect("postgres starts"));
     }
 
     /// Ends it with a signal to the postmaster (TERM smart, INT fast, QUIT immediate, KILL a crash) and waits.
     pub fn stop(&mut self, signal: Signal) {
-        let Some(mut child) = self.child.take() else { return };
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
         let children = children_of(child.id());
         kill_process(pid(child.id()), signal).ok();
-        eventually("PostgreSQL ends", PATIENCE, || child.try_wait().expect("our own child"));
+        eventually("PostgreSQL ends", PATIENCE, || {
+            child.try_wait().expect("our own child")
+        });
         // After a SIGKILL of the postmaster its children need a moment, and a successor refuses to start meanwhile.
         eventually("PostgreSQL's processes end", PATIENCE, || {
-            children.iter().all(|child| !Path::new(&format!("/proc/{child}")).exists()).then_some(())
+            children
+                .iter()
+                .all(|child| !Path::new(&format!("/proc/{child}")).exists())
+                .then_some(())
         });
         fs::remove_file(self.dir.path().join("data/postmaster.pid")).ok();
     }
@@ -291,9 +328,11 @@ host  all         all         127.0.0.1/32 trust
 /// What the template holds beside `initdb`'s own; one statement a line, for single-user mode.
 fn template_sql() -> String {
     let mut sql = String::from("CREATE ROLE app LOGIN;\nCREATE ROLE trust_u LOGIN;\n");
-    for (user, encryption) in
-        [("md5_u", "md5"), ("scram_u", "scram-sha-256"), ("password_u", "scram-sha-256")]
-    {
+    for (user, encryption) in [
+        ("md5_u", "md5"),
+        ("scram_u", "scram-sha-256"),
+        ("password_u", "scram-sha-256"),
+    ] {
         let password = password_of(user);
         sql += &format!("SET password_encryption = '{encryption}';\n");
         sql += &format!("CREATE ROLE {user} LOGIN REPLICATION PASSWORD '{password}';\n");
@@ -311,7 +350,11 @@ fn copy_template(bin: &Path, data: &Path) {
     let home = target_dir().join("postgres");
     fs::create_dir_all(&home).expect("target/ can be written");
     let version = succeed(Command::new(bin.join("postgres")).arg("--version"));
-    let version = version.split_whitespace().nth(2).expect("postgres (PostgreSQL) VERSION …").to_owned();
+    let version = version
+        .split_whitespace()
+        .nth(2)
+        .expect("postgres (PostgreSQL) VERSION …")
+        .to_owned();
     let template = home.join(format!("template-{version}-{TEMPLATE}"));
     let lock = fs::File::create(home.join("template.lock")).expect("target/ can be written");
     flock(&lock, FlockOperation::LockExclusive).expect("a lock on our own file");
@@ -323,16 +366,34 @@ fn copy_template(bin: &Path, data: &Path) {
 }
 
 fn make_template(bin: &Path, template: &Path) {
-    let dir = tempfile::Builder::new().prefix("howdah-initdb-").tempdir().expect("a directory for initdb");
+    let dir = tempfile::Builder::new()
+        .prefix("howdah-initdb-")
+        .tempdir()
+        .expect("a directory for initdb");
     give_away(dir.path());
     let data = dir.path().join("data");
     let mut initdb = Command::new(bin.join("initdb"));
-    initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--wal-segsize=1", "--no-sync"]);
+    initdb.args([
+        "-U",
+        "postgres",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "--wal-segsize=1",
+        "--no-sync",
+    ]);
     succeed(unprivileged(initdb.arg("-D").arg(&data).current_dir("/")));
     let sql = dir.path().join("template.sql");
     fs::write(&sql, template_sql()).expect("a file of ours");
     let mut single = Command::new(bin.join("postgres"));
-    single.args(["--single", "-F"]).arg("-D").arg(&data).arg("postgres").current_dir("/");
+    single
+        .args(["--single", "-F"])
+        .arg("-D")
+        .arg(&data)
+        .arg("postgres")
+        .current_dir("/");
     succeed(unprivileged(&mut single).stdin(fs::File::open(&sql).expect("just written")));
     let partial = template.with_extension("partial");
     fs::remove_dir_all(&partial).ok();
@@ -342,14 +403,21 @@ fn make_template(bin: &Path, template: &Path) {
 
 /// Where `cargo` builds.
 pub fn target_dir() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp has a parent").to_owned()
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .expect("target/tmp has a parent")
+        .to_owned()
 }
 
 /// The directory of the server programs: Debian's, or another major version's from `target/postgres/`.
 pub fn server_bin(version: Option<u32>) -> PathBuf {
     if let Some(major) = version {
         let bin = target_dir().join(format!("postgres/{major}/bin"));
-        assert!(bin.join("postgres").exists(), "no PostgreSQL {major} in {}: run scripts/setup", bin.display());
+        assert!(
+            bin.join("postgres").exists(),
+            "no PostgreSQL {major} in {}: run scripts/setup",
+            bin.display()
+        );
         return within_reach(&bin, major);
     }
     if let Some(bin) = std::env::var_os("HOWDAH_TEST_PG_BIN") {
@@ -367,7 +435,8 @@ pub fn server_bin(version: Option<u32>) -> PathBuf {
         return bin;
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let bin = std::env::split_paths(&path).find(|dir| dir.join("postgres").exists() && dir.join("initdb").exists());
+    let bin =
+        std::env::split_paths(&path).find(|dir| dir.join("postgres").exists() && dir.join("initdb").exists());
     bin.expect("PostgreSQL's server programs are installed: run scripts/setup")
 }
 
@@ -396,11 +465,17 @@ pub fn unprivileged_user() -> Option<(u32, u32)> {
     }
     let passwd = fs::read_to_string("/etc/passwd").expect("every system has one");
     let find = |name: &str| {
-        let line = passwd.lines().find(|line| line.starts_with(&format!("{name}:")))?;
+        let line = passwd
+            .lines()
+            .find(|line| line.starts_with(&format!("{name}:")))?;
         let mut fields = line.split(':').skip(2).map(str::parse::<u32>);
         Some((fields.next()?.ok()?, fields.next()?.ok()?))
     };
-    Some(find("postgres").or_else(|| find("nobody")).expect("a user to run PostgreSQL as"))
+    Some(
+        find("postgres")
+            .or_else(|| find("nobody"))
+            .expect("a user to run PostgreSQL as"),
+    )
 }
 
 /// Makes a command run as that user.
@@ -424,7 +499,9 @@ fn append(path: &Path, text: &str) {
 }
 
 fn succeed(command: &mut Command) -> String {
-    let done = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let done = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let stderr = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{command:?}: {}\n{stderr}", done.status);
     String::from_utf8_lossy(&done.stdout).into_owned()
@@ -439,5 +516,7 @@ fn children_of(parent: u32) -> Vec<u32> {
         (after_name.split_whitespace().nth(1)? == wanted).then_some(id)
     };
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| is_child(entry.file_name().to_str()?.parse().ok()?)).collect()
+    entries
+        .filter_map(|entry| is_child(entry.file_name().to_str()?.parse().ok()?))
+        .collect()
 }

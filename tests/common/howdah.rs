@@ -69,7 +69,10 @@ impl Config {
     /// Any setting of a user.
     pub fn user_set(mut self, name: &str, key: &str, value: impl Into<Value>) -> Self {
         let entry = self.users.entry(name).or_insert_with(|| Table::new().into());
-        entry.as_table_mut().expect("users are tables").insert(key.into(), value.into());
+        entry
+            .as_table_mut()
+            .expect("users are tables")
+            .insert(key.into(), value.into());
         self
     }
 
@@ -93,22 +96,41 @@ impl Config {
     fn to_ini(&self, userlist: &str) -> (String, String) {
         let unquoted = |value: &Value| match value {
             Value::String(text) => text.strip_suffix("ms").map_or_else(
-                || text.strip_suffix('s').filter(|rest| rest.parse::<f64>().is_ok()).unwrap_or(text).to_owned(),
+                || {
+                    text.strip_suffix('s')
+                        .filter(|rest| rest.parse::<f64>().is_ok())
+                        .unwrap_or(text)
+                        .to_owned()
+                },
                 |ms| format!("{}", ms.parse::<f64>().map_or(0.0, |ms| ms / 1000.0)),
             ),
             other => other.to_string(),
         };
-        let unknown = ["metrics_addr", "workers", "max_prepared_statements", "max_waiting", "auth_file"];
+        let unknown = [
+            "metrics_addr",
+            "workers",
+            "max_prepared_statements",
+            "max_waiting",
+            "auth_file",
+        ];
         let mut ini = String::from("[databases]\n");
         for (name, location) in &self.databases {
             ini += &format!("{name} = {}\n", location.as_str().unwrap_or_default());
         }
-        ini += &format!("[pgbouncer]\nauth_file = {userlist}\nignore_startup_parameters = extra_float_digits\n");
-        for (name, value) in self.settings.iter().filter(|(name, _)| !unknown.contains(&name.as_str())) {
+        ini +=
+            &format!("[pgbouncer]\nauth_file = {userlist}\nignore_startup_parameters = extra_float_digits\n");
+        for (name, value) in self
+            .settings
+            .iter()
+            .filter(|(name, _)| !unknown.contains(&name.as_str()))
+        {
             ini += &format!("{name} = {}\n", unquoted(value));
         }
         let mut list = String::new();
-        for name in ["app", "postgres", "trust_u"].into_iter().filter(|name| !self.users.contains_key(*name)) {
+        for name in ["app", "postgres", "trust_u"]
+            .into_iter()
+            .filter(|name| !self.users.contains_key(*name))
+        {
             list += &format!("\"{name}\" \"\"\n");
         }
         for (name, user) in &self.users {
@@ -150,17 +172,32 @@ impl Howdah {
 
     /// A pooler with so many servers for each pool, and nothing else out of the ordinary.
     pub fn with_pool(cluster: &Cluster, size: u32) -> Self {
-        Self::before(cluster).set("default_pool_size", i64::from(size)).start()
+        Self::before(cluster)
+            .set("default_pool_size", i64::from(size))
+            .start()
     }
 
     fn launch(config: Config) -> Self {
-        let dir = tempfile::Builder::new().prefix("howdah-test-").tempdir().expect("a directory for howdah");
+        let dir = tempfile::Builder::new()
+            .prefix("howdah-test-")
+            .tempdir()
+            .expect("a directory for howdah");
         give_away(dir.path());
         let against = Against::from_env();
-        let port = if against == Against::Postgres { config.cluster.port } else { free_port() };
+        let port = if against == Against::Postgres {
+            config.cluster.port
+        } else {
+            free_port()
+        };
         let config = config.set("listen_port", i64::from(port));
         let config = config.set("unix_socket_dir", dir.path().to_str().expect("a plain path"));
-        let mut howdah = Self { dir, child: None, against, port, config };
+        let mut howdah = Self {
+            dir,
+            child: None,
+            against,
+            port,
+            config,
+        };
         howdah.write_config();
         howdah.launch_again();
         howdah
@@ -175,14 +212,22 @@ impl Howdah {
         let target = self.target();
         eventually("the pooler's port answers", PATIENCE, || {
             if let Some(status) = self.try_wait() {
-                panic!("the pooler ended with {status} instead of starting:\n{}", self.log());
+                panic!(
+                    "the pooler ended with {status} instead of starting:\n{}",
+                    self.log()
+                );
             }
-            TcpStream::connect_timeout(&target.addr(), Duration::from_secs(1)).ok().map(drop)
+            TcpStream::connect_timeout(&target.addr(), Duration::from_secs(1))
+                .ok()
+                .map(drop)
         });
     }
 
     fn spawn(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path());
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path());
         let log = log.expect("the log can be written");
         let mut command = match self.against {
             Against::Pgbouncer => Command::new("pgbouncer"),
@@ -192,12 +237,18 @@ impl Howdah {
             unprivileged(&mut command);
         }
         command.arg(self.config_path()).stdin(Stdio::null());
-        command.stdout(log.try_clone().expect("a second handle")).stderr(log);
+        command
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log);
         self.child = Some(command.spawn().expect("the pooler starts"));
     }
 
     fn config_path(&self) -> PathBuf {
-        self.dir.path().join(if self.against == Against::Pgbouncer { "pgbouncer.ini" } else { "howdah.toml" })
+        self.dir.path().join(if self.against == Against::Pgbouncer {
+            "pgbouncer.ini"
+        } else {
+            "howdah.toml"
+        })
     }
 
     fn log_path(&self) -> PathBuf {
@@ -254,7 +305,9 @@ impl Howdah {
 
     /// How it ended, if it has ended.
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
-        self.child.as_mut().and_then(|child| child.try_wait().expect("our own child"))
+        self.child
+            .as_mut()
+            .and_then(|child| child.try_wait().expect("our own child"))
     }
 
     /// Waits for its end.
@@ -276,7 +329,9 @@ impl Howdah {
 
     /// Waits until the log holds a text.
     pub fn wait_log(&self, text: &str) {
-        eventually(&format!("the log says {text:?}"), PATIENCE, || self.log().contains(text).then_some(()));
+        eventually(&format!("the log says {text:?}"), PATIENCE, || {
+            self.log().contains(text).then_some(())
+        });
     }
 }
 

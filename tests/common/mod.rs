@@ -4,7 +4,12 @@
 //! `HOWDAH_TEST_AGAINST=postgres` leaves the pooler out and `=pgbouncer` puts Debian's PgBouncer in its place: the
 //! first says whether a test asks only for what PostgreSQL does, the second whether a test can fail at all.
 
-#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test program uses its own part of this module")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "each test program uses its own part of this module"
+)]
 
 pub mod alike;
 pub mod cluster;

@@ -8,7 +8,9 @@ pub const PROTOCOL_3_2: u32 = 0x0003_0002;
 pub const PROTOCOL_GREASE: u32 = 0x0003_270F;
 
 fn len(body: usize) -> [u8; 4] {
-    u32::try_from(body + 4).expect("messages have less than 4 GB").to_be_bytes()
+    u32::try_from(body + 4)
+        .expect("messages have less than 4 GB")
+        .to_be_bytes()
 }
 
 fn cstr(text: &str) -> Vec<u8> {
@@ -189,9 +191,17 @@ pub fn copy_fail(reason: &str) -> Vec<u8> {
 pub fn function_call(oid: u32, arguments: &[&str]) -> Vec<u8> {
     let mut body = oid.to_be_bytes().to_vec();
     body.extend([0, 0]);
-    body.extend(u16::try_from(arguments.len()).expect("few arguments").to_be_bytes());
+    body.extend(
+        u16::try_from(arguments.len())
+            .expect("few arguments")
+            .to_be_bytes(),
+    );
     for argument in arguments {
-        body.extend(u32::try_from(argument.len()).expect("less than 4 GB").to_be_bytes());
+        body.extend(
+            u32::try_from(argument.len())
+                .expect("less than 4 GB")
+                .to_be_bytes(),
+        );
         body.extend(argument.as_bytes());
     }
     body.extend([0, 0]);
@@ -200,7 +210,13 @@ pub fn function_call(oid: u32, arguments: &[&str]) -> Vec<u8> {
 
 /// Parse, Bind, Describe and Execute of the unnamed statement: what most drivers send for a query, less the Sync.
 pub fn extended(sql: &str, values: &[Option<&str>]) -> Vec<u8> {
-    [parse("", sql), bind("", "", values), describe_portal(""), execute("", 0)].concat()
+    [
+        parse("", sql),
+        bind("", "", values),
+        describe_portal(""),
+        execute("", 0),
+    ]
+    .concat()
 }
 
 /// Bind, Describe and Execute of a named statement.

@@ -40,12 +40,22 @@ pub fn free_port() -> u16 {
     for step in 0..COUNT {
         let port = u16::try_from(FIRST + (start + step) % COUNT).expect("ports fit in 16 bits");
         let path = dir.join(port.to_string());
-        let Ok(file) = OpenOptions::new().create(true).truncate(false).write(true).open(&path) else { continue };
+        let Ok(file) = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+        else {
+            continue;
+        };
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             continue;
         }
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            RESERVED.lock().expect("no test panics with this lock held").push(file);
+            RESERVED
+                .lock()
+                .expect("no test panics with this lock held")
+                .push(file);
             return port;
         }
     }

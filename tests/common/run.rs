@@ -21,12 +21,17 @@ pub fn output(command: &mut Command, limit: Duration) -> Output {
     let read = |path| std::fs::read(path).unwrap_or_default();
     loop {
         if let Some(status) = child.try_wait().expect("our own child") {
-            return Output { status, stdout: read(&out), stderr: read(&err) };
+            return Output {
+                status,
+                stdout: read(&out),
+                stderr: read(&err),
+            };
         }
         if Instant::now() > end {
             child.kill().ok();
             child.wait().ok();
-            let said = String::from_utf8_lossy(&read(&out)).into_owned() + &String::from_utf8_lossy(&read(&err));
+            let said =
+                String::from_utf8_lossy(&read(&out)).into_owned() + &String::from_utf8_lossy(&read(&err));
             panic!("{command:?} was still running after {limit:?}; it had said:\n{said}");
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -67,11 +72,18 @@ pub fn client(program: &str, target: Target, user: &str, dbname: &str) -> Comman
 /// Runs one psql script; returns unaligned rows.
 pub fn psql(target: Target, user: &str, dbname: &str, sql: &str) -> Output {
     let mut command = client("psql", target, user, dbname);
-    output(command.args(["-XAt", "-v", "ON_ERROR_STOP=1", "-c", sql]), Duration::from_secs(30))
+    output(
+        command.args(["-XAt", "-v", "ON_ERROR_STOP=1", "-c", sql]),
+        Duration::from_secs(30),
+    )
 }
 
 /// The path of a program: next to the server binaries first (Debian links only some of them into the path).
 fn find(program: &str) -> PathBuf {
     let beside = super::cluster::server_bin(None).join(program);
-    if beside.exists() { beside } else { PathBuf::from(program) }
+    if beside.exists() {
+        beside
+    } else {
+        PathBuf::from(program)
+    }
 }

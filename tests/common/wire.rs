@@ -60,14 +60,19 @@ impl fmt::Debug for PgError {
 
 /// The next NUL-terminated text of `bytes`.
 pub fn take_cstr<'a>(bytes: &mut &'a [u8]) -> &'a str {
-    let end = bytes.iter().position(|byte| *byte == 0).expect("a text ends with NUL");
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .expect("a text ends with NUL");
     let (text, rest) = bytes.split_at(end);
     *bytes = &rest[1..];
     std::str::from_utf8(text).expect("the tests speak UTF-8")
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
-    let (first, rest) = bytes.split_first_chunk::<N>().expect("the message is long enough");
+    let (first, rest) = bytes
+        .split_first_chunk::<N>()
+        .expect("the message is long enough");
     *bytes = rest;
     *first
 }
@@ -124,8 +129,12 @@ impl Frame {
             let name = take_cstr(&mut rest).to_owned();
             let table = if take_i32(&mut rest) == 0 { "" } else { "table." };
             let number = take_i16(&mut rest);
-            let (oid, size, modifier, format) =
-                (take_i32(&mut rest), take_i16(&mut rest), take_i32(&mut rest), take_i16(&mut rest));
+            let (oid, size, modifier, format) = (
+                take_i32(&mut rest),
+                take_i16(&mut rest),
+                take_i32(&mut rest),
+                take_i16(&mut rest),
+            );
             format!("{name}={table}{number} type {oid}/{size}/{modifier} format {format}")
         };
         (0..count).map(|_| column()).collect()
@@ -142,7 +151,11 @@ impl Frame {
             b'Z' => format!("Z {}", char::from(self.body[0])),
             b'S' => format!("S {:?}", self.parameter()),
             _ if self.body.len() < 2000 => format!("{kind} {}", self.body.escape_ascii()),
-            _ => format!("{kind} {} bytes with sum {}", self.body.len(), checksum(&self.body)),
+            _ => format!(
+                "{kind} {} bytes with sum {}",
+                self.body.len(),
+                checksum(&self.body)
+            ),
         }
     }
 }
@@ -258,7 +271,9 @@ impl Wire {
             }
             self.settled = false;
         }
-        self.stream.set_write_timeout(Some(self.patience)).expect("a timeout can be set");
+        self.stream
+            .set_write_timeout(Some(self.patience))
+            .expect("a timeout can be set");
         match self.stream.write_all(bytes) {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 panic!("the peer took no more bytes for {:?} (deadlock?)", self.patience)
@@ -298,7 +313,9 @@ impl Wire {
         let rest = &self.input[self.start..];
         let (&kind, rest) = rest.split_first()?;
         let (len, rest) = rest.split_first_chunk::<4>()?;
-        let len = usize::try_from(u32::from_be_bytes(*len)).expect("64 bits").checked_sub(4);
+        let len = usize::try_from(u32::from_be_bytes(*len))
+            .expect("64 bits")
+            .checked_sub(4);
         let len = len.unwrap_or_else(|| panic!("a frame {:?} with an impossible length", char::from(kind)));
         let body = rest.get(..len)?.to_vec();
         self.start += 5 + len;
@@ -314,7 +331,9 @@ impl Wire {
         if left.is_zero() {
             return Err(NoFrame::Timeout);
         }
-        self.stream.set_read_timeout(Some(left)).expect("a timeout can be set");
+        self.stream
+            .set_read_timeout(Some(left))
+            .expect("a timeout can be set");
         let mut chunk = [0; 65536];
         match self.stream.read(&mut chunk) {
             Ok(0) => Err(NoFrame::Closed),
@@ -333,7 +352,10 @@ impl Wire {
     fn note(&mut self, frame: &Frame) {
         match frame.kind {
             b'K' => {
-                let (pid, key) = frame.body.split_first_chunk::<4>().expect("BackendKeyData has a pid");
+                let (pid, key) = frame
+                    .body
+                    .split_first_chunk::<4>()
+                    .expect("BackendKeyData has a pid");
                 self.key = Some((u32::from_be_bytes(*pid), key.to_vec()));
                 return;
             }
@@ -352,7 +374,10 @@ impl Wire {
     pub fn read(&mut self) -> Frame {
         match self.try_read() {
             Ok(frame) => frame,
-            Err(why) => panic!("{why:?} instead of a frame; the last ones were {:#?}", self.last()),
+            Err(why) => panic!(
+                "{why:?} instead of a frame; the last ones were {:#?}",
+                self.last()
+            ),
         }
     }
 
@@ -419,7 +444,9 @@ impl Wire {
     pub fn expect_fatal(&mut self) -> PgError {
         let frames = self.expect_closed();
         let error = frames.iter().rev().find(|frame| frame.kind == b'E');
-        error.unwrap_or_else(|| panic!("closed without an ErrorResponse, after {frames:?}")).error()
+        error
+            .unwrap_or_else(|| panic!("closed without an ErrorResponse, after {frames:?}"))
+            .error()
     }
 
     /// The answer to what was sent, up to the next `ReadyForQuery`.
@@ -455,7 +482,11 @@ impl Wire {
     pub fn value(&mut self, sql: &str) -> String {
         let answer = self.query(sql);
         assert!(answer.error.is_none(), "{sql}: {:?}", answer.error);
-        if answer.rows.is_empty() { String::new() } else { answer.value().to_owned() }
+        if answer.rows.is_empty() {
+            String::new()
+        } else {
+            answer.value().to_owned()
+        }
     }
 
     /// Sends messages, ends them with Sync, and returns the kinds of what came.
@@ -490,7 +521,11 @@ impl Wire {
 
 /// The kinds of frames as a text; `ParameterStatus` left out.
 pub fn kinds(frames: &[Frame]) -> String {
-    frames.iter().map(|frame| char::from(frame.kind)).filter(|kind| *kind != 'S').collect()
+    frames
+        .iter()
+        .map(|frame| char::from(frame.kind))
+        .filter(|kind| *kind != 'S')
+        .collect()
 }
 
 /// What some frames say together.
