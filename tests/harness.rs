@@ -4,7 +4,7 @@ mod common;
 
 use common::alike::Noise;
 use common::cluster::password_of;
-use common::{Cluster, Wire, run};
+use common::{Cluster, Wire, msg, run};
 
 #[test]
 fn every_login_method_of_the_cluster_works_and_refuses() {
@@ -56,4 +56,13 @@ fn the_noise_is_quiet_where_there_is_no_pool() {
     for _ in 0..4 {
         noise.turn();
     }
+}
+
+#[test]
+fn postgresql_18_speaks_protocol_3_2() {
+    let cluster = Cluster::version(18);
+    let mut wire = Wire::connect(cluster.target()).expect("it listens");
+    wire.send(&msg::startup_version(msg::PROTOCOL_3_2, &[("user", "app"), ("database", "app")]));
+    wire.until_ready();
+    assert_eq!(wire.key.expect("a key").1.len(), 32);
 }

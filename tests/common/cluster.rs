@@ -401,6 +401,17 @@ fn make_template(bin: &Path, template: &Path) {
     fs::rename(&partial, template).expect("a move within target/");
 }
 
+/// Where clusters live: in memory where there is plenty, since a copy of a thousand small files takes ten times as
+/// long on a disk.
+fn quick_dir() -> PathBuf {
+    const PLENTY: u64 = 2 << 30;
+    let memory = Path::new("/dev/shm");
+    match rustix::fs::statvfs(memory) {
+        Ok(stat) if stat.f_bavail * stat.f_frsize >= PLENTY => memory.to_owned(),
+        _ => std::env::temp_dir(),
+    }
+}
+
 /// Where `cargo` builds.
 pub fn target_dir() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
