@@ -62,7 +62,10 @@ fn the_noise_is_quiet_where_there_is_no_pool() {
 fn postgresql_18_speaks_protocol_3_2() {
     let cluster = Cluster::version(18);
     let mut wire = Wire::connect(cluster.target()).expect("it listens");
-    wire.send(&msg::startup_version(msg::PROTOCOL_3_2, &[("user", "app"), ("database", "app")]));
+    wire.send(&msg::startup_version(
+        msg::PROTOCOL_3_2,
+        &[("user", "app"), ("database", "app")],
+    ));
     wire.until_ready();
     assert_eq!(wire.key.expect("a key").1.len(), 32);
 }
