@@ -10,6 +10,7 @@ pub struct Pair {
     pub cluster: Cluster,
     /// Where the clients under test go.
     pub howdah: Howdah,
+    size: u32,
 }
 
 impl Pair {
@@ -17,11 +18,24 @@ impl Pair {
     pub fn with_pool(size: u32) -> Self {
         let cluster = Cluster::start();
         let howdah = Howdah::with_pool(&cluster, size);
-        Self { cluster, howdah }
+        Self {
+            cluster,
+            howdah,
+            size,
+        }
+    }
+
+    /// [`Self::alike`] before a pool of one server and before one of two.
+    #[track_caller]
+    pub fn alike_one_and_two(script: impl Fn(&mut Wire)) {
+        Self::with_pool(1).alike(&script);
+        Self::with_pool(2).alike(&script);
     }
 
     /// Runs a script directly, then alone through howdah, then through howdah while another client of the same pool
     /// does its best to leave something behind on every server. Each must read the same frames.
+    ///
+    /// With a pool of one server the other client never keeps it; with more it makes servers change hands.
     ///
     /// The script gets a logged-in connection of `app`. Before each run the schema `public` is made afresh.
     #[track_caller]
@@ -81,6 +95,8 @@ fn compare(how: &str, direct: &[String], pooled: &[String]) {
 pub struct Noise {
     wire: Wire,
     turns: u32,
+    /// Whether it stays in a transaction every other turn.
+    pub keeps_server: bool,
 }
 
 impl Noise {
@@ -96,7 +112,11 @@ impl Noise {
             let messages = [msg::parse(name, &format!("SELECT 'noise {name}'"))];
             assert_eq!(wire.batch(&messages), "1Z");
         }
-        Self { wire, turns: 0 }
+        Self {
+            wire,
+            turns: 0,
+            keeps_server: true,
+        }
     }
 
     /// One disturbance; leaves the noisy client inside a transaction every other time.
@@ -113,7 +133,11 @@ impl Noise {
         ];
         assert_eq!(self.wire.batch(&messages), "12DCZ");
         assert_eq!(self.wire.batch(&[msg::run("s", &[])]), "2TDCZ");
+        self.wire.query("SET application_name = 'noise'");
         self.wire.query("SELECT 1/0");
+        if !self.keeps_server {
+            return;
+        }
         let answer = self.wire.query("BEGIN");
         assert_eq!(answer.status, 'T', "{answer:?}");
     }

@@ -60,7 +60,7 @@ impl Options {
         let bin = server_bin(self.version);
         let dir = tempfile::Builder::new()
             .prefix("howdah-pg-")
-            .tempdir()
+            .tempdir_in(quick_dir())
             .expect("a directory for a cluster");
         let data = dir.path().join("data");
         copy_template(&bin, &data);

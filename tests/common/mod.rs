@@ -20,6 +20,7 @@ pub mod net;
 pub mod run;
 pub mod wire;
 
+pub use alike::Pair;
 pub use cluster::Cluster;
 pub use howdah::Howdah;
 pub use net::Target;
