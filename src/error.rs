@@ -92,12 +92,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with a code and a message.
     pub fn new(code: SqlState, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            detail: None,
-            hint: None,
-        }
+        Self { code, message: message.into(), detail: None, hint: None }
     }
 
     /// The same with a DETAIL.
