@@ -15,6 +15,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("wire", 1),
     ("sql", 1),
     ("auth", 2),
+    ("net", 2),
     ("tls", 2),
     ("server", 3),
     ("pool", 4),

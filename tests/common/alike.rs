@@ -43,11 +43,9 @@ impl Pair {
         let direct = self.transcript(self.cluster.target(), None, &script);
         let alone = self.transcript(self.howdah.target(), None, &script);
         compare("alone", &direct, &alone);
-        let disturbed = self.transcript(
-            self.howdah.target(),
-            Some(Noise::new(self.howdah.target())),
-            &script,
-        );
+        let mut noise = Noise::new(self.howdah.target());
+        noise.keeps_server = self.size > 1;
+        let disturbed = self.transcript(self.howdah.target(), Some(noise), &script);
         compare("disturbed by another client", &direct, &disturbed);
     }
 
