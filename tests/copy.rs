@@ -179,7 +179,10 @@ fn a_query_during_copy_ends_the_connection() {
         let fatal = wire.expect_fatal();
         assert_eq!(fatal.code(), "08P01");
     });
-    assert_eq!(Wire::app(pair.howdah.target()).value("SELECT count(*) FROM t"), "0");
+    assert_eq!(
+        Wire::app(pair.howdah.target()).value("SELECT count(*) FROM t"),
+        "0"
+    );
 }
 
 #[test]
