@@ -78,6 +78,7 @@ pub async fn login(stream: Stream, front: Arc<Front>) -> Outcome {
         input: BytesMut::new(),
         output: BytesMut::new(),
         front,
+        waits_for: None,
     };
     let result = if timeout.is_zero() {
         entrance.enter(begun).await
