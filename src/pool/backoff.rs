@@ -32,11 +32,14 @@ impl Backoff {
     ) {
         self.error = Some(error);
         // Attempts run in parallel; those that were under way when the first of them failed are the same failure.
-        if self.failed_at.is_some_and(|failed_at| started < failed_at) {
+        if self.failed_at.is_some_and(|failed_at| started <= failed_at) {
             return;
         }
         let doubled = PAUSE_FIRST.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
-        let pause = doubled.min(longest).max(PAUSE_MIN).mul_f32(0.9 + 0.2 * unit);
+        let pause = doubled
+            .min(longest)
+            .max(PAUSE_MIN)
+            .mul_f64(0.9 + 0.2 * f64::from(unit));
         self.failures = (self.failures + 1).min(31);
         self.failed_at = Some(now);
         self.retry_at = Some(now + pause);
