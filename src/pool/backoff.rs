@@ -45,7 +45,8 @@ impl Backoff {
         self.retry_at = Some(now + pause);
     }
 
-    pub(super) fn succeed(&mut self) {
+    /// An attempt has succeeded, or there is reason to believe that the next one will.
+    pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
@@ -94,11 +95,11 @@ mod tests {
         for _ in 0..6 {
             backoff.fail(error(), now, now, Duration::from_secs(15), 0.5);
             let until = backoff.until(now).expect("it has just failed");
-            pauses.push((until - now).as_secs_f32().round() as u64);
+            pauses.push((until - now).as_secs_f32().round());
             now = until;
         }
-        assert_eq!(pauses, [1, 2, 4, 8, 15, 15]);
-        backoff.succeed();
+        assert_eq!(pauses, [1.0, 2.0, 4.0, 8.0, 15.0, 15.0]);
+        backoff.clear();
         assert!(!backoff.is_probing());
         backoff.fail(error(), now, now, Duration::from_secs(15), 0.0);
         assert_eq!((backoff.until(now).expect("failed") - now).as_millis(), 900);

@@ -141,6 +141,32 @@ async fn a_final_refusal_leaves_waiters_alone_while_a_server_may_still_come_back
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_final_refusal_reaches_waiters_when_the_last_server_that_might_come_back_is_lost() {
+    let (pool, fake) = pool(sized(3));
+    let held = lease(&pool).await;
+    fake.refuse(1, true);
+    let waiting = ask(&pool);
+    settle().await;
+    drop(held);
+    assert!(matches!(
+        waiting.await.expect("joined").err(),
+        Some(LeaseError::Failed(_))
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refused_is_tried_at_once_after_reconnect() {
+    let (pool, fake) = pool(sized(1));
+    fake.refuse(1, false);
+    let waiting = ask(&pool);
+    settle().await;
+    assert!(!waiting.is_finished());
+    pool.reconnect();
+    settle().await;
+    assert!(waiting.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
 async fn min_pool_size_is_opened_at_once_and_refilled() {
     let (pool, fake) = pool(Settings {
         min_pool_size: 3,

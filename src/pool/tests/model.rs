@@ -51,7 +51,7 @@ impl World<Fake> for Around {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Request,
     Withdraw(usize),

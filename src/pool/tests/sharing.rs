@@ -205,3 +205,22 @@ async fn a_dropped_pool_gives_everything_back() {
     );
     assert_eq!(street.book.get(&LimitName::User("a".into())), (0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_became_idle_while_a_permit_was_on_its_way_to_another_is_not_overlooked() {
+    let street = Street::new(LimitName::Process, 2);
+    let pools: Vec<_> = ["a", "b", "c", "d"]
+        .iter()
+        .map(|user| street.pool("d", user, sized(1)))
+        .collect();
+    let held = [lease(&pools[0]).await, lease(&pools[1]).await];
+    let first = ask(&pools[2]);
+    settle().await;
+    let second = ask(&pools[3]);
+    settle().await;
+    // The first is closed for the starving; at that moment nothing is in their way, and the second becomes idle.
+    held.into_iter().for_each(give);
+    assert_eq!(pools[1].snapshot().sv_idle, 1);
+    settle().await;
+    assert!(first.is_finished() && second.is_finished());
+}

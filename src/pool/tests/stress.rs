@@ -77,7 +77,9 @@ async fn nothing_is_lost_or_doubled_under_many_hands() {
             }),
         }
     }
-    pools.iter().for_each(|pool| pool.resume());
+    for pool in &pools {
+        pool.resume();
+    }
     for client in clients {
         client.await.expect("no client panics");
     }
@@ -91,4 +93,32 @@ async fn nothing_is_lost_or_doubled_under_many_hands() {
         assert_eq!((seen.servers(), seen.cl_waiting), (0, 0));
     }
     assert_eq!((fake.living(), book.get(&LimitName::Process)), (0, (0, 6)));
+}
+
+#[test]
+fn a_runtime_that_ends_in_the_middle_of_everything_takes_the_pool_with_it() {
+    for _ in 0..20 {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
+        let runtime = runtime.expect("threads can be started");
+        let fake = Fake::default();
+        fake.0.lock().work_takes = Duration::from_millis(1);
+        let guard = runtime.enter();
+        let settings = Settings {
+            min_pool_size: 2,
+            server_check_delay: Some(Duration::ZERO),
+            ..sized(3)
+        };
+        let pool = Pool::new(key("d", "u"), settings, fake.clone(), &Book::new());
+        drop(guard);
+        for n in 1..30_u64 {
+            runtime.spawn(client(Arc::clone(&pool), fake.clone(), n, Arc::default()));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+        drop(runtime);
+        drop(pool);
+        assert_eq!(fake.living(), 0);
+    }
 }
