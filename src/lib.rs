@@ -10,7 +10,7 @@
 //! | 5 | [`client`] | one application connection: login, session loop, relay |
 //! | 4 | [`pool`] | who gets which server, when |
 //! | 3 | [`server`] | one connection to PostgreSQL |
-//! | 2 | [`auth`] | SCRAM, md5 and secrets as exchanges without IO |
+//! | 2 | [`auth`], [`net`] | SCRAM, md5 and secrets as exchanges without IO; sockets |
 //! | 1 | [`wire`], [`sql`] | bytes to meaning; what a statement may leave behind. No IO, no clock, no panic |
 //! | 0 | [`error`], [`farewell`], [`stats`], [`config`] | words that everyone shares |
 
@@ -23,6 +23,7 @@ pub mod sql;
 pub mod wire;
 
 pub mod auth;
+pub mod net;
 
 pub mod server;
 

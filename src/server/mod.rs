@@ -1,1 +1,15 @@
-//! One connection to PostgreSQL.
+//! One connection to PostgreSQL: opening it, what is known of it, keeping it clean.
+
+mod cancel;
+mod connect;
+mod connection;
+mod parameters;
+mod resolve;
+mod statements;
+
+pub use cancel::CancelKey;
+pub use connect::{Address, ConnectError, Target};
+pub use connection::{Connection, Deallocates, Failure, Gone, Info, Note, Unnamed, UnnamedSlot};
+pub use parameters::{Extra, Parameters, Settings, assignments, quote_identifier, quote_literal};
+pub use resolve::Resolver;
+pub use statements::{DECOY, NAME_PREFIX, NEVER_PREPARED, Prepared, Standing, Statement, StatementCache};

@@ -1,1 +1,41 @@
-//! A lexer that says what a statement may leave behind.
+//! A lexer for PostgreSQL's SQL, and what it says about statements.
+//!
+//! Texts come from clients: no bytes reach a panic, nothing is allocated for a token, and every text is read in time
+//! proportional to its length. A verdict is cheap for the statements that it is not about.
+//!
+//! The lexer reads bytes as PostgreSQL reads them in its own encodings, in which a byte below 0x80 is always that
+//! character of ASCII. In the encodings that only a client can have (SJIS, BIG5, GBK, UHC, GB18030, JOHAB,
+//! `SHIFT_JIS_2004`) it may be the second half of another, and an escape string may seem to end where it does not.
+#![deny(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss
+)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "a test may fail loudly"
+    )
+)]
+
+mod deallocation;
+mod identifier;
+mod lexer;
+mod scan;
+mod statement;
+#[cfg(test)]
+mod tests;
+
+pub use deallocation::{Deallocation, deallocation};
+pub use identifier::name;
+pub use lexer::{Kind, Lexer, Token};
+pub use statement::{Statement, Statements};

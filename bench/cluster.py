@@ -1,0 +1,130 @@
+"""A private PostgreSQL that lives as long as the run."""
+
+import glob
+import os
+import shutil
+import signal
+import subprocess
+
+import wire
+from processes import BenchError, Daemon, environment, free_port
+
+DATABASE = "app"
+SCRAM_DATABASE = "app_scram"  # the same server asks for SCRAM here, for the direct logins
+USER = "bench"
+PASSWORD = "throwaway"
+
+SETTINGS = """
+listen_addresses = '127.0.0.1'
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+autovacuum = off
+jit = off
+shared_buffers = 256MB
+max_connections = 400
+log_min_messages = warning
+"""
+
+HBA = f"""
+local all all trust
+host {SCRAM_DATABASE} all 127.0.0.0/8 scram-sha-256
+host all all 127.0.0.0/8 trust
+"""
+
+
+def server_binary(name):
+    """Debian keeps the server's binaries out of PATH, one directory a version."""
+    chosen = os.environ.get("PG_BINDIR")
+    if chosen:
+        return os.path.join(chosen, name)
+    on_path = shutil.which(name)
+    if on_path:
+        return on_path
+    found = glob.glob(f"/usr/lib/postgresql/*/bin/{name}") + glob.glob(f"/usr/pgsql-*/bin/{name}")
+    if not found:
+        raise BenchError(f"{name} is not found: install PostgreSQL's server, or set PG_BINDIR")
+    return max(
+        found,
+        key=lambda path: [int(part) for part in path.split("/")[-3].replace("pgsql-", "").split(".") if part.isdigit()],
+    )
+
+
+class Cluster:
+    """initdb, start, load; `with` stops it. The directory belongs to whoever made `work`."""
+
+    def __init__(self, work, account, scale):
+        self.port = free_port()
+        self.work = work
+        self.account = account
+        self.scale = scale
+        self.verifier = wire.scram_verifier(PASSWORD)
+        self.daemon = None
+
+    def __enter__(self):
+        data = os.path.join(self.work, "data")
+        self._run(
+            server_binary("initdb"), "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"
+        )
+        with open(os.path.join(data, "postgresql.conf"), "a") as settings:
+            settings.write(f"{SETTINGS}\nport = {self.port}\nunix_socket_directories = '{self.work}'\n")
+        with open(os.path.join(data, "pg_hba.conf"), "w") as hba:
+            hba.write(HBA)
+        self.daemon = Daemon(
+            [server_binary("postgres"), "-D", data],
+            os.path.join(self.work, "postgres.log"),
+            self.account,
+            death_signal=signal.SIGQUIT,
+        )
+        try:
+            self.daemon.wait_ready(lambda: self._execute("postgres", "SELECT 1"))
+            self._fill()
+        except BaseException:
+            self.daemon.stop()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.daemon.stop()
+
+    def version(self):
+        return self._run(server_binary("postgres"), "--version").split()[2]
+
+    def _fill(self):
+        self._execute("postgres", f"CREATE DATABASE {DATABASE}")
+        self._execute("postgres", f"CREATE DATABASE {SCRAM_DATABASE}")
+        self._execute("postgres", f"ALTER USER {USER} PASSWORD '{self.verifier}'")
+        scale = str(self.scale)
+        self._run(pgbench(), "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-i", "-q", "-s", scale, DATABASE)
+
+    def _execute(self, database, statement):
+        connection = wire.Connection(self.port, database, USER)
+        try:
+            connection.query(statement)
+        finally:
+            connection.close()
+
+    def _run(self, *argv):
+        child = subprocess.Popen(
+            argv,
+            cwd=self.work,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **self.account.switch(),
+        )
+        try:
+            output, complaint = child.communicate()
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)  # initdb has children that write into our directory
+            child.communicate()
+            raise
+        if child.returncode:
+            raise BenchError(f"{os.path.basename(argv[0])} failed:\n{complaint.strip()}")
+        return output
+
+
+def pgbench():
+    return shutil.which("pgbench") or server_binary("pgbench")

@@ -1,0 +1,119 @@
+"""Just enough of PostgreSQL's protocol to log in, ask one thing and leave."""
+
+import base64
+import hashlib
+import hmac
+import os
+import socket
+import struct
+
+TIMEOUT_S = 30
+SCRAM_ITERATIONS = 4096
+# (password, salt, iterations) → salted password: deriving it is the client's cost, not the pooler's.
+_salted_passwords = {}
+
+
+class ServerError(OSError):
+    """An ErrorResponse; an OSError so that whoever waits for readiness tries again."""
+
+
+def scram_verifier(password):
+    """The secret as pg_authid and PgBouncer's auth_file keep it."""
+    salt = os.urandom(16)
+    salted = _salted(password, salt, SCRAM_ITERATIONS)
+    client_key = _hmac(salted, b"Client Key")
+    stored, server = hashlib.sha256(client_key).digest(), _hmac(salted, b"Server Key")
+    salt, stored, server = (base64.b64encode(raw).decode() for raw in (salt, stored, server))
+    return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{salt}${stored}:{server}"
+
+
+def _hmac(key, data):
+    return hmac.digest(key, data, "sha256")
+
+
+def _salted(password, salt, iterations):
+    key = (password, salt, iterations)
+    if key not in _salted_passwords:
+        _salted_passwords[key] = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
+    return _salted_passwords[key]
+
+
+class Connection:
+    """One client connection, logged in by the constructor."""
+
+    def __init__(self, port, database, user, password=None, host="127.0.0.1"):
+        self.password = password
+        self.received = b""
+        self.socket = socket.create_connection((host, port), TIMEOUT_S)
+        try:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            parameters = f"user\0{user}\0database\0{database}\0\0".encode()
+            self.socket.sendall(struct.pack("!ii", len(parameters) + 8, 196608) + parameters)
+            self._until_ready()
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def query(self, text):
+        self.ask(text)
+        self.answered()
+
+    def ask(self, text):
+        self._send(b"Q", text.encode() + b"\0")
+
+    def answered(self):
+        self._until_ready()
+
+    def close(self):
+        try:
+            self._send(b"X", b"")
+        except OSError:
+            pass
+        self.socket.close()
+
+    def _send(self, kind, body):
+        self.socket.sendall(kind + struct.pack("!i", len(body) + 4) + body)
+
+    def _message(self):
+        while True:
+            if len(self.received) >= 5:
+                end = 1 + struct.unpack_from("!i", self.received, 1)[0]
+                if len(self.received) >= end:
+                    kind, body = self.received[:1], self.received[5:end]
+                    self.received = self.received[end:]
+                    return kind, body
+            chunk = self.socket.recv(65536)
+            if not chunk:
+                raise ConnectionError("the server closed the connection")
+            self.received += chunk
+
+    def _until_ready(self):
+        while True:
+            kind, body = self._message()
+            if kind == b"Z":
+                return
+            if kind == b"E":
+                fields = dict((part[:1], part[1:].decode(errors="replace")) for part in body.split(b"\0") if part)
+                raise ServerError(f"{fields.get(b'C', '?????')} {fields.get(b'M', '')}")
+            if kind == b"R":
+                self._authenticate(struct.unpack_from("!i", body)[0], body[4:])
+
+    def _authenticate(self, step, data):
+        if step == 10:
+            self.first_bare = "n=,r=" + base64.b64encode(os.urandom(18)).decode()
+            first = ("n,," + self.first_bare).encode()
+            self._send(b"p", b"SCRAM-SHA-256\0" + struct.pack("!i", len(first)) + first)
+        elif step == 11:
+            self._send(b"p", self._proof(data.decode()).encode())
+        elif step not in (0, 12):
+            raise ServerError(f"authentication request {step} is not known here")
+
+    def _proof(self, server_first):
+        fields = dict(part.split("=", 1) for part in server_first.split(","))
+        salted = _salted(self.password, base64.b64decode(fields["s"]), int(fields["i"]))
+        client_key = _hmac(salted, b"Client Key")
+        without_proof = "c=biws,r=" + fields["r"]
+        message = f"{self.first_bare},{server_first},{without_proof}".encode()
+        signature = _hmac(hashlib.sha256(client_key).digest(), message)
+        proof = bytes(a ^ b for a, b in zip(client_key, signature))
+        return f"{without_proof},p={base64.b64encode(proof).decode()}"

@@ -1,0 +1,298 @@
+//! The exchange towards a client: howdah asks, the client answers, howdah judges.
+
+use std::mem;
+
+use super::error::wrong_password;
+use super::scram::{self, Binding, MECHANISM, MECHANISM_PLUS, ServerExchange, ServerFinal};
+use super::{
+    AuthError, ChannelBinding, MockKey, Password, Random, SaltedKeys, StoredSecret, Verifier, same,
+    verify_password,
+};
+use crate::error::Refusal;
+
+/// How clients prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// They need not.
+    Trust,
+    /// By the password in clear.
+    Password,
+    /// By an md5 challenge; by SCRAM where the secret is a SCRAM verifier, as PostgreSQL does.
+    Md5,
+    /// By SCRAM-SHA-256.
+    Scram,
+}
+
+/// Who is to prove what.
+#[derive(Clone, Copy, Debug)]
+pub struct Challenge<'a> {
+    /// How.
+    pub method: Method,
+    /// The user of the startup message.
+    pub user: &'a str,
+    /// The user's secret; `None` if there is no such user or no secret, which the client is not told.
+    pub secret: Option<&'a StoredSecret>,
+    /// What to pretend with where there is no secret.
+    pub mock: &'a MockKey,
+    /// What to offer as channel binding; `None` without TLS.
+    pub binding: Option<&'a ChannelBinding>,
+}
+
+/// A message of type Authentication for the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthRequest {
+    /// `AuthenticationCleartextPassword`
+    CleartextPassword,
+    /// `AuthenticationMD5Password`
+    Md5Password {
+        /// Fresh for each challenge.
+        salt: [u8; 4],
+    },
+    /// `AuthenticationSASL`
+    Sasl {
+        /// In the order of preference.
+        mechanisms: &'static [&'static str],
+    },
+    /// `AuthenticationSASLContinue`
+    SaslContinue(Vec<u8>),
+    /// `AuthenticationSASLFinal`
+    SaslFinal(Vec<u8>),
+}
+
+impl AuthRequest {
+    /// The body of the message: the code and what belongs to it, without type and length.
+    pub fn body(&self) -> Vec<u8> {
+        let with_code = |code: i32, data: &[u8]| [&code.to_be_bytes(), data].concat();
+        match self {
+            Self::CleartextPassword => with_code(super::server::CLEARTEXT, &[]),
+            Self::Md5Password { salt } => with_code(super::server::MD5, salt),
+            Self::Sasl { mechanisms } => {
+                let list: String = mechanisms.iter().flat_map(|name| [name, "\0"]).collect();
+                with_code(super::server::SASL, &[list.as_bytes(), b"\0"].concat())
+            }
+            Self::SaslContinue(data) => with_code(super::server::SASL_CONTINUE, data),
+            Self::SaslFinal(data) => with_code(super::server::SASL_FINAL, data),
+        }
+    }
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub enum Step {
+    /// Send this, read a message of type `p`, and give its body to [`ClientAuth::answer`].
+    Send(AuthRequest),
+    /// The client is who it says.
+    Done(Admitted),
+    /// Send this error and close; the error beside it is for the log.
+    Refused(Refusal, AuthError),
+}
+
+/// A client that has proved who it is.
+#[derive(Debug)]
+pub struct Admitted {
+    /// What to send before `AuthenticationOk`.
+    pub last: Option<AuthRequest>,
+    /// What the proof revealed.
+    pub proof: Proof,
+}
+
+/// What a client's proof revealed, to log into servers with where howdah itself knows no password.
+#[derive(Debug)]
+pub enum Proof {
+    /// Nothing: there was no proof, or an md5 response.
+    Nothing,
+    /// The password.
+    Password(Password),
+    /// Keys that fit every server with the same verifier.
+    Scram(SaltedKeys),
+}
+
+/// The exchange with one client, from the first request to the verdict.
+#[derive(Debug)]
+pub struct ClientAuth {
+    user: String,
+    state: State,
+}
+
+/// ```text
+/// Password ─┐
+/// Md5 ──────┼─→ Ended
+/// SaslBegin ─→ SaslFinish ─→ Ended
+/// ```
+#[derive(Debug)]
+enum State {
+    /// → `Ended`
+    Password(Option<StoredSecret>),
+    /// → `Ended`. Holds the right response; none where no response is right.
+    Md5(Option<Password>),
+    /// → `SaslFinish` by a client's first SCRAM message, `Ended` by anything else.
+    SaslBegin(Sasl),
+    /// → `Ended`
+    SaslFinish(Box<ServerFinal>),
+    /// Whatever comes now is an error.
+    Ended,
+}
+
+/// What a SASL exchange needs once the client has chosen a mechanism.
+#[derive(Debug)]
+struct Sasl {
+    verifier: Verifier,
+    nonce: Vec<u8>,
+    binding: Option<ChannelBinding>,
+}
+
+impl ClientAuth {
+    /// Begins the exchange and says what to send first. With a plain secret and SCRAM, the first exchange of the
+    /// user derives the verifier (milliseconds of work).
+    pub fn begin(challenge: &Challenge<'_>, random: Random<'_>) -> (Self, Step) {
+        let (state, step) = match (challenge.method, challenge.secret) {
+            (Method::Trust, _) => (
+                State::Ended,
+                Step::Done(Admitted {
+                    last: None,
+                    proof: Proof::Nothing,
+                }),
+            ),
+            (Method::Password, secret) => (
+                State::Password(secret.cloned()),
+                Step::Send(AuthRequest::CleartextPassword),
+            ),
+            (Method::Md5, Some(StoredSecret::Scram(_))) | (Method::Scram, _) => {
+                State::sasl(challenge, random)
+            }
+            (Method::Md5, secret) => State::md5(secret, challenge.user, random),
+        };
+        (
+            Self {
+                user: challenge.user.to_owned(),
+                state,
+            },
+            step,
+        )
+    }
+
+    /// Reads the body of a message of type `p` and says what to do next.
+    pub fn answer(&mut self, body: &[u8]) -> Step {
+        let outcome = match mem::replace(&mut self.state, State::Ended) {
+            State::Password(secret) => judge_password(secret.as_ref(), &self.user, body).map(Step::Done),
+            State::Md5(expected) => judge_md5(expected.as_ref(), body).map(Step::Done),
+            State::SaslBegin(sasl) => sasl.choose(body).map(|(server_first, next)| {
+                self.state = State::SaslFinish(Box::new(next));
+                Step::Send(AuthRequest::SaslContinue(server_first))
+            }),
+            State::SaslFinish(exchange) => exchange.last(body).map(|(server_final, keys)| {
+                let last = Some(AuthRequest::SaslFinal(server_final));
+                Step::Done(Admitted {
+                    last,
+                    proof: Proof::Scram(keys),
+                })
+            }),
+            State::Ended => Err(AuthError::Ended),
+        };
+        outcome.unwrap_or_else(|error| Step::Refused(error.refusal(&self.user), error))
+    }
+
+    /// The refusal of a user whom the caller has reasons of its own to refuse, in the words of a wrong password.
+    pub fn refusal(user: &str) -> Refusal {
+        wrong_password(user)
+    }
+}
+
+impl State {
+    fn md5(secret: Option<&StoredSecret>, user: &str, random: Random<'_>) -> (Self, Step) {
+        let mut salt = [0; 4];
+        random(&mut salt);
+        let hash = match secret {
+            Some(StoredSecret::Plain(plain)) => {
+                Some(super::md5::Md5Hash::derive(plain.password().reveal(), user))
+            }
+            Some(StoredSecret::Md5(hash)) => Some(*hash),
+            Some(StoredSecret::Scram(_)) | None => None,
+        };
+        let expected = hash.map(|hash| Password::new(hash.respond(salt)));
+        (Self::Md5(expected), Step::Send(AuthRequest::Md5Password { salt }))
+    }
+
+    fn sasl(challenge: &Challenge<'_>, random: Random<'_>) -> (Self, Step) {
+        let known = challenge.secret.and_then(|secret| secret.verifier(random));
+        let verifier = known
+            .cloned()
+            .unwrap_or_else(|| Verifier::mock(challenge.user, challenge.mock));
+        let mechanisms: &[&str] = match challenge.binding {
+            Some(_) => &[MECHANISM_PLUS, MECHANISM],
+            None => &[MECHANISM],
+        };
+        let sasl = Sasl {
+            verifier,
+            nonce: scram::nonce(random),
+            binding: challenge.binding.cloned(),
+        };
+        (
+            Self::SaslBegin(sasl),
+            Step::Send(AuthRequest::Sasl { mechanisms }),
+        )
+    }
+}
+
+impl Sasl {
+    /// Reads a `SASLInitialResponse`: the mechanism that the client chose, and its first message.
+    fn choose(self, body: &[u8]) -> Result<(Vec<u8>, ServerFinal), AuthError> {
+        let (mechanism, client_first) = read_initial_response(body)?;
+        let binding = match (mechanism, self.binding) {
+            (chosen, Some(binding)) if chosen == MECHANISM_PLUS.as_bytes() => Binding::Chosen(binding),
+            (chosen, Some(_)) if chosen == MECHANISM.as_bytes() => Binding::Declined,
+            (chosen, None) if chosen == MECHANISM.as_bytes() => Binding::Absent,
+            _ => {
+                return Err(AuthError::Malformed(
+                    "the client chose a SASL mechanism that was not on offer",
+                ));
+            }
+        };
+        ServerExchange::new(self.verifier, self.nonce, binding).first(client_first)
+    }
+}
+
+/// A name, the length of the data as 32 bits (-1 if there are none), and the data to the end of the message.
+fn read_initial_response(body: &[u8]) -> Result<(&[u8], &[u8]), AuthError> {
+    const BAD: AuthError = AuthError::Malformed("the SASL initial response has the wrong form");
+    let end = memchr::memchr(0, body).ok_or(BAD)?;
+    let (mechanism, rest) = body.split_at_checked(end).ok_or(BAD)?;
+    let (len, data) = rest.get(1..).and_then(<[u8]>::split_first_chunk).ok_or(BAD)?;
+    // PostgreSQL allows no data here and asks for them by an empty SASLContinue; every SCRAM client sends them.
+    let len = usize::try_from(i32::from_be_bytes(*len)).map_err(|_| BAD)?;
+    if len == data.len() {
+        Ok((mechanism, data))
+    } else {
+        Err(BAD)
+    }
+}
+
+/// A password message: the text and one terminator.
+fn read_password(body: &[u8]) -> Result<&[u8], AuthError> {
+    match body.split_last() {
+        Some((0, text)) if memchr::memchr(0, text).is_none() => Ok(text),
+        _ => Err(AuthError::Malformed("the password message has the wrong form")),
+    }
+}
+
+fn judge_password(secret: Option<&StoredSecret>, user: &str, body: &[u8]) -> Result<Admitted, AuthError> {
+    let given = read_password(body)?;
+    match secret {
+        Some(secret) if verify_password(secret, user, given) => Ok(Admitted {
+            last: None,
+            proof: Proof::Password(Password::new(given)),
+        }),
+        _ => Err(AuthError::WrongPassword),
+    }
+}
+
+fn judge_md5(expected: Option<&Password>, body: &[u8]) -> Result<Admitted, AuthError> {
+    let given = read_password(body)?;
+    match expected {
+        Some(expected) if same(expected.reveal(), given) => Ok(Admitted {
+            last: None,
+            proof: Proof::Nothing,
+        }),
+        _ => Err(AuthError::WrongPassword),
+    }
+}

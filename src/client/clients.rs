@@ -1,0 +1,315 @@
+//! All clients that are logged in: their number, their cancel keys, and how to reach them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::error::{Refusal, SqlState};
+use crate::net::PeerAddr;
+
+use super::handle::{Birth, Handle, Order, State};
+
+/// The clients of this process.
+#[derive(Debug, Default)]
+pub struct Clients {
+    next_id: AtomicU64,
+    /// Connections that are not logged in yet.
+    logging_in: AtomicUsize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    by_pid: HashMap<i32, Arc<Handle>>,
+    by_database: HashMap<String, usize>,
+    by_user: HashMap<String, usize>,
+}
+
+/// How many clients there may be; 0 is no limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClientLimits {
+    /// `max_client_conn`.
+    pub all: u32,
+    /// `max_db_client_connections`.
+    pub database: u32,
+    /// `max_user_client_connections`.
+    pub user: u32,
+}
+
+/// A client as it asks to be let in.
+#[derive(Debug)]
+pub struct Newcomer {
+    /// Its address.
+    pub peer: PeerAddr,
+    /// Ours.
+    pub local: PeerAddr,
+    /// The role.
+    pub user: String,
+    /// The database.
+    pub database: String,
+    /// The protocol, as major << 16 | minor.
+    pub protocol: u32,
+}
+
+/// A place among the clients, given up when dropped.
+#[derive(Debug)]
+pub struct Seat {
+    clients: Arc<Clients>,
+    handle: Arc<Handle>,
+}
+
+impl std::ops::Deref for Seat {
+    type Target = Arc<Handle>;
+
+    fn deref(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.clients.leave(&self.handle);
+    }
+}
+
+/// Secrets of protocol 3.2 sessions are as long as PostgreSQL's own.
+const SECRET_LEN_3_2: usize = 32;
+/// Those of 3.0 sessions have to be this long.
+const SECRET_LEN_3_0: usize = 4;
+
+impl Clients {
+    /// Lets a client in and gives it a cancel key, or says why not.
+    pub fn admit(self: &Arc<Self>, newcomer: Newcomer, limits: ClientLimits) -> Result<Seat, Refusal> {
+        let full = |max: u32, count: usize| max > 0 && count >= max as usize;
+        let mut inner = self.inner.lock();
+        if full(limits.all, inner.by_pid.len()) {
+            return Err(too_many("max_client_conn"));
+        }
+        if full(
+            limits.database,
+            inner.by_database.get(&newcomer.database).copied().unwrap_or(0),
+        ) {
+            return Err(too_many("max_db_client_connections"));
+        }
+        if full(
+            limits.user,
+            inner.by_user.get(&newcomer.user).copied().unwrap_or(0),
+        ) {
+            return Err(too_many("max_user_client_connections"));
+        }
+        let long = newcomer.protocol >= crate::wire::startup::PROTOCOL_3_2;
+        let mut secret = vec![0; if long { SECRET_LEN_3_2 } else { SECRET_LEN_3_0 }];
+        random(&mut secret);
+        let pid = free_pid(&inner);
+        let handle = Arc::new(Handle::new(Birth {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed) + 1,
+            peer: newcomer.peer,
+            local: newcomer.local,
+            user: newcomer.user,
+            database: newcomer.database,
+            protocol: newcomer.protocol,
+            pid,
+            secret: secret.into(),
+        }));
+        *inner.by_database.entry(handle.database.clone()).or_default() += 1;
+        *inner.by_user.entry(handle.user.clone()).or_default() += 1;
+        inner.by_pid.insert(pid, handle.clone());
+        Ok(Seat {
+            clients: self.clone(),
+            handle,
+        })
+    }
+
+    fn leave(&self, handle: &Handle) {
+        let mut inner = self.inner.lock();
+        inner.by_pid.remove(&handle.pid);
+        forget_one(&mut inner.by_database, &handle.database);
+        forget_one(&mut inner.by_user, &handle.user);
+    }
+
+    /// Counts a connection that is not logged in, until the guard is dropped.
+    pub fn count_login(self: &Arc<Self>) -> LoggingIn {
+        self.logging_in.fetch_add(1, Ordering::Relaxed);
+        LoggingIn(self.clone())
+    }
+
+    /// Connections that are not logged in yet.
+    pub fn logging_in(&self) -> usize {
+        self.logging_in.load(Ordering::Relaxed)
+    }
+
+    /// Those who are logged in.
+    pub fn len(&self) -> usize {
+        self.inner.lock().by_pid.len()
+    }
+
+    /// Whether nobody is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Clients that are logged in to a database.
+    pub fn of_database(&self, database: &str) -> usize {
+        self.inner.lock().by_database.get(database).copied().unwrap_or(0)
+    }
+
+    /// Clients that are logged in as a user.
+    pub fn of_user(&self, user: &str) -> usize {
+        self.inner.lock().by_user.get(user).copied().unwrap_or(0)
+    }
+
+    /// All of them, in the order of their ids.
+    pub fn all(&self) -> Vec<Arc<Handle>> {
+        let mut all: Vec<_> = self.inner.lock().by_pid.values().cloned().collect();
+        all.sort_by_key(|handle| handle.id);
+        all
+    }
+
+    /// Tells every client something.
+    pub fn order_all(&self, order: &Order, whom: impl Fn(&Handle) -> bool) {
+        for handle in self.all().iter().filter(|handle| whom(handle)) {
+            handle.order(order.clone());
+        }
+    }
+
+    /// Carries out a cancel request, if its key is right: cancels what the client's server does for it, or takes the
+    /// client out of the queue. Never says what it did. `timeout` bounds the request to the server.
+    pub async fn cancel(&self, pid: i32, secret: &[u8], timeout: Duration) {
+        let handle = self.inner.lock().by_pid.get(&pid).cloned();
+        let Some(handle) = handle else { return };
+        if aws_lc_rs::constant_time::verify_slices_are_equal(&handle.secret, secret).is_err() {
+            return;
+        }
+        if let Some(info) = handle.begin_cancel() {
+            let mark = CancelMark(&info.cancels);
+            if let Ok(Err(error)) = tokio::time::timeout(timeout, info.cancel.send()).await {
+                tracing::warn!(server = %info.peer, %error, "cancel request failed");
+            }
+            drop(mark);
+        } else if handle.state() == State::Waiting {
+            handle.order(Order::Dequeue);
+        }
+    }
+}
+
+/// A cancel request on its way, counted until dropped.
+struct CancelMark<'a>(&'a std::sync::atomic::AtomicU32);
+
+impl Drop for CancelMark<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A connection that is not logged in, counted until dropped.
+#[derive(Debug)]
+pub struct LoggingIn(Arc<Clients>);
+
+impl Drop for LoggingIn {
+    fn drop(&mut self) {
+        self.0.logging_in.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn too_many(limit: &str) -> Refusal {
+    Refusal::new(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+        .detail(format!("The limit {limit} has been reached."))
+}
+
+fn free_pid(inner: &Inner) -> i32 {
+    loop {
+        let mut bytes = [0; 4];
+        random(&mut bytes);
+        let pid = i32::from_be_bytes(bytes) & i32::MAX;
+        if pid > 0 && !inner.by_pid.contains_key(&pid) {
+            return pid;
+        }
+    }
+}
+
+fn forget_one(counts: &mut HashMap<String, usize>, key: &str) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+fn random(bytes: &mut [u8]) {
+    aws_lc_rs::rand::fill(bytes).expect("the operating system's random source does not fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::startup::{PROTOCOL_3_0, PROTOCOL_3_2};
+
+    fn newcomer(user: &str, protocol: u32) -> Newcomer {
+        let (user, database) = (user.to_owned(), "d".to_owned());
+        Newcomer {
+            peer: PeerAddr::Unix,
+            local: PeerAddr::Unix,
+            user,
+            database,
+            protocol,
+        }
+    }
+
+    #[test]
+    fn limits_count_those_who_are_there() {
+        let clients = Arc::new(Clients::default());
+        let limits = ClientLimits {
+            all: 3,
+            database: 0,
+            user: 1,
+        };
+        let a = clients.admit(newcomer("a", PROTOCOL_3_0), limits).unwrap();
+        let again = clients.admit(newcomer("a", PROTOCOL_3_0), limits).unwrap_err();
+        assert_eq!(again.code, SqlState::TOO_MANY_CONNECTIONS);
+        drop(a);
+        let _a = clients.admit(newcomer("a", PROTOCOL_3_0), limits).unwrap();
+        let _b = clients.admit(newcomer("b", PROTOCOL_3_0), limits).unwrap();
+        let _c = clients.admit(newcomer("c", PROTOCOL_3_0), limits).unwrap();
+        assert!(clients.admit(newcomer("e", PROTOCOL_3_0), limits).is_err());
+        assert_eq!(
+            (clients.len(), clients.of_database("d"), clients.of_user("a")),
+            (3, 3, 1)
+        );
+    }
+
+    #[test]
+    fn keys_are_as_long_as_the_protocol_wants_them() {
+        let clients = Arc::new(Clients::default());
+        let old = clients
+            .admit(newcomer("a", PROTOCOL_3_0), ClientLimits::default())
+            .unwrap();
+        let new = clients
+            .admit(newcomer("a", PROTOCOL_3_2), ClientLimits::default())
+            .unwrap();
+        assert_eq!((old.secret.len(), new.secret.len()), (4, 32));
+        assert_ne!(old.pid, new.pid);
+    }
+
+    #[tokio::test]
+    async fn a_cancel_request_dequeues_a_waiting_client_only_with_the_right_key() {
+        let clients = Arc::new(Clients::default());
+        let seat = clients
+            .admit(newcomer("a", PROTOCOL_3_0), ClientLimits::default())
+            .unwrap();
+        let poll =
+            |seat: &Seat| seat.poll_orders(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        clients.cancel(seat.pid, &seat.secret, Duration::ZERO).await;
+        assert_eq!(poll(&seat), None, "an idle client has nothing to cancel");
+        seat.now_waits(std::time::Instant::now());
+        let mut wrong = seat.secret.clone();
+        wrong[0] ^= 1;
+        clients.cancel(seat.pid, &wrong, Duration::ZERO).await;
+        assert_eq!(poll(&seat), None);
+        clients.cancel(seat.pid, &seat.secret, Duration::ZERO).await;
+        assert_eq!(poll(&seat), Some(vec![Order::Dequeue]));
+    }
+}

@@ -1,0 +1,376 @@
+//! The extended query protocol, with every client's statement names kept apart from the servers'.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Buf, BufMut, BytesMut};
+
+use crate::error::{Refusal, SqlState};
+use crate::server::{
+    Connection, DECOY, Deallocates, NEVER_PREPARED, Note, Standing, Statement, Unnamed, UnnamedSlot,
+};
+use crate::sql::{Deallocation, deallocation};
+use crate::wire::backend::Status;
+use crate::wire::frontend::{self, Parse, Target};
+use crate::wire::pipeline::{Answer, Request};
+use crate::wire::scan::{HEADER_LEN, Header};
+use crate::wire::write;
+
+use super::names::Known;
+use super::requests::looks_like_ours;
+use super::talk::{Pause, Talk};
+
+static NEXT_UNNAMED: AtomicU64 = AtomicU64::new(1);
+
+/// Text and (no) types of the statement that an intercepted DEALLOCATE becomes.
+fn decoy_definition() -> Vec<u8> {
+    [b"DEALLOCATE ", DECOY, b"\0\0\0"].concat()
+}
+
+impl Talk {
+    pub(super) fn parse(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
+        self.tally.client_parses += 1;
+        if header.len as u64 > self.bounds.prepared_bytes {
+            self.discard(header);
+            refuse(server, too_large(self.bounds.prepared_bytes));
+            return Ok(());
+        }
+        let message = self.input.get(HEADER_LEN..header.len).unwrap_or_default();
+        let Ok(parse) = Parse::parse(message) else {
+            self.pass_on(header, Request::Parse, server);
+            return Ok(());
+        };
+        let segment = server.pipeline.segment();
+        if parse.name.is_empty() {
+            let unnamed = self.unnamed_from(parse, segment);
+            self.discard(header);
+            self.parse_unnamed(unnamed, server);
+            return Ok(());
+        }
+        match self.names.get(parse.name, segment) {
+            Known::Uncertain => return Err(Pause::Blocked),
+            Known::Statement(_) => duplicate(parse, server),
+            Known::Nothing if self.names.len() >= self.bounds.prepared => {
+                refuse(server, too_many(self.bounds.prepared))
+            }
+            Known::Nothing if self.names.bytes() + header.len as u64 > self.bounds.prepared_bytes => {
+                refuse(server, too_large(self.bounds.prepared_bytes));
+            }
+            Known::Nothing => {
+                let statement = self.statements.intern(parse.definition);
+                let name: Box<[u8]> = parse.name.into();
+                self.parse_named(name, statement, server)?;
+            }
+        }
+        self.discard(header);
+        Ok(())
+    }
+
+    fn unnamed_from(&self, parse: Parse<'_>, segment: u64) -> Unnamed {
+        let known = |name: &[u8]| matches!(self.names.get(name, segment), Known::Statement(_));
+        let deallocates = match deallocation(parse.text, true) {
+            Deallocation::All { sole: true } => Some(Deallocates::All),
+            Deallocation::Name { name, sole: true } if known(&name) => {
+                Some(Deallocates::Name(name.into_owned().into()))
+            }
+            _ => None,
+        };
+        let definition = match deallocates {
+            Some(_) => decoy_definition().into(),
+            None => parse.definition.into(),
+        };
+        Unnamed {
+            id: NEXT_UNNAMED.fetch_add(1, Ordering::Relaxed),
+            definition,
+            deallocates,
+        }
+    }
+
+    fn parse_unnamed(&mut self, unnamed: Unnamed, server: &mut Connection) {
+        let segment = server.pipeline.segment();
+        let id = unnamed.id;
+        write_parse(&mut server.output, b"", &unnamed.definition);
+        self.tally.server_parses += 1;
+        let before = self.unnamed.replace(Arc::new(unnamed));
+        match server.pipeline.sent(
+            Request::Parse,
+            Answer::Forward,
+            Some(Note::Unnamed { id, before }),
+        ) {
+            Some(Note::Unnamed { before, .. }) => self.unnamed = before,
+            _ => server.unnamed = UnnamedSlot::Expects(id, segment),
+        }
+    }
+
+    /// A new name: the server may have the statement already, under the one name that it has everywhere.
+    fn parse_named(
+        &mut self,
+        name: Box<[u8]>,
+        statement: Arc<Statement>,
+        server: &mut Connection,
+    ) -> Result<(), Pause> {
+        let segment = server.pipeline.segment();
+        let standing = server.prepared.standing(statement.id, segment);
+        // In a failed transaction, or where there may be one, PostgreSQL is to say no itself.
+        let certain = server.pipeline.status() != Status::Failed && !server.pipeline.unit_in_flight();
+        let note = |prepares| {
+            Some(Note::Learn {
+                name: name.clone(),
+                prepares,
+            })
+        };
+        let unsent = match standing {
+            Standing::Uncertain => return Err(Pause::Blocked),
+            Standing::Ready if certain => server.pipeline.sent(Request::Parse, Answer::Fake, note(None)),
+            Standing::Ready | Standing::Absent => {
+                if standing == Standing::Ready {
+                    close_on_server(statement.clone(), server);
+                    server.prepared.settle(statement.id, false);
+                }
+                self.make_room_and_parse(&statement, server);
+                server
+                    .pipeline
+                    .sent(Request::Parse, Answer::Forward, note(Some(statement.id)))
+            }
+        };
+        debug_assert!(
+            unsent.is_none(),
+            "requests are discarded while the server passes over them"
+        );
+        self.names.learn(&name, statement, segment);
+        Ok(())
+    }
+
+    fn make_room_and_parse(&mut self, statement: &Arc<Statement>, server: &mut Connection) {
+        let segment = server.pipeline.segment();
+        if let Some(evicted) = server.prepared.insert(statement.clone(), segment) {
+            close_on_server(evicted, server);
+        }
+        write_parse(&mut server.output, &statement.name, &statement.definition);
+        self.tally.server_parses += 1;
+    }
+
+    /// Makes sure that the server has what the client calls `name`. The name on the server, if there is one; otherwise
+    /// the request has been refused.
+    fn ensure(&mut self, name: &[u8], server: &mut Connection) -> Result<Option<Arc<Statement>>, Pause> {
+        let segment = server.pipeline.segment();
+        let statement = match self.names.get(name, segment) {
+            Known::Uncertain => return Err(Pause::Blocked),
+            Known::Statement(statement) => statement,
+            Known::Nothing => {
+                refuse(server, no_such_statement(name));
+                return Ok(None);
+            }
+        };
+        match server.prepared.standing(statement.id, segment) {
+            Standing::Uncertain => return Err(Pause::Blocked),
+            Standing::Ready => {}
+            Standing::Absent => {
+                self.make_room_and_parse(&statement, server);
+                server
+                    .pipeline
+                    .sent(Request::Parse, Answer::Skip, Some(Note::Injected(statement.id)));
+            }
+        }
+        Ok(Some(statement))
+    }
+
+    /// Makes sure that the server's unnamed statement is this client's.
+    fn ensure_unnamed(&mut self, server: &mut Connection) -> Result<(), Pause> {
+        let segment = server.pipeline.segment();
+        match (&self.unnamed, server.unnamed) {
+            (_, UnnamedSlot::Expects(_, other)) if other != segment => return Err(Pause::Blocked),
+            (Some(unnamed), UnnamedSlot::Holds(id) | UnnamedSlot::Expects(id, _)) if unnamed.id == id => {}
+            (None, UnnamedSlot::Empty) => {}
+            (Some(unnamed), _) => {
+                write_parse(&mut server.output, b"", &unnamed.definition);
+                self.tally.server_parses += 1;
+                server.unnamed = UnnamedSlot::Expects(unnamed.id, segment);
+                let note = Note::InjectedUnnamed(unnamed.id);
+                server.pipeline.sent(Request::Parse, Answer::Skip, Some(note));
+            }
+            (None, _) => {
+                write::close_statement(&mut server.output, b"");
+                server.unnamed = UnnamedSlot::Empty;
+                server
+                    .pipeline
+                    .sent(Request::Close, Answer::Skip, Some(Note::InjectedUnnamed(0)));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn bind(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
+        self.tally.binds += 1;
+        let here = self.input.len().min(header.len);
+        let body = self.input.get(HEADER_LEN..here).unwrap_or_default();
+        let Some((portal, name)) = frontend::bind_names(body) else {
+            self.pass_on(header, Request::Bind, server);
+            return Ok(());
+        };
+        let to_unnamed_portal = portal.is_empty();
+        let portal_len = portal.len();
+        if name.is_empty() {
+            self.ensure_unnamed(server)?;
+            if to_unnamed_portal {
+                self.portal = self
+                    .unnamed
+                    .as_ref()
+                    .and_then(|unnamed| unnamed.deallocates.clone());
+            }
+            self.pass_on(header, Request::Bind, server);
+            return Ok(());
+        }
+        let name = name.to_vec();
+        let Some(statement) = self.ensure(&name, server)? else {
+            self.discard(header);
+            return Ok(());
+        };
+        if to_unnamed_portal {
+            self.portal = None;
+        }
+        write::header(
+            &mut server.output,
+            b'B',
+            header.body_len() - name.len() + statement.name.len(),
+        );
+        let portal_end = HEADER_LEN + portal_len + 1;
+        server
+            .output
+            .put_slice(self.input.get(HEADER_LEN..portal_end).unwrap_or_default());
+        write::cstr(&mut server.output, &statement.name);
+        self.input.advance(portal_end + name.len() + 1);
+        self.up = super::talk::Passing::Forward(header.len - portal_end - name.len() - 1);
+        self.up.pass(&mut self.input, &mut server.output);
+        server.pipeline.sent(Request::Bind, Answer::Forward, None);
+        Ok(())
+    }
+
+    pub(super) fn describe(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
+        match Target::parse(self.body(header)) {
+            Ok(Target::Statement(b"")) => self.ensure_unnamed(server)?,
+            Ok(Target::Statement(name)) => {
+                let name = name.to_vec();
+                if let Some(statement) = self.ensure(&name, server)? {
+                    write::message(&mut server.output, b'D', |out| {
+                        out.put_u8(b'S');
+                        write::cstr(out, &statement.name);
+                    });
+                    server.pipeline.sent(Request::Describe, Answer::Forward, None);
+                }
+                self.discard(header);
+                return Ok(());
+            }
+            Ok(Target::Portal(_)) | Err(_) => {}
+        }
+        self.pass_on(header, Request::Describe, server);
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
+        let segment = server.pipeline.segment();
+        match Target::parse(self.body(header)) {
+            Ok(Target::Statement(b"")) => {
+                let before = self.unnamed.take();
+                self.forward(header, server);
+                server.unnamed = UnnamedSlot::Expects(0, segment);
+                server.pipeline.sent(
+                    Request::Close,
+                    Answer::Forward,
+                    Some(Note::Unnamed { id: 0, before }),
+                );
+            }
+            Ok(Target::Statement(name)) => {
+                let name = name.to_vec();
+                let note = match self.names.get(&name, segment) {
+                    Known::Uncertain => return Err(Pause::Blocked),
+                    Known::Nothing => None,
+                    Known::Statement(_) => {
+                        let closed = self.names.forget(&name, segment);
+                        closed.map(|statement| Note::Forget(name.into(), statement))
+                    }
+                };
+                self.discard(header);
+                server.pipeline.sent(Request::Close, Answer::Fake, note);
+            }
+            Ok(Target::Portal(_)) | Err(_) => self.pass_on(header, Request::Close, server),
+        }
+        Ok(())
+    }
+
+    pub(super) fn execute(&mut self, header: Header, server: &mut Connection) {
+        let unnamed_portal = matches!(frontend::execute_portal(self.body(header)), Ok(b""));
+        let Some(effect) = self.portal.take().filter(|_| unnamed_portal) else {
+            self.pass_on(header, Request::Execute, server);
+            return;
+        };
+        // The statement was parsed as a DEALLOCATE of the decoy, so that PostgreSQL judges whether it may run at all.
+        write::close_statement(&mut server.output, DECOY);
+        server.pipeline.sent(Request::Close, Answer::Skip, None);
+        write_parse(&mut server.output, DECOY, b"\0\0\0");
+        server.pipeline.sent(Request::Parse, Answer::Skip, None);
+        self.forward(header, server);
+        server
+            .pipeline
+            .sent(Request::Execute, Answer::Forward, Some(Note::Deallocate(effect)));
+    }
+}
+
+fn write_parse(out: &mut BytesMut, name: &[u8], definition: &[u8]) {
+    write::header(out, b'P', name.len() + 1 + definition.len());
+    write::cstr(out, name);
+    out.put_slice(definition);
+}
+
+fn close_on_server(statement: Arc<Statement>, server: &mut Connection) {
+    write::close_statement(&mut server.output, &statement.name);
+    server
+        .pipeline
+        .sent(Request::Close, Answer::Skip, Some(Note::Evicted(statement)));
+}
+
+/// Makes the server fail at this place, with an error of ours in place of its own: so the transaction, and everything
+/// up to the next Sync, fares as PostgreSQL would have it.
+fn refuse(server: &mut Connection, refusal: Refusal) {
+    write::message(&mut server.output, b'B', |out| {
+        out.put_u8(0);
+        write::cstr(out, NEVER_PREPARED);
+        out.put_bytes(0, 6);
+    });
+    server.pipeline.sent(
+        Request::Bind,
+        Answer::Forward,
+        Some(Note::Refuse(Box::new(refusal))),
+    );
+}
+
+/// A Parse of a name that is taken: an error, but only if the statement itself is in order. So PostgreSQL parses it
+/// first, under no name.
+fn duplicate(parse: Parse<'_>, server: &mut Connection) {
+    write_parse(&mut server.output, b"", parse.definition);
+    server.unnamed = UnnamedSlot::Unknown;
+    server.pipeline.sent(Request::Parse, Answer::Skip, None);
+    let name = String::from_utf8_lossy(parse.name);
+    let message = format!("prepared statement \"{name}\" already exists");
+    refuse(server, Refusal::new(SqlState::DUPLICATE_STATEMENT, message));
+}
+
+pub(super) fn no_such_statement(name: &[u8]) -> Refusal {
+    let name = String::from_utf8_lossy(name);
+    debug_assert!(!looks_like_ours(b"x"));
+    Refusal::new(
+        SqlState::INVALID_STATEMENT_NAME,
+        format!("prepared statement \"{name}\" does not exist"),
+    )
+}
+
+fn too_many(limit: usize) -> Refusal {
+    Refusal::new(SqlState::CONFIGURATION_LIMIT, "too many prepared statements")
+        .detail(format!("max_client_prepared_statements is {limit}."))
+        .hint("Deallocate statements that are no longer needed.")
+}
+
+fn too_large(limit: u64) -> Refusal {
+    Refusal::new(SqlState::CONFIGURATION_LIMIT, "prepared statements are too large")
+        .detail(format!("max_client_prepared_bytes is {limit}."))
+}

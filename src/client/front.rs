@@ -1,0 +1,224 @@
+//! Everything that a login has to look up: configuration, secrets, pools, and who else is there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use crate::auth::{Credentials, MockKey, StoredSecret};
+use crate::config::{Config, Database, PoolSettings};
+use crate::farewell::Farewell;
+use crate::net::Keepalive;
+use crate::pool::{LimitName, Pool, PoolKey, Registry, Servers, bounds};
+use crate::server::{Address, Resolver, Target};
+
+use super::clients::{ClientLimits, Clients};
+
+/// The configuration, and what is derived from it once rather than at every login.
+#[derive(Debug)]
+pub struct House {
+    /// As it was loaded.
+    pub config: Config,
+    /// Users' secrets, understood.
+    secrets: HashMap<String, Arc<StoredSecret>>,
+}
+
+/// What all connections share.
+pub struct Front {
+    house: ArcSwap<House>,
+    /// The pools.
+    pub pools: Registry<Servers>,
+    /// The clients.
+    pub clients: Arc<Clients>,
+    /// Host names to addresses.
+    pub resolver: Arc<Resolver>,
+    /// Makes unknown users look like known ones.
+    pub(super) mock: MockKey,
+    farewells: [AtomicU64; Farewell::LABELS.len()],
+    disabled: Mutex<std::collections::HashSet<String>>,
+}
+
+impl House {
+    /// Understands a configuration; the error names the user whose secret makes no sense.
+    pub fn new(config: Config) -> Result<Self, String> {
+        let mut secrets = HashMap::new();
+        for (name, user) in &config.users {
+            if let Some(secret) = &user.secret {
+                let stored: StoredSecret = secret
+                    .expose()
+                    .parse()
+                    .map_err(|error| format!("secret of user \"{name}\": {error}"))?;
+                secrets.insert(name.clone(), Arc::new(stored));
+            }
+        }
+        Ok(Self { config, secrets })
+    }
+
+    /// What a user has to prove knowledge of.
+    pub fn secret(&self, user: &str) -> Option<&Arc<StoredSecret>> {
+        self.secrets.get(user)
+    }
+
+    /// Limits on clients of this database and user.
+    pub fn client_limits(&self, policy: &PoolSettings) -> ClientLimits {
+        ClientLimits {
+            all: self.config.settings.max_client_conn,
+            database: policy.max_db_client_connections,
+            user: policy.max_user_client_connections,
+        }
+    }
+}
+
+impl Front {
+    /// A front for a house with nobody in it.
+    pub fn new(house: House) -> Arc<Self> {
+        let resolver = Arc::new(Resolver::new(house.config.settings.dns_max_ttl));
+        Arc::new(Self {
+            house: ArcSwap::from_pointee(house),
+            pools: Registry::new(),
+            clients: Arc::default(),
+            resolver,
+            mock: MockKey::new(&mut super::random),
+            farewells: Default::default(),
+            disabled: Mutex::default(),
+        })
+    }
+
+    /// The configuration of the moment.
+    pub fn house(&self) -> Arc<House> {
+        self.house.load_full()
+    }
+
+    /// Puts a new configuration into force: pools that are there get their new settings, those whose database is gone
+    /// are closed.
+    pub fn apply(&self, house: House) {
+        self.resolver.set_ttl(house.config.settings.dns_max_ttl);
+        let house = Arc::new(house);
+        self.house.store(house.clone());
+        for pool in self.pools.all() {
+            let key = pool.key().clone();
+            match house.config.database(&key.database) {
+                Some(database) => {
+                    let policy = house.config.pool_settings(&database, &key.user);
+                    let target = self.target(&house, &database, &key, &policy);
+                    let moved = !pool.source().target().is_same_place(&target);
+                    pool.source().apply(target, policy.clone());
+                    pool.apply(bounds(&policy));
+                    self.set_limits(&key, &policy);
+                    if moved {
+                        pool.reconnect();
+                    }
+                }
+                None => {
+                    pool.close(crate::error::Refusal::new(
+                        crate::error::SqlState::INVALID_CATALOG_NAME,
+                        format!("database \"{}\" is not configured any more", key.database),
+                    ));
+                    self.pools.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// The pool for a client of this database and role, made if there is none.
+    pub fn pool(&self, house: &House, database: &Database, user: &str) -> Arc<Pool<Servers>> {
+        let role = database.user.as_deref().unwrap_or(user);
+        let key = PoolKey {
+            database: database.name.clone(),
+            user: role.to_owned(),
+        };
+        self.pools.get_or_create(&key, |book| {
+            let policy = house.config.pool_settings(database, user);
+            self.set_limits(&key, &policy);
+            let servers = Servers::new(self.target(house, database, &key, &policy), policy.clone());
+            Pool::new(key.clone(), bounds(&policy), servers, book)
+        })
+    }
+
+    fn set_limits(&self, key: &PoolKey, policy: &PoolSettings) {
+        let book = self.pools.book();
+        book.set(
+            LimitName::Database(key.database.clone()),
+            policy.max_db_connections,
+        );
+        book.set(LimitName::User(key.user.clone()), policy.max_user_connections);
+    }
+
+    fn target(&self, house: &House, database: &Database, key: &PoolKey, policy: &PoolSettings) -> Target {
+        let address = |host: &crate::config::Host| match host.socket_path() {
+            Some(path) => Address::Unix(path),
+            None => Address::Tcp(host.name.clone(), host.port),
+        };
+        let own = database
+            .password
+            .as_ref()
+            .map(|password| StoredSecret::plain(password.expose().as_bytes()));
+        let credentials = match (own, house.secret(&key.user)) {
+            (Some(secret), _) => Credentials::from_secret(&key.user, &secret),
+            (None, Some(secret)) => Credentials::from_secret(&key.user, secret),
+            (None, None) => Credentials {
+                user: key.user.clone(),
+                ..Credentials::default()
+            },
+        };
+        let parameters = &database.parameters;
+        Target {
+            addresses: database.hosts.iter().map(address).collect(),
+            database: database.dbname_for(&key.database).to_owned(),
+            credentials,
+            parameters: parameters
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone().into()))
+                .collect(),
+            timeout: policy.server_connect_timeout,
+            keepalive: keepalive(&house.config),
+            connect_query: policy.connect_query.clone(),
+            prepared_max: policy.max_prepared_statements as usize,
+            resolver: self.resolver.clone(),
+            keys: Mutex::new(None),
+        }
+    }
+
+    /// Counts how a client connection ended.
+    pub fn count_farewell(&self, farewell: &Farewell) {
+        let label = farewell.label();
+        if let Some(at) = Farewell::LABELS.iter().position(|have| *have == label) {
+            self.farewells[at].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How client connections ended, by label.
+    pub fn farewells(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let counts = self.farewells.iter().map(|count| count.load(Ordering::Relaxed));
+        Farewell::LABELS.into_iter().zip(counts)
+    }
+
+    /// Whether new clients of a database are turned away (`DISABLE`).
+    pub fn is_disabled(&self, database: &str) -> bool {
+        self.disabled.lock().contains(database)
+    }
+
+    /// Turns new clients of a database away, or lets them in again.
+    pub fn set_disabled(&self, database: &str, disabled: bool) {
+        let mut names = self.disabled.lock();
+        if disabled {
+            names.insert(database.to_owned());
+        } else {
+            names.remove(database);
+        }
+    }
+}
+
+/// The socket options of a configuration.
+pub fn keepalive(config: &Config) -> Keepalive {
+    let settings = &config.settings;
+    Keepalive {
+        enabled: settings.tcp_keepalive,
+        idle: settings.tcp_keepidle,
+        interval: settings.tcp_keepintvl,
+        count: settings.tcp_keepcnt,
+        user_timeout: settings.tcp_user_timeout,
+    }
+}

@@ -1,0 +1,194 @@
+//! From the client to the server.
+
+use crate::error::{Refusal, SqlState};
+use crate::farewell::Farewell;
+use crate::server::{Connection, NAME_PREFIX, Note, UnnamedSlot};
+use crate::sql::{Deallocation, deallocation};
+use crate::wire::backend::Status;
+use crate::wire::frontend::{self, Target};
+use crate::wire::pipeline::{Answer, Request};
+use crate::wire::scan::Header;
+use crate::wire::write::{self, Severity};
+
+use super::names::Known;
+use super::talk::{HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
+
+impl Talk {
+    /// Deals with what the client has sent while it holds no server: the few messages that need none.
+    pub(super) fn requests_without_server(&mut self) -> Pause {
+        loop {
+            if self.output.len() >= HIGH_WATER {
+                return Pause::Full;
+            }
+            self.up.pass(&mut self.input, &mut self.output);
+            if !self.up.is_done() {
+                return Pause::NeedMore;
+            }
+            let header = match self.next() {
+                Ok(header) => header,
+                Err(pause) => return pause,
+            };
+            match header.tag {
+                b'X' => return Pause::Over(Farewell::Terminated),
+                // "will simply be dropped", as the manual says of late copy data; a Flush has nothing to flush.
+                b'd' | b'c' | b'f' | b'H' => self.discard(header),
+                b'S' => {
+                    self.discard(header);
+                    write::ready_for_query(&mut self.output, Status::Idle.byte());
+                }
+                b'C' if self.close_without_server(header) => {}
+                b'Q' if self.deallocate_without_server(header) => {}
+                _ => return Pause::NeedServer,
+            }
+        }
+    }
+
+    /// A Close of a named statement concerns this client's names only.
+    fn close_without_server(&mut self, header: Header) -> bool {
+        let name = match Target::parse(self.body(header)) {
+            Ok(Target::Statement(name)) if self.bounds.shared && !name.is_empty() => name.to_vec(),
+            _ => return false,
+        };
+        self.names.remove(&name);
+        self.discard(header);
+        write::empty(&mut self.output, b'3');
+        true
+    }
+
+    fn deallocate_without_server(&mut self, header: Header) -> bool {
+        let Some(effect) = self.sole_deallocation(header) else {
+            return false;
+        };
+        let done = self.deallocate_now(effect, Status::Idle);
+        if done {
+            self.discard(header);
+        }
+        done
+    }
+
+    /// Deals with what the client has sent, until something is missing.
+    pub(super) fn requests(&mut self, server: &mut Connection) -> Pause {
+        loop {
+            if server.output.len() >= HIGH_WATER || self.output.len() >= HIGH_WATER {
+                return Pause::Full;
+            }
+            self.up.pass(&mut self.input, &mut server.output);
+            if !self.up.is_done() {
+                return Pause::NeedMore;
+            }
+            if let Err(pause) = self.next().and_then(|header| self.request(header, server)) {
+                return pause;
+            }
+        }
+    }
+
+    fn request(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
+        if server.pipeline.is_skipping() && !matches!(header.tag, b'S' | b'X') {
+            // The server would pass over it as well.
+            self.discard(header);
+            return Ok(());
+        }
+        match header.tag {
+            b'Q' => self.query(header, server)?,
+            b'P' if self.bounds.shared => self.parse(header, server)?,
+            b'B' if self.bounds.shared => self.bind(header, server)?,
+            b'D' if self.bounds.shared => self.describe(header, server)?,
+            b'C' if self.bounds.shared => self.close(header, server)?,
+            b'E' if self.bounds.shared => self.execute(header, server),
+            b'P' => self.pass_on(header, Request::Parse, server),
+            b'B' => self.pass_on(header, Request::Bind, server),
+            b'D' => self.pass_on(header, Request::Describe, server),
+            b'C' => self.pass_on(header, Request::Close, server),
+            b'E' => self.pass_on(header, Request::Execute, server),
+            b'S' => self.pass_on(header, Request::Sync, server),
+            b'F' => self.pass_on(header, Request::Function, server),
+            b'H' if server.pipeline.is_quiet() => self.discard(header),
+            b'H' | b'd' => self.forward(header, server),
+            b'c' | b'f' => self.pass_on(header, Request::CopyEnd, server),
+            b'X' => return Err(Pause::Over(Farewell::Terminated)),
+            _ => unreachable!("Talk::next refuses other types"),
+        }
+        Ok(())
+    }
+
+    /// A request that goes on as it is and carries no note.
+    pub(super) fn pass_on(&mut self, header: Header, request: Request, server: &mut Connection) {
+        self.forward(header, server);
+        server.pipeline.sent(request, Answer::Forward, None);
+    }
+
+    fn query(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
+        if let Some(effect) = self.sole_deallocation(header) {
+            if server.pipeline.in_flight() {
+                return Err(Pause::Blocked);
+            }
+            if self.deallocate_now(effect, server.pipeline.status()) {
+                self.discard(header);
+                return Ok(());
+            }
+        }
+        let before = self.unnamed.take();
+        let note = before.map(|before| Note::Unnamed {
+            id: 0,
+            before: Some(before),
+        });
+        self.forward(header, server);
+        match server.pipeline.sent(Request::Query, Answer::Forward, note) {
+            Some(Note::Unnamed { before, .. }) => self.unnamed = before,
+            _ => server.unnamed = UnnamedSlot::Empty,
+        }
+        Ok(())
+    }
+
+    /// What a simple query deallocates, if it does nothing else.
+    fn sole_deallocation(&self, header: Header) -> Option<Option<Vec<u8>>> {
+        if !self.bounds.shared || header.len > QUERY_LOOK_MAX {
+            return None;
+        }
+        let text = frontend::query_text(self.body(header)).ok()?;
+        match deallocation(text, true) {
+            Deallocation::All { sole: true } => Some(None),
+            Deallocation::Name { name, sole: true } => Some(Some(name.into_owned())),
+            _ => None,
+        }
+    }
+
+    /// Carries out a DEALLOCATE of this client's names, as PostgreSQL would in this transaction status. False if it is
+    /// not about them.
+    fn deallocate_now(&mut self, name: Option<Vec<u8>>, status: Status) -> bool {
+        if status == Status::Failed {
+            let refusal = transaction_aborted();
+            write::refusal(&mut self.output, Severity::Error, &refusal);
+            write::ready_for_query(&mut self.output, status.byte());
+            return true;
+        }
+        match name {
+            None => {
+                self.names.clear();
+                self.answer_query(b"DEALLOCATE ALL", status.byte());
+            }
+            Some(name) => {
+                if matches!(self.names.get(&name, 0), Known::Nothing) {
+                    return false;
+                }
+                self.names.remove(&name);
+                self.answer_query(b"DEALLOCATE", status.byte());
+            }
+        }
+        self.unnamed = None;
+        true
+    }
+}
+
+/// PostgreSQL's answer to nearly everything in a failed transaction.
+pub(super) fn transaction_aborted() -> Refusal {
+    Refusal::new(
+        SqlState::IN_FAILED_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
+}
+
+/// Whether a client's name could be mistaken for one of ours on a server.
+pub(super) fn looks_like_ours(name: &[u8]) -> bool {
+    name.starts_with(NAME_PREFIX.as_bytes())
+}

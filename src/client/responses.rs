@@ -1,0 +1,426 @@
+//! From the server to the client.
+
+use bytes::{Buf, BufMut};
+
+use crate::error::{Refusal, SqlState};
+use crate::farewell::Farewell;
+use crate::server::{Connection, Deallocates, NAME_PREFIX, Note, UnnamedSlot};
+use crate::stats::ErrorClass;
+use crate::wire::backend::{self, ErrorFields, Status};
+use crate::wire::pipeline::{Entry, Outcome, Request, Route, Unexpected};
+use crate::wire::scan::{self, HEADER_LEN, Header};
+use crate::wire::write::{self, Severity};
+
+use super::talk::{HIGH_WATER, Passing, Talk};
+
+/// The longest error that is read; longer ones go on unread.
+const ERROR_READ_MAX: usize = 64 * 1024;
+/// The longest of the other messages whose meaning matters.
+const SMALL_MAX: usize = 64 * 1024;
+
+/// What the last bytes of the server brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// `ReadyForQuery` messages for the client.
+    pub(super) units: u32,
+}
+
+/// The server does not speak the protocol.
+pub(super) fn server_violation(what: impl std::fmt::Display) -> Farewell {
+    let refusal =
+        Refusal::new(SqlState::PROTOCOL_VIOLATION, "server broke the protocol").detail(what.to_string());
+    Farewell::ServerProtocol(refusal)
+}
+
+impl Talk {
+    /// Deals with what the server has sent, until something is missing or the client's output is full.
+    pub(super) fn responses(&mut self, server: &mut Connection) -> Result<Heard, Farewell> {
+        let mut heard = Heard::default();
+        loop {
+            self.down.pass(&mut server.input, &mut self.output);
+            self.fakes(server);
+            if !self.down.is_done() || self.output.len() >= HIGH_WATER {
+                return Ok(heard);
+            }
+            self.run_of_rows(server).map_err(server_violation)?;
+            let header = scan::header(&server.input).map_err(server_violation)?;
+            let Some(header) = header.filter(|header| is_ready(*header, server.input.len())) else {
+                return Ok(heard);
+            };
+            self.response(header, server, &mut heard)?;
+        }
+    }
+
+    /// The messages that carry results go on together, in one copy.
+    fn run_of_rows(&mut self, server: &mut Connection) -> Result<(), scan_error::ScanError> {
+        let mut end = 0;
+        let limit = HIGH_WATER.saturating_sub(self.output.len());
+        while end < limit {
+            let Some(header) = scan::header(server.input.get(end..).unwrap_or_default())? else {
+                break;
+            };
+            if !matches!(header.tag, b'D' | b'd' | b'T' | b'2' | b'1')
+                || end + header.len > server.input.len()
+            {
+                break;
+            }
+            match self.received(header.tag, Status::Idle, server) {
+                Ok(Route::Forward) => end += header.len,
+                Ok(Route::Skip) => {
+                    self.output.put_slice(server.input.get(..end).unwrap_or_default());
+                    server.input.advance(end + header.len);
+                    end = 0;
+                }
+                Err(unexpected) => return Err(unexpected.into()),
+            }
+            if server
+                .pipeline
+                .head()
+                .is_some_and(|entry| entry.answer == crate::wire::pipeline::Answer::Fake)
+            {
+                break;
+            }
+        }
+        self.output.put_slice(server.input.get(..end).unwrap_or_default());
+        server.input.advance(end);
+        self.fakes(server);
+        Ok(())
+    }
+
+    fn response(
+        &mut self,
+        header: Header,
+        server: &mut Connection,
+        heard: &mut Heard,
+    ) -> Result<(), Farewell> {
+        let unexpected =
+            |tag: Unexpected| server_violation(format!("unexpected message {:?}", tag.0 as char));
+        match header.tag {
+            b'E' if header.len <= ERROR_READ_MAX => return self.error(header, server).map_err(unexpected),
+            b'S' => {
+                let body = server
+                    .input
+                    .get(HEADER_LEN..header.len)
+                    .unwrap_or_default()
+                    .to_vec();
+                server
+                    .learn(&body)
+                    .map_err(|failure| server_violation(failure.refusal()))?;
+            }
+            b'C' => return self.command_complete(header, server).map_err(unexpected),
+            b'Z' => return self.ready_for_query(header, server, heard),
+            _ => {}
+        }
+        let route = self
+            .received(header.tag, Status::Idle, server)
+            .map_err(unexpected)?;
+        self.send_on(header, route, server);
+        Ok(())
+    }
+
+    fn send_on(&mut self, header: Header, route: Route, server: &mut Connection) {
+        self.down = match route {
+            Route::Forward => Passing::Forward(header.len),
+            Route::Skip => Passing::Drop(header.len),
+        };
+        self.down.pass(&mut server.input, &mut self.output);
+    }
+
+    fn ready_for_query(
+        &mut self,
+        header: Header,
+        server: &mut Connection,
+        heard: &mut Heard,
+    ) -> Result<(), Farewell> {
+        let body = server.input.get(HEADER_LEN..header.len).unwrap_or_default();
+        let status = Status::parse(body).map_err(server_violation)?;
+        let route = self
+            .received(b'Z', status, server)
+            .map_err(|tag| server_violation(format!("unexpected message {:?}", tag.0 as char)))?;
+        if route == Route::Forward {
+            heard.units += 1;
+        }
+        if status == Status::Idle && std::mem::take(&mut self.schema_touched) {
+            self.statements.schema_changed();
+        }
+        self.send_on(header, route, server);
+        Ok(())
+    }
+
+    fn command_complete(&mut self, header: Header, server: &mut Connection) -> Result<(), Unexpected> {
+        let body = server.input.get(HEADER_LEN..header.len).unwrap_or_default();
+        let tag = backend::command_tag(body).unwrap_or_default();
+        let everything = matches!(tag, b"DEALLOCATE ALL" | b"DISCARD ALL");
+        if changes_schema(tag) {
+            self.schema_touched = true;
+            self.statements.schema_changed();
+        }
+        if everything {
+            self.names.clear();
+            server.prepared.forget_all();
+        }
+        let all = matches!(
+            server.pipeline.head(),
+            Some(Entry {
+                note: Some(Note::Deallocate(Deallocates::All)),
+                ..
+            })
+        );
+        let route = self.received(b'C', Status::Idle, server)?;
+        if all {
+            self.send_on(header, Route::Skip, server);
+            write::command_complete(&mut self.output, b"DEALLOCATE ALL");
+        } else {
+            self.send_on(header, route, server);
+        }
+        Ok(())
+    }
+
+    fn error(&mut self, header: Header, server: &mut Connection) -> Result<(), Unexpected> {
+        let body = server
+            .input
+            .get(HEADER_LEN..header.len)
+            .unwrap_or_default()
+            .to_vec();
+        let fields = ErrorFields::new(&body);
+        self.server_left |= fields.is_fatal();
+        self.tally
+            .error(ErrorClass::of(fields.get(b'C').unwrap_or_default()));
+        let code = fields.get(b'C').unwrap_or_default();
+        if code == b"0A000" && fields.get(b'R') == Some(b"RevalidateCachedQuery") {
+            // Somebody changed the schema behind our back: whoever prepares anew gets a new plan.
+            self.statements.schema_changed();
+        }
+        let refusal = match server.pipeline.head() {
+            Some(Entry {
+                note: Some(Note::Refuse(refusal)),
+                ..
+            }) if code == b"26000" => Some(refusal.clone()),
+            _ => None,
+        };
+        let ours = memchr::memmem::find(&body, NAME_PREFIX.as_bytes()).is_some();
+        if ours && code == b"26000" && refusal.is_none() {
+            // A function deallocated what we had prepared.
+            server.prepared.forget_all();
+        }
+        self.received(b'E', Status::Idle, server)?;
+        if let Some(refusal) = refusal {
+            self.send_on(header, Route::Skip, server);
+            write::refusal(&mut self.output, Severity::Error, &refusal);
+        } else if ours {
+            self.send_on(header, Route::Skip, server);
+            self.error_in_clients_words(fields);
+        } else {
+            self.send_on(header, Route::Forward, server);
+        }
+        Ok(())
+    }
+
+    /// An error that speaks of a statement by its name on the server is told with the client's name for it.
+    fn error_in_clients_words(&mut self, fields: ErrorFields<'_>) {
+        let names = &self.names;
+        write::message(&mut self.output, b'E', |out| {
+            for (code, text) in fields.iter() {
+                out.put_u8(code);
+                write::cstr(out, &translate(text, |id| names.name_of(id)));
+            }
+            out.put_u8(0);
+        });
+    }
+
+    /// The answers that are howdah's to give, as far as it is their turn.
+    pub(super) fn fakes(&mut self, server: &mut Connection) {
+        while let Some(entry) = server.pipeline.take_fake() {
+            match entry.request {
+                Request::Parse => write::empty(&mut self.output, b'1'),
+                Request::Close => write::empty(&mut self.output, b'3'),
+                other => unreachable!("{other:?} is never answered by howdah"),
+            }
+            if let Some(note) = entry.note {
+                self.settle(note, Outcome::Done, server);
+            }
+        }
+    }
+
+    fn received(&mut self, tag: u8, status: Status, server: &mut Connection) -> Result<Route, Unexpected> {
+        // Few requests carry a note, and few answers settle more than one.
+        let mut first = None;
+        let mut more = Vec::new();
+        let route = server.pipeline.received(tag, status, |entry, outcome| {
+            if let Some(note) = entry.note {
+                if first.is_none() {
+                    first = Some((note, outcome));
+                } else {
+                    more.push((note, outcome));
+                }
+            }
+        })?;
+        for (note, outcome) in first.into_iter().chain(more) {
+            self.settle(note, outcome, server);
+        }
+        Ok(route)
+    }
+
+    /// Takes over, or takes back, what was assumed when a request went out.
+    fn settle(&mut self, note: Note, outcome: Outcome, server: &mut Connection) {
+        let done = outcome == Outcome::Done;
+        match note {
+            Note::Injected(id) => server.prepared.settle(id, done),
+            Note::Evicted(statement) if !done => server.prepared.put_back(statement),
+            Note::Evicted(_) | Note::Refuse(_) => {}
+            Note::Learn { name, prepares } => {
+                if let Some(id) = prepares {
+                    server.prepared.settle(id, done);
+                }
+                if done {
+                    self.names.confirm(&name)
+                } else {
+                    self.names.undo(&name, None)
+                }
+            }
+            Note::Forget(name, _) if done => self.names.confirm(&name),
+            Note::Forget(name, statement) => self.names.undo(&name, Some(statement)),
+            Note::Unnamed { id, before } => self.settle_unnamed(id, before, outcome, server),
+            Note::InjectedUnnamed(id) => match (outcome, server.unnamed) {
+                (Outcome::Done, UnnamedSlot::Expects(expected, _)) if expected == id => {
+                    server.unnamed = UnnamedSlot::Holds(id);
+                }
+                (Outcome::Done, _) => {}
+                _ => server.unnamed = UnnamedSlot::Unknown,
+            },
+            Note::Deallocate(Deallocates::All) if done => self.names.clear(),
+            Note::Deallocate(Deallocates::Name(name)) if done => {
+                self.names.remove(&name);
+            }
+            Note::Deallocate(_) => {}
+        }
+    }
+
+    fn settle_unnamed(
+        &mut self,
+        id: u64,
+        before: Option<std::sync::Arc<crate::server::Unnamed>>,
+        outcome: Outcome,
+        server: &mut Connection,
+    ) {
+        let current = self.unnamed.as_ref().map_or(0, |unnamed| unnamed.id) == id;
+        match outcome {
+            Outcome::Done if server.unnamed == UnnamedSlot::Empty => {}
+            Outcome::Done => {
+                if let UnnamedSlot::Expects(expected, _) = server.unnamed
+                    && expected == id
+                {
+                    server.unnamed = if id == 0 {
+                        UnnamedSlot::Empty
+                    } else {
+                        UnnamedSlot::Holds(id)
+                    };
+                }
+            }
+            Outcome::Failed => {
+                // A Parse that fails has dropped the old statement first.
+                server.unnamed = UnnamedSlot::Unknown;
+                if current {
+                    self.unnamed = None;
+                }
+            }
+            Outcome::Skipped => {
+                server.unnamed = UnnamedSlot::Unknown;
+                if current {
+                    self.unnamed = before;
+                }
+            }
+        }
+    }
+}
+
+/// Whether so much of a message is there that it can be dealt with.
+fn is_ready(header: Header, here: usize) -> bool {
+    let whole = match header.tag {
+        b'S' | b'C' | b'Z' => header.len <= SMALL_MAX,
+        b'E' => header.len <= ERROR_READ_MAX,
+        _ => false,
+    };
+    !whole || here >= header.len
+}
+
+/// Whether a command changes what statements mean: then they are prepared anew when somebody asks for it.
+fn changes_schema(tag: &[u8]) -> bool {
+    match tag.first() {
+        Some(b'A') => tag.starts_with(b"ALTER "),
+        Some(b'D') => tag.starts_with(b"DROP "),
+        Some(b'C') => tag == b"CREATE VIEW" || tag == b"CREATE FUNCTION" || tag == b"CREATE PROCEDURE",
+        _ => false,
+    }
+}
+
+/// Replaces names of ours by those that `name_of` knows.
+fn translate<'a>(text: &[u8], name_of: impl Fn(u64) -> Option<&'a [u8]>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = memchr::memmem::find(rest, NAME_PREFIX.as_bytes()) {
+        let (before, found) = rest.split_at(at);
+        out.extend_from_slice(before);
+        let tail = found.get(NAME_PREFIX.len()..).unwrap_or_default();
+        let digits = tail.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let id = tail
+            .get(..digits)
+            .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        let end = NAME_PREFIX.len() + digits;
+        out.extend_from_slice(id.and_then(&name_of).or(found.get(..end)).unwrap_or_default());
+        rest = found.get(end..).unwrap_or_default();
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+mod scan_error {
+    //! What may go wrong while rows are passed on.
+
+    use crate::wire::WireError;
+    use crate::wire::pipeline::Unexpected;
+
+    #[derive(Debug, thiserror::Error)]
+    pub(super) enum ScanError {
+        #[error(transparent)]
+        Wire(#[from] WireError),
+        #[error("unexpected message {0:?}")]
+        Unexpected(char),
+    }
+
+    impl From<Unexpected> for ScanError {
+        fn from(unexpected: Unexpected) -> Self {
+            Self::Unexpected(unexpected.0 as char)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_speak_of_statements_by_the_clients_name() {
+        let name_of = |id| (id == 12).then_some(&b"mine"[..]);
+        let text = br#"prepared statement "howdah_12" is not "howdah_13", see howdah_"#;
+        let told = br#"prepared statement "mine" is not "howdah_13", see howdah_"#;
+        assert_eq!(translate(text, name_of), told);
+    }
+
+    #[test]
+    fn commands_that_change_the_schema_are_known_by_their_tags() {
+        for tag in ["ALTER TABLE", "DROP VIEW", "CREATE VIEW"] {
+            assert!(changes_schema(tag.as_bytes()), "{tag}");
+        }
+        for tag in [
+            "SELECT 1",
+            "DELETE 3",
+            "DEALLOCATE",
+            "CREATE TABLE",
+            "COMMIT",
+            "COPY 5",
+        ] {
+            assert!(!changes_schema(tag.as_bytes()), "{tag}");
+        }
+    }
+}

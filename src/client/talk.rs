@@ -1,0 +1,200 @@
+//! The conversation of one client, without its sockets: bytes in, bytes out, and what has to be remembered.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+
+use crate::error::{Refusal, SqlState};
+use crate::farewell::Farewell;
+use crate::server::{Connection, Deallocates, StatementCache, Unnamed};
+use crate::stats::Tally;
+use crate::wire::store::CHUNK;
+use crate::wire::{scan, write};
+
+use super::names::Names;
+
+/// Output is not added to beyond this many bytes before it is written.
+pub(super) const HIGH_WATER: usize = 4 * CHUNK;
+/// Longer queries are streamed and not looked at.
+pub(super) const QUERY_LOOK_MAX: usize = 4 * CHUNK;
+/// The longest message of a type that is always short; PostgreSQL's `PQ_SMALL_MESSAGE_LIMIT`.
+pub(super) const SMALL_MAX: usize = 10_000;
+/// The longest names that a Bind may begin with, in bytes.
+const NAMES_MAX: usize = CHUNK;
+
+/// What becomes of the rest of a message whose beginning has been dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passing {
+    /// So many bytes go on to the other side.
+    Forward(usize),
+    /// So many bytes are dropped.
+    Drop(usize),
+}
+
+impl Passing {
+    pub(super) const DONE: Self = Self::Forward(0);
+
+    pub(super) fn is_done(self) -> bool {
+        matches!(self, Self::Forward(0) | Self::Drop(0))
+    }
+
+    /// How many bytes of the message are still to come.
+    pub(super) fn left(self) -> usize {
+        match self {
+            Self::Forward(left) | Self::Drop(left) => left,
+        }
+    }
+
+    /// Deals with as much of `input` as belongs to the message.
+    pub(super) fn pass(&mut self, input: &mut BytesMut, output: &mut BytesMut) {
+        match self {
+            Self::Forward(left) => {
+                let n = (*left).min(input.len());
+                output.extend_from_slice(&input[..n]);
+                input.advance(n);
+                *left -= n;
+            }
+            Self::Drop(left) => {
+                let n = (*left).min(input.len());
+                input.advance(n);
+                *left -= n;
+            }
+        }
+    }
+}
+
+/// What a client may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Prepared statements; 0 turns sharing off, and names go to the server as they are.
+    pub(super) shared: bool,
+    /// `max_client_prepared_statements`.
+    pub(super) prepared: usize,
+    /// `max_client_prepared_bytes`.
+    pub(super) prepared_bytes: u64,
+}
+
+/// Why the conversation does not go on for the moment, or for good.
+#[derive(Debug)]
+pub(super) enum Pause {
+    /// The next message is not all there.
+    NeedMore,
+    /// What has been written should go out first.
+    Full,
+    /// What the next message means depends on answers that have not come.
+    Blocked,
+    /// The next message needs a server.
+    NeedServer,
+    /// The client's end.
+    Over(Farewell),
+}
+
+/// One client's conversation.
+#[derive(Debug)]
+pub(super) struct Talk {
+    /// Bytes from the client that are not dealt with yet.
+    pub(super) input: BytesMut,
+    /// Bytes for the client that are not written yet.
+    pub(super) output: BytesMut,
+    /// The rest of the client's current message.
+    pub(super) up: Passing,
+    /// The rest of the server's current message.
+    pub(super) down: Passing,
+    pub(super) names: Names,
+    pub(super) unnamed: Option<Arc<Unnamed>>,
+    /// What executing the unnamed portal removes, if it was bound to a DEALLOCATE.
+    pub(super) portal: Option<Deallocates>,
+    pub(super) statements: Arc<StatementCache>,
+    pub(super) bounds: Bounds,
+    pub(super) tally: Tally,
+    /// The server has said that it ends the session.
+    pub(super) server_left: bool,
+    /// The running transaction has changed the schema.
+    pub(super) schema_touched: bool,
+}
+
+impl Talk {
+    pub(super) fn new(statements: Arc<StatementCache>, bounds: Bounds) -> Self {
+        Self {
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            up: Passing::DONE,
+            down: Passing::DONE,
+            names: Names::default(),
+            unnamed: None,
+            portal: None,
+            statements,
+            bounds,
+            tally: Tally::default(),
+            server_left: false,
+            schema_touched: false,
+        }
+    }
+
+    /// The header of the client's next message, once so much of it is there that it can be dealt with.
+    pub(super) fn next(&self) -> Result<scan::Header, Pause> {
+        let header = scan::header(&self.input).map_err(|error| violation(error.to_string()))?;
+        let Some(header) = header else {
+            return Err(Pause::NeedMore);
+        };
+        let whole = match header.tag {
+            b'D' | b'C' | b'E' | b'S' | b'H' | b'X' if header.len > SMALL_MAX => {
+                return Err(violation("invalid message length"));
+            }
+            b'Q' => header.len <= QUERY_LOOK_MAX,
+            b'P' => self.bounds.shared && header.len as u64 <= self.bounds.prepared_bytes,
+            b'B' => return self.names_are_there(header),
+            b'D' | b'C' | b'E' | b'S' | b'H' | b'X' => true,
+            b'F' | b'd' | b'c' | b'f' => false,
+            other => return Err(violation(format!("invalid frontend message type {other}"))),
+        };
+        if whole && self.input.len() < header.len {
+            Err(Pause::NeedMore)
+        } else {
+            Ok(header)
+        }
+    }
+
+    fn names_are_there(&self, header: scan::Header) -> Result<scan::Header, Pause> {
+        let here = self.input.len().min(header.len);
+        let body = self.input.get(scan::HEADER_LEN..here).unwrap_or_default();
+        if here == header.len || crate::wire::frontend::bind_names(body).is_some() {
+            Ok(header)
+        } else if here > NAMES_MAX {
+            Err(violation("statement or portal name too long"))
+        } else {
+            Err(Pause::NeedMore)
+        }
+    }
+
+    /// The body of a message that [`Talk::next`] has found to be whole.
+    pub(super) fn body(&self, header: scan::Header) -> &[u8] {
+        self.input.get(scan::HEADER_LEN..header.len).unwrap_or_default()
+    }
+
+    /// Sends the client's message on as it is, whatever of it is there now and the rest when it comes.
+    pub(super) fn forward(&mut self, header: scan::Header, server: &mut Connection) {
+        self.up = Passing::Forward(header.len);
+        self.up.pass(&mut self.input, &mut server.output);
+    }
+
+    /// Drops the client's message, whatever of it is there now and the rest when it comes.
+    pub(super) fn discard(&mut self, header: scan::Header) {
+        self.up = Passing::Drop(header.len);
+        self.up.pass(&mut self.input, &mut self.output);
+    }
+
+    /// Answers a simple query without a server.
+    pub(super) fn answer_query(&mut self, tag: &[u8], status: u8) {
+        write::command_complete(&mut self.output, tag);
+        write::ready_for_query(&mut self.output, status);
+    }
+}
+
+/// The client broke the protocol.
+pub(super) fn violation(message: impl Into<std::borrow::Cow<'static, str>>) -> Pause {
+    Pause::Over(Farewell::ClientProtocol(Refusal::new(
+        SqlState::PROTOCOL_VIOLATION,
+        message,
+    )))
+}

@@ -1,0 +1,96 @@
+//! Settings that are one of a few words.
+
+use super::value::{Kind, Raw};
+
+/// An enum whose variants have names, the first of which is printed and all of which are read.
+macro_rules! choice {
+    ($(#[$meta:meta])* $name:ident, $wanted:literal { $($(#[$doc:meta])* $variant:ident = $word:literal $(| $alias:literal)*,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// The word for it in the configuration and in `SHOW`.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl Kind for $name {
+            type Value = Self;
+            const WORD: &'static str = concat!("one of ", $wanted);
+            const WANTED: &'static str = concat!("one of ", $wanted);
+
+            fn read(raw: &Raw) -> Result<Self, String> {
+                match raw {
+                    Raw::Text(text) => match text.trim().to_ascii_lowercase().as_str() {
+                        $($word $(| $alias)* => Ok(Self::$variant),)+
+                        other => Err(format!("{}{}", raw.is_not(Self::WANTED), super::fault::suggestion(other, [$($word),+]))),
+                    },
+                    _ => Err(raw.is_not(Self::WANTED)),
+                }
+            }
+
+            fn show(value: &Self) -> String {
+                value.as_str().to_owned()
+            }
+        }
+    };
+}
+
+choice! {
+    /// When a server goes back to its pool.
+    PoolMode, "session, transaction, statement" {
+        /// When the client leaves.
+        Session = "session",
+        /// When the transaction ends.
+        Transaction = "transaction",
+        /// After each statement; transactions of several statements are refused.
+        Statement = "statement",
+    }
+}
+
+choice! {
+    /// How clients prove who they are.
+    AuthType, "scram-sha-256, md5, password, trust" {
+        /// They need not.
+        Trust = "trust",
+        /// By sending the password as it is.
+        Password = "password" | "plain",
+        /// By a salted md5 hash.
+        Md5 = "md5",
+        /// By SCRAM (RFC 7677).
+        Scram = "scram-sha-256" | "scram",
+    }
+}
+
+choice! {
+    /// How a line of the log is written.
+    LogFormat, "text, json" {
+        /// For people.
+        Text = "text",
+        /// For machines: one JSON object a line.
+        Json = "json",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_know_their_aliases_and_suggest() {
+        assert_eq!(AuthType::read(&Raw::text("plain")), Ok(AuthType::Password));
+        assert_eq!(PoolMode::read(&Raw::text("Session")), Ok(PoolMode::Session));
+        assert_eq!(
+            PoolMode::read(&Raw::text("transactoin")).unwrap_err(),
+            "\"transactoin\" is not one of session, transaction, statement (did you mean \"transaction\"?)"
+        );
+    }
+}

@@ -1,0 +1,254 @@
+//! Every setting: one row each, and nothing about it anywhere else.
+
+use std::time::Duration;
+
+use super::choice::{AuthType, LogFormat, PoolMode};
+use super::quantity::{Size, Time};
+use super::table::{Change, Row, Scope, settings};
+use super::value::{Count, Flag, Kind, Names, Octal, Port, Raw, Text};
+
+settings! {
+    process {
+        "Listening" {
+            /// Addresses to listen on for TCP; `*` stands for all of them, an empty list for none.
+            listen_addr: Names(Vec<String>) = "127.0.0.1", Restart;
+            /// The TCP port. 0 leaves TCP out; then there must be a `unix_socket_dir`.
+            listen_port: Port(u16) = "6432", Restart;
+            /// Directory for a Unix socket, which is called `.s.PGSQL.<listen_port>` as clients expect. Empty: none.
+            unix_socket_dir: Text(String) = "", Restart;
+            /// Permissions of that socket, always in octal digits.
+            unix_socket_mode: Octal(u32) = "0777", Restart;
+            /// Group that shall own that socket. Empty: the group of the process.
+            unix_socket_group: Text(String) = "", Restart;
+            /// How many connections the kernel may hold that howdah has not accepted yet.
+            listen_backlog: Count(u32) = "1024", Restart;
+            /// Lets several howdah processes listen on the same port; the kernel spreads clients over them.
+            so_reuseport: Flag(bool) = "false", Restart;
+        }
+        "Clients" {
+            /// Clients that may be connected at once, over all databases. Past it a login is refused (53300).
+            /// 0: without limit.
+            max_client_conn: Count(u32) = "1000", Live;
+            /// How long a client may take to log in. 0: without limit.
+            client_login_timeout: Time(Duration) = "1min", Live;
+            /// How long a cancel request may wait to be delivered to the server. 0: without limit.
+            cancel_wait_timeout: Time(Duration) = "10s", Live;
+            /// How long SIGTERM waits for clients to finish their transactions. 0: without limit.
+            drain_timeout: Time(Duration) = "0", Live;
+            /// Startup parameters to accept and forget, for drivers that send what pooling cannot keep.
+            ignore_startup_parameters: Names(Vec<String>) = "", Live;
+            /// Parameters to keep per client beside those that howdah follows anyway. Only such as the server
+            /// reports can be followed. PgBouncer has `IntervalStyle` here by default; howdah needs no telling.
+            track_extra_parameters: Names(Vec<String>) = "", Live;
+            /// Appends the client's address and port to `application_name`.
+            application_name_add_host: Flag(bool) = "false", Live;
+            /// Prepared statements that one client may hold. Past it a Parse is refused (53400). 0: without limit.
+            max_client_prepared_statements: Count(u32) = "5000", Live;
+            /// Memory for the texts of one client's prepared statements. Past it a Parse is refused. 0: without limit.
+            max_client_prepared_bytes: Size(u64) = "16MB", Live;
+        }
+        "Authentication" {
+            /// How clients prove who they are. `password` (PgBouncer's `plain`) sends the password as it is;
+            /// `trust` asks for nothing.
+            auth_type: AuthType(AuthType) = "scram-sha-256", Live;
+            /// File with users and secrets in the format of PgBouncer's `userlist.txt`: `"name" "secret"`, where the
+            /// secret is a password, an `md5…` hash or a `SCRAM-SHA-256$…` verifier. A relative path starts from
+            /// the directory of the configuration file. Entries of `[users]` go before it. Empty: no such file.
+            auth_file: Text(String) = "", Live;
+            /// Users who may do everything on the console, the database `howdah` (or `pgbouncer`).
+            admin_users: Names(Vec<String>) = "", Live;
+            /// Users who may look at the console (all of `SHOW`), and change nothing.
+            stats_users: Names(Vec<String>) = "", Live;
+        }
+        "Network" {
+            /// Asks the kernel to watch over idle TCP connections, both of clients and of servers.
+            tcp_keepalive: Flag(bool) = "true", Live;
+            /// How long a connection is quiet before the first keepalive. 0: as the system has it.
+            tcp_keepidle: Time(Duration) = "1min", Live;
+            /// Time between keepalives. 0: as the system has it.
+            tcp_keepintvl: Time(Duration) = "10s", Live;
+            /// Keepalives without answer before the connection counts as lost. 0: as the system has it.
+            tcp_keepcnt: Count(u32) = "6", Live;
+            /// How long sent data may stay unacknowledged before the connection counts as lost (`TCP_USER_TIMEOUT`).
+            /// 0: as the system has it.
+            tcp_user_timeout: Time(Duration) = "0", Live;
+            /// How long the answer for a host's name is used before the name is resolved anew.
+            /// 0: for every connection.
+            dns_max_ttl: Time(Duration) = "15s", Live;
+        }
+        "Logs and metrics" {
+            /// `text` for people, `json` for machines.
+            log_format: LogFormat(LogFormat) = "text", Restart;
+            /// `error`, `warn`, `info`, `debug` or `trace`, or directives such as `info,howdah::pool=debug`.
+            log_level: Text(String) = "info", Restart;
+            /// Writes a line for every login.
+            log_connections: Flag(bool) = "true", Live;
+            /// Writes a line for every disconnect, with its reason.
+            log_disconnections: Flag(bool) = "true", Live;
+            /// Writes a line for every error that howdah itself sends to a client.
+            log_pooler_errors: Flag(bool) = "true", Live;
+            /// Writes the figures of each `stats_period`.
+            log_stats: Flag(bool) = "true", Live;
+            /// The period that averages in `SHOW STATS` and in the log are taken over. 0: no averages.
+            stats_period: Time(Duration) = "1min", Live;
+            /// Address and port for Prometheus and health checks over HTTP, such as `127.0.0.1:9127`. Empty: none.
+            metrics_addr: Text(String) = "", Restart;
+        }
+        "Process" {
+            /// Threads that do the work. 0: as many as the CPUs that the process may use.
+            workers: Count(u32) = "0", Restart;
+            /// File to write the process number to. Empty: none.
+            pidfile: Text(String) = "", Restart;
+        }
+    }
+    pool {
+        "Pools" {
+            /// When a server goes back to the pool: when the client leaves (`session`), when its transaction ends
+            /// (`transaction`), or after every statement (`statement`).
+            pool_mode: PoolMode(PoolMode) = "transaction", Live, pool_mode in [Database User];
+            /// Servers that a pool, one for each pair of database and user, may have. 0: without limit.
+            default_pool_size: Count(u32) = "20", Live, pool_size in [Database User];
+            /// Servers that a pool keeps open even when nobody needs them.
+            min_pool_size: Count(u32) = "0", Live, min_pool_size in [Database User];
+            /// Servers that a pool may have beyond its size while clients wait too long. 0: none.
+            reserve_pool_size: Count(u32) = "0", Live, reserve_pool_size in [Database];
+            /// How long a client waits before the reserve is used. 0: the reserve is not used.
+            reserve_pool_timeout: Time(Duration) = "5s", Live, reserve_pool_timeout in [];
+            /// Servers that all the pools of a database may have together. 0: without limit.
+            max_db_connections: Count(u32) = "0", Live, max_db_connections in [Database];
+            /// Servers that all the pools of a user may have together. 0: without limit.
+            max_user_connections: Count(u32) = "0", Live, max_user_connections in [User];
+            /// Clients that may be connected to a database. 0: without limit.
+            max_db_client_connections: Count(u32) = "0", Live, max_db_client_connections in [Database];
+            /// Clients that may be connected as a user. 0: without limit.
+            max_user_client_connections: Count(u32) = "0", Live, max_user_client_connections in [User];
+            /// Clients that may wait for a server of a pool; one more is refused at once (53300). 0: without limit.
+            max_waiting: Count(u32) = "0", Live, max_waiting in [Database User];
+            /// How long a client may wait for a server before it is disconnected. 0: without limit.
+            query_wait_timeout: Time(Duration) = "2min", Live, query_wait_timeout in [Database User];
+            /// How long a client waits before a NOTICE tells it why. 0: never.
+            query_wait_notify: Time(Duration) = "5s", Live, query_wait_notify in [];
+        }
+        "Servers" {
+            /// How long a server may be idle before it is closed, down to `min_pool_size`. 0: without limit.
+            server_idle_timeout: Time(Duration) = "10min", Live, server_idle_timeout in [];
+            /// How old a server may grow; it is closed once nobody uses it. Each server draws 95 to 100 % of it, so
+            /// that they do not all end at once. 0: a server is used once, then closed.
+            server_lifetime: Time(Duration) = "1h", Live, server_lifetime in [Database];
+            /// How long connecting and logging in to a server may take. 0: without limit.
+            server_connect_timeout: Time(Duration) = "15s", Live, server_connect_timeout in [Database];
+            /// The longest pause between attempts to connect. Pauses grow from 1 s by doubling, unlike PgBouncer's,
+            /// which are all of this length.
+            server_login_retry: Time(Duration) = "15s", Live, server_login_retry in [];
+            /// Servers that a pool may be connecting at once. 0: without limit.
+            max_parallel_connects: Count(u32) = "4", Live, max_parallel_connects in [];
+            /// SQL to run on every new server. When it fails, so does the connection. Empty: none.
+            connect_query: Text(String) = "", Live, connect_query in [Database];
+            /// SQL to try on a server that was idle for `server_check_delay`, before a client gets it.
+            /// Empty: an empty query, which costs one round trip.
+            server_check_query: Text(String) = "", Live, server_check_query in [];
+            /// How long a server may have been idle and still be handed out untried. 0: every server is tried.
+            server_check_delay: Time(Duration) = "30s", Live, server_check_delay in [];
+            /// SQL that cleans a server when the client of a session pool leaves. In the other modes howdah cleans what
+            /// is dirty. Empty: none.
+            server_reset_query: Text(String) = "DISCARD ALL", Live, server_reset_query in [];
+            /// Runs `server_reset_query` in every mode, after every use.
+            server_reset_query_always: Flag(bool) = "false", Live, server_reset_query_always in [];
+            /// Hands out the server that was idle for longest. Otherwise the one that was used last, which lets
+            /// the rest grow idle and close.
+            server_round_robin: Flag(bool) = "false", Live, server_round_robin in [];
+            /// Prepared statements to keep on each server, shared by all clients. 0: prepared statements are not
+            /// followed, and work in session mode only.
+            max_prepared_statements: Count(u32) = "200", Live, max_prepared_statements in [];
+        }
+        "Time limits" {
+            /// How long a query may run before it is cancelled and its client disconnected. 0: without limit.
+            query_timeout: Time(Duration) = "0", Live, query_timeout in [Database User];
+            /// How long a client may do nothing inside a transaction before it is disconnected. 0: without limit.
+            idle_transaction_timeout: Time(Duration) = "0", Live, idle_transaction_timeout in [Database User];
+            /// How long a transaction may last before its client is disconnected. 0: without limit.
+            transaction_timeout: Time(Duration) = "0", Live, transaction_timeout in [Database User];
+            /// How long a client may do nothing outside a transaction before it is disconnected. 0: without limit.
+            client_idle_timeout: Time(Duration) = "0", Live, client_idle_timeout in [Database User];
+        }
+    }
+}
+
+/// The row of a setting by its name in `[howdah]`.
+pub(super) fn row(name: &str) -> Option<&'static Row> {
+    TABLE.iter().find(|row| row.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_written_as_it_is_shown() {
+        let settings = Settings::default();
+        for row in TABLE {
+            assert_eq!((row.show)(&settings), row.default, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn names_are_unique_in_each_table() {
+        let unique = |name: fn(&Row) -> &'static str| {
+            TABLE
+                .iter()
+                .map(name)
+                .collect::<std::collections::BTreeSet<_>>()
+                .len()
+        };
+        assert_eq!(
+            [unique(|row| row.name), unique(|row| row.local)],
+            [TABLE.len(); 2]
+        );
+    }
+
+    #[test]
+    fn what_is_shown_can_be_read_again() {
+        for row in TABLE {
+            let mut settings = Settings::default();
+            // A value that is not the default, of the right kind.
+            let other = match row.kind {
+                "duration" => "1h 5min 3s 7ms",
+                "number" | "port" => "77",
+                "mode" => "0640",
+                "size" => "1536B",
+                "yes or no" if row.default == "true" => "false",
+                "yes or no" => "true",
+                "list" => "x, y z",
+                "text" => "say \"it\\",
+                _ if row.default == "text" => "json",
+                _ if row.name == "auth_type" => "md5",
+                _ => "session",
+            };
+            (row.read)(&mut settings, &Raw::text(other)).unwrap();
+            assert_ne!(settings, Settings::default(), "{}", row.name);
+            assert_eq!((row.show)(&settings), other, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn user_goes_before_database_and_database_before_settings() {
+        let settings = Settings {
+            default_pool_size: 1,
+            ..Settings::default()
+        };
+        let none = Overrides::default();
+        let database = Overrides {
+            pool_size: Some(2),
+            max_waiting: Some(9),
+            ..none.clone()
+        };
+        let user = Overrides {
+            pool_size: Some(3),
+            ..none.clone()
+        };
+        assert_eq!(PoolSettings::resolve(&settings, &none, &none).pool_size, 1);
+        assert_eq!(PoolSettings::resolve(&settings, &database, &none).pool_size, 2);
+        let resolved = PoolSettings::resolve(&settings, &database, &user);
+        assert_eq!((resolved.pool_size, resolved.max_waiting), (3, 9));
+    }
+}

@@ -1,0 +1,120 @@
+//! How long to leave a server alone that refuses connections.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::source::OpenError;
+use crate::error::Refusal;
+
+/// The first pause; every further failure doubles it.
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
+/// No pause is shorter, whatever the settings say: a refused attempt must not be repeated in a tight loop.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    failures: u32,
+    failed_at: Option<Instant>,
+    retry_at: Option<Instant>,
+    error: Option<OpenError>,
+}
+
+impl Backoff {
+    /// An attempt that began at `started` has failed. `unit`, in 0..1, spreads the retries of many pools by ±10 %.
+    pub(super) fn fail(
+        &mut self,
+        error: OpenError,
+        started: Instant,
+        now: Instant,
+        longest: Duration,
+        unit: f32,
+    ) {
+        self.error = Some(error);
+        // Attempts run in parallel; those that were under way when the first of them failed are the same failure.
+        if self.failed_at.is_some_and(|failed_at| started < failed_at) {
+            return;
+        }
+        let doubled = PAUSE_FIRST.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
+        let pause = doubled.min(longest).max(PAUSE_MIN).mul_f32(0.9 + 0.2 * unit);
+        self.failures = (self.failures + 1).min(31);
+        self.failed_at = Some(now);
+        self.retry_at = Some(now + pause);
+    }
+
+    pub(super) fn succeed(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Until when nothing is to be tried.
+    pub(super) fn until(&self, now: Instant) -> Option<Instant> {
+        self.retry_at.filter(|at| *at > now)
+    }
+
+    /// The server has refused before: one attempt at a time.
+    pub(super) fn is_probing(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// What to tell newcomers at once, because waiting will not help.
+    pub(super) fn final_error(&self, now: Instant) -> Option<&Refusal> {
+        self.until(now)?;
+        self.error
+            .as_ref()
+            .filter(|error| error.is_final)
+            .map(|error| &error.refusal)
+    }
+
+    /// Why the last attempt failed, if none has succeeded since.
+    pub(super) fn last_error(&self) -> Option<&Refusal> {
+        self.error.as_ref().map(|error| &error.refusal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::SqlState;
+
+    fn error() -> OpenError {
+        OpenError {
+            refusal: Refusal::new(SqlState::CANNOT_CONNECT_NOW, "starting up"),
+            is_final: false,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_double_up_to_the_longest_and_start_again_after_a_success() {
+        let mut backoff = Backoff::default();
+        let mut now = Instant::now();
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            backoff.fail(error(), now, now, Duration::from_secs(15), 0.5);
+            let until = backoff.until(now).expect("it has just failed");
+            pauses.push((until - now).as_secs_f32().round() as u64);
+            now = until;
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 15, 15]);
+        backoff.succeed();
+        assert!(!backoff.is_probing());
+        backoff.fail(error(), now, now, Duration::from_secs(15), 0.0);
+        assert_eq!((backoff.until(now).expect("failed") - now).as_millis(), 900);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_that_fail_together_count_as_one() {
+        let mut backoff = Backoff::default();
+        let (started, now) = (Instant::now(), Instant::now() + Duration::from_millis(5));
+        for ms in 0..4 {
+            backoff.fail(
+                error(),
+                started,
+                now + Duration::from_millis(ms),
+                Duration::from_secs(15),
+                0.5,
+            );
+        }
+        let pause = backoff.until(now).expect("failed") - now;
+        assert!(pause < Duration::from_millis(1200), "{pause:?}");
+    }
+}

@@ -1,0 +1,143 @@
+//! One client's use of one server.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::house::Pool;
+use super::slots::SlotId;
+use super::source::{Dirt, Source};
+use super::wait::Grant;
+use crate::error::{Refusal, SqlState};
+use crate::stats::Tally;
+
+/// A server connection on loan. It ends in one of three ways and no other: [`release`](Self::release),
+/// [`release_dirty`](Self::release_dirty), or dropped, which means broken.
+pub struct Lease<S: Source> {
+    pool: Arc<Pool<S>>,
+    slot: SlotId,
+    generation: u64,
+    /// `None` only while the lease is being consumed.
+    conn: Option<S::Conn>,
+}
+
+impl<S: Source> Lease<S> {
+    pub(super) fn new(pool: Arc<Pool<S>>, grant: Grant<S::Conn>) -> Self {
+        Self {
+            pool,
+            slot: grant.slot,
+            generation: grant.generation,
+            conn: Some(grant.conn),
+        }
+    }
+
+    /// Gives the connection back, idle, outside a transaction and fit for anybody.
+    pub fn release(mut self, tally: &Tally) {
+        if let Some(conn) = self.conn.take() {
+            self.pool.take_back(self.slot, conn, tally);
+        }
+    }
+
+    /// Gives the connection back to the janitor, who makes it fit for the next client or closes it.
+    pub fn release_dirty(mut self, dirt: Dirt, tally: &Tally) {
+        if let Some(conn) = self.conn.take() {
+            self.pool.take_back_dirty(self.slot, conn, dirt, tally);
+        }
+    }
+
+    /// Adds what was done so far to the pool's statistics and empties the tally: for sessions that keep their server
+    /// for long.
+    pub fn report(&self, tally: &mut Tally) {
+        self.pool.absorb(&std::mem::take(tally));
+    }
+
+    /// The pool has been killed since this lease began: end the session.
+    pub fn is_killed(&self) -> bool {
+        self.generation < self.pool.killed_before()
+    }
+
+    /// The pool it came from.
+    pub fn pool(&self) -> &Arc<Pool<S>> {
+        &self.pool
+    }
+}
+
+impl<S: Source> Drop for Lease<S> {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.pool.take_back_broken(self.slot, conn);
+        }
+    }
+}
+
+impl<S: Source> Deref for Lease<S> {
+    type Target = S::Conn;
+
+    fn deref(&self) -> &S::Conn {
+        self.conn
+            .as_ref()
+            .expect("a lease has its connection until it is consumed")
+    }
+}
+
+impl<S: Source> DerefMut for Lease<S> {
+    fn deref_mut(&mut self) -> &mut S::Conn {
+        self.conn
+            .as_mut()
+            .expect("a lease has its connection until it is consumed")
+    }
+}
+
+/// Why a client got no server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseError {
+    /// `max_waiting` others wait already.
+    TooManyWaiting {
+        /// The limit.
+        limit: u32,
+    },
+    /// `query_wait_timeout` has passed.
+    Timeout {
+        /// How long it waited.
+        waited: Duration,
+        /// Why the last attempt to connect failed, if the pool cannot connect at present.
+        last_error: Option<Refusal>,
+    },
+    /// The server cannot be connected to, and waiting will not help.
+    Failed(Refusal),
+    /// The pool was closed or killed, or its waiters were told to give up.
+    Closing(Refusal),
+}
+
+impl LeaseError {
+    /// What to tell the client.
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::TooManyWaiting { limit } => Refusal::new(
+                SqlState::TOO_MANY_CONNECTIONS,
+                "too many clients are waiting for a server connection",
+            )
+            .detail(format!("max_waiting is {limit}.")),
+            Self::Timeout { waited, last_error } => {
+                let message = "query_wait_timeout: no server connection became free in time";
+                let refusal = Refusal::new(SqlState::CANNOT_CONNECT_NOW, message);
+                match last_error {
+                    Some(error) => refusal.detail(format!(
+                        "Waited {waited:.1?}. The server cannot be reached: {error}."
+                    )),
+                    None => refusal.detail(format!("Waited {waited:.1?}.")),
+                }
+            }
+            Self::Failed(refusal) | Self::Closing(refusal) => refusal.clone(),
+        }
+    }
+}
+
+impl fmt::Display for LeaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.refusal().fmt(f)
+    }
+}
+
+impl std::error::Error for LeaseError {}

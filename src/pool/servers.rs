@@ -1,0 +1,180 @@
+//! The servers of one pool: how the pool's connections to PostgreSQL are opened, watched, cleaned and closed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use crate::config::PoolSettings;
+use crate::error::Refusal;
+use crate::server::{self, Connection, Failure, Settings, StatementCache, Target};
+
+use super::source::{Dirt, Gone, OpenError, Source};
+
+/// Sets of startup parameters that are remembered as good; past it the memory begins anew.
+const WELCOMES_MAX: usize = 1000;
+/// How long cleaning one connection may take.
+const CLEAN_MAX: Duration = Duration::from_secs(10);
+
+/// What one pool's connections are to be, and what is known of the servers.
+#[derive(Debug)]
+pub struct Servers {
+    target: ArcSwap<Target>,
+    policy: ArcSwap<PoolSettings>,
+    /// The prepared statements that the clients of this pool share.
+    pub statements: Arc<StatementCache>,
+    /// What a session is set to after its client asked for these startup parameters.
+    welcomes: Mutex<HashMap<Vec<(String, Vec<u8>)>, Settings>>,
+}
+
+impl Servers {
+    /// For a pool that connects to `target`.
+    pub fn new(target: Target, policy: PoolSettings) -> Self {
+        Self {
+            target: ArcSwap::from_pointee(target),
+            policy: ArcSwap::from_pointee(policy),
+            statements: Arc::default(),
+            welcomes: Mutex::default(),
+        }
+    }
+
+    /// The settings that this pool runs on.
+    pub fn policy(&self) -> Arc<PoolSettings> {
+        self.policy.load_full()
+    }
+
+    /// Where its connections go.
+    pub fn target(&self) -> Arc<Target> {
+        self.target.load_full()
+    }
+
+    /// From now on new connections are made like this.
+    pub fn apply(&self, target: Target, policy: PoolSettings) {
+        self.target.store(Arc::new(target));
+        self.policy.store(Arc::new(policy));
+        self.welcomes.lock().clear();
+    }
+
+    /// What a session is set to that began with these parameters, if they have been tried before.
+    pub fn welcome(&self, parameters: &[(String, Vec<u8>)]) -> Option<Settings> {
+        self.welcomes.lock().get(parameters).cloned()
+    }
+
+    /// Remembers what became of a set of startup parameters.
+    pub fn remember_welcome(&self, parameters: Vec<(String, Vec<u8>)>, settings: Settings) {
+        let mut welcomes = self.welcomes.lock();
+        if welcomes.len() >= WELCOMES_MAX {
+            welcomes.clear();
+        }
+        welcomes.insert(parameters, settings);
+    }
+
+    async fn cleaned(&self, conn: &mut Connection, dirt: Dirt) -> Result<(), Failure> {
+        let policy = self.policy();
+        match dirt {
+            Dirt::Abandoned => {
+                if conn.pipeline.in_flight() {
+                    let cancelled = conn.info().cancel.send().await;
+                    cancelled.map_err(|error| Failure::Lost(error.to_string()))?;
+                }
+                conn.abandon().await?;
+            }
+            Dirt::InTransaction => conn.abandon().await?,
+            Dirt::Reset => {}
+            Dirt::CancelInFlight => return conn.outlive_cancels().await,
+        }
+        conn.outlive_cancels().await?;
+        if matches!(dirt, Dirt::Reset) || policy.server_reset_query_always {
+            conn.reset(&policy.server_reset_query).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Source for Servers {
+    type Conn = Box<Connection>;
+    type Info = server::Info;
+
+    async fn open(&self) -> Result<Self::Conn, OpenError> {
+        match self.target().connect().await {
+            Ok(connection) => {
+                self.remember_baseline(&connection);
+                Ok(Box::new(connection))
+            }
+            Err(error) => Err(OpenError {
+                refusal: error.refusal,
+                is_final: error.is_final,
+            }),
+        }
+    }
+
+    fn info(&self, conn: &Self::Conn) -> Arc<Self::Info> {
+        conn.info().clone()
+    }
+
+    fn poll_idle(&self, conn: &mut Self::Conn, cx: &mut Context<'_>) -> Poll<Gone> {
+        conn.poll_idle(cx).map(|gone| Gone(gone.0.into()))
+    }
+
+    async fn clean(&self, mut conn: Self::Conn, dirt: Dirt) -> Option<Self::Conn> {
+        let failure = match tokio::time::timeout(CLEAN_MAX, self.cleaned(&mut conn, dirt)).await {
+            Ok(Ok(())) => return Some(conn),
+            Ok(Err(failure)) => failure.refusal(),
+            Err(_) => Refusal::new(
+                crate::error::SqlState::CONNECTION_FAILURE,
+                "cleaning took too long",
+            ),
+        };
+        tracing::info!(server = conn.info().id, %failure, ?dirt, "server could not be cleaned and is closed");
+        conn.close();
+        None
+    }
+
+    async fn check(&self, mut conn: Self::Conn) -> Option<Self::Conn> {
+        let policy = self.policy();
+        let checked = conn.run(&policy.server_check_query);
+        match tokio::time::timeout(policy.server_connect_timeout, checked).await {
+            Ok(Ok(())) => Some(conn),
+            Ok(Err(failure)) => {
+                tracing::info!(server = conn.info().id, failure = %failure.refusal(), "server failed its check");
+                None
+            }
+            Err(_) => {
+                tracing::info!(server = conn.info().id, "server did not answer its check");
+                None
+            }
+        }
+    }
+
+    fn close(&self, conn: Self::Conn) {
+        conn.close();
+    }
+}
+
+impl Servers {
+    /// A client without startup parameters of its own finds what a new connection has.
+    fn remember_baseline(&self, connection: &Connection) {
+        self.remember_welcome(Vec::new(), connection.baseline.clone());
+    }
+}
+
+/// The bounds of a pool, as its core wants them.
+pub fn bounds(policy: &PoolSettings) -> super::Settings {
+    super::Settings {
+        pool_size: policy.pool_size,
+        min_pool_size: policy.min_pool_size,
+        reserve_pool_size: policy.reserve_pool_size,
+        reserve_pool_timeout: policy.reserve_pool_timeout,
+        max_waiting: policy.max_waiting,
+        query_wait_timeout: policy.query_wait_timeout,
+        server_idle_timeout: policy.server_idle_timeout,
+        server_lifetime: policy.server_lifetime,
+        server_check_delay: Some(policy.server_check_delay),
+        server_login_retry: policy.server_login_retry,
+        max_parallel_connects: policy.max_parallel_connects,
+        server_round_robin: policy.server_round_robin,
+    }
+}

@@ -1,0 +1,105 @@
+//! Waiting for a server, and changing one's mind about it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use atomic_waker::AtomicWaker;
+use parking_lot::Mutex;
+
+use super::house::Pool;
+use super::lease::{Lease, LeaseError};
+use super::line::Ticket;
+use super::slots::SlotId;
+use super::source::Source;
+
+/// A server, given to somebody.
+pub(super) struct Grant<C> {
+    pub(super) slot: SlotId,
+    pub(super) conn: C,
+    pub(super) generation: u64,
+}
+
+/// The error is boxed because every client owns a cell, and few ever see one.
+pub(super) type Outcome<C> = Result<Grant<C>, Box<LeaseError>>;
+
+/// Where a waiter finds what became of its request. Filled under the pool's lock, at the moment the waiter leaves the
+/// line; so under that lock a waiter is either in the line or served, and nothing can be lost between.
+pub(super) struct Cell<C> {
+    outcome: Mutex<Option<Outcome<C>>>,
+    waker: AtomicWaker,
+}
+
+impl<C> Cell<C> {
+    /// Whoever delivers wakes afterwards, without the lock.
+    pub(super) fn deliver(&self, outcome: Outcome<C>) {
+        *self.outcome.lock() = Some(outcome);
+    }
+
+    pub(super) fn wake(&self) {
+        self.waker.wake();
+    }
+
+    pub(super) fn take(&self) -> Option<Outcome<C>> {
+        self.outcome.lock().take()
+    }
+}
+
+/// What a client needs to wait for servers. It owns one and uses it again and again, so that waiting allocates nothing.
+pub struct Waiter<S: Source> {
+    cell: Arc<Cell<S::Conn>>,
+}
+
+impl<S: Source> Waiter<S> {
+    /// A waiter for any pool of this kind.
+    pub fn new() -> Self {
+        Self {
+            cell: Arc::new(Cell {
+                outcome: Mutex::new(None),
+                waker: AtomicWaker::new(),
+            }),
+        }
+    }
+
+    pub(super) fn cell(&self) -> &Arc<Cell<S::Conn>> {
+        &self.cell
+    }
+}
+
+impl<S: Source> Default for Waiter<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A place in the line. Dropped, it leaves the line; what had been handed over in that instant is passed on.
+pub(super) struct Queued<'a, S: Source> {
+    pub(super) pool: &'a Arc<Pool<S>>,
+    pub(super) waiter: &'a mut Waiter<S>,
+    pub(super) ticket: Option<Ticket>,
+}
+
+impl<S: Source> Future for Queued<'_, S> {
+    type Output = Result<Lease<S>, LeaseError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.waiter.cell.waker.register(cx.waker());
+        let Some(outcome) = self.waiter.cell.take() else {
+            return Poll::Pending;
+        };
+        self.ticket = None;
+        Poll::Ready(match outcome {
+            Ok(grant) => Ok(Lease::new(Arc::clone(self.pool), grant)),
+            Err(error) => Err(*error),
+        })
+    }
+}
+
+impl<S: Source> Drop for Queued<'_, S> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.pool.withdraw(ticket, &self.waiter.cell);
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! A logged-in connection: its buffers, what is in flight on it, and what is known of its session.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use bytes::{Buf, BytesMut};
+
+use crate::error::{Refusal, SqlState};
+use crate::net::{PeerAddr, Stream};
+use crate::wire::backend::{self, ErrorFields, Status};
+use crate::wire::pipeline::{Answer, Pipeline, Request};
+use crate::wire::{WireError, write};
+
+use super::connect::Message;
+use super::{CancelKey, Prepared, Settings, Statement};
+
+/// What is remembered with a request in flight.
+#[derive(Debug)]
+pub enum Note {
+    /// A Parse of howdah's own of this statement.
+    Injected(u64),
+    /// A Close of howdah's own of this statement, which the server no longer counts as having.
+    Evicted(Arc<Statement>),
+    /// A client's Parse.
+    Learn {
+        /// The client's name.
+        name: Box<[u8]>,
+        /// The statement that is prepared on the server with it, unless the server has it already.
+        prepares: Option<u64>,
+    },
+    /// A client's Close of this name, which stood for this statement.
+    Forget(Box<[u8]>, Arc<Statement>),
+    /// A request that replaces the client's unnamed statement, or removes it.
+    Unnamed {
+        /// The new one; 0 for none.
+        id: u64,
+        /// What the client had before.
+        before: Option<Arc<Unnamed>>,
+    },
+    /// A Parse of howdah's own of the client's unnamed statement of this id; with 0 a Close.
+    InjectedUnnamed(u64),
+    /// A request that is bound to fail, with what the client is told of it.
+    Refuse(Box<Refusal>),
+    /// An Execute of a DEALLOCATE by a client.
+    Deallocate(Deallocates),
+}
+
+/// What a DEALLOCATE removes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deallocates {
+    /// The statement of this name.
+    Name(Box<[u8]>),
+    /// All statements.
+    All,
+}
+
+/// A client's unnamed statement.
+#[derive(Debug)]
+pub struct Unnamed {
+    /// Unique in this process; from 1.
+    pub id: u64,
+    /// Text and parameter types, as in the Parse message.
+    pub definition: Box<[u8]>,
+    /// What it removes when it is executed, if it is a DEALLOCATE.
+    pub deallocates: Option<Deallocates>,
+}
+
+/// What the unnamed statement of a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnnamedSlot {
+    /// There is none.
+    Empty,
+    /// The one of this id.
+    Holds(u64),
+    /// The one of this id, once the Parse that was sent in this segment has been answered.
+    Expects(u64, u64),
+    /// Nobody knows.
+    Unknown,
+}
+
+/// What others may know of a connection while somebody uses it.
+#[derive(Debug)]
+pub struct Info {
+    /// Unique in this process.
+    pub id: u64,
+    /// The server's address.
+    pub peer: PeerAddr,
+    /// Our address.
+    pub local: PeerAddr,
+    /// The role that is logged in.
+    pub user: String,
+    /// The server's database.
+    pub database: String,
+    /// When it was opened.
+    pub connected_at: SystemTime,
+    /// How to cancel on it.
+    pub cancel: CancelKey,
+    /// Cancel requests that are on their way to the server.
+    pub cancels: AtomicU32,
+    /// The client that it serves, by id; 0 for none.
+    pub client: AtomicU64,
+    /// How many prepared statements it holds.
+    pub prepared: AtomicU32,
+}
+
+/// Why a connection cannot be used any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone(pub String);
+
+/// Why something that howdah asked of a server failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The server said no; the connection may still be good.
+    Sql(Refusal),
+    /// The connection broke, or the server does not speak the protocol.
+    Lost(String),
+}
+
+impl Failure {
+    pub(super) fn protocol(what: impl Into<String>) -> Self {
+        Self::Lost(format!("unexpected {}", what.into()))
+    }
+
+    pub(super) fn wire(error: WireError) -> Self {
+        Self::Lost(error.to_string())
+    }
+
+    /// What a client is told.
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Self::Sql(refusal) => refusal,
+            Self::Lost(reason) => {
+                Refusal::new(SqlState::CONNECTION_FAILURE, "server connection was lost").detail(reason)
+            }
+        }
+    }
+}
+
+/// A server's error as a refusal of our own.
+pub(super) fn refusal_of(fields: ErrorFields<'_>) -> Refusal {
+    let code = fields
+        .get(b'C')
+        .and_then(SqlState::from_bytes)
+        .unwrap_or(SqlState::INTERNAL_ERROR);
+    let mut refusal = Refusal::new(code, fields.text(b'M'));
+    refusal.detail = fields
+        .get(b'D')
+        .map(|text| String::from_utf8_lossy(text).into_owned());
+    refusal.hint = fields
+        .get(b'H')
+        .map(|text| String::from_utf8_lossy(text).into_owned());
+    refusal
+}
+
+/// One connection to PostgreSQL.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket.
+    pub stream: Stream,
+    /// Bytes from the server that are not dealt with yet.
+    pub input: BytesMut,
+    /// Bytes for the server that are not written yet.
+    pub output: BytesMut,
+    /// What is in flight.
+    pub pipeline: Pipeline<Note>,
+    /// What the session is set to.
+    pub settings: Settings,
+    /// What it was set to when it was new.
+    pub baseline: Settings,
+    /// The shared statements that it has.
+    pub prepared: Prepared,
+    /// Its unnamed statement.
+    pub unnamed: UnnamedSlot,
+    /// So many bytes of the message that a client left half read are still to come.
+    pub tail: usize,
+    info: Option<Arc<Info>>,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Connection {
+    pub(super) fn new(stream: Stream, prepared_max: usize) -> Self {
+        Self {
+            stream,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            pipeline: Pipeline::default(),
+            settings: Settings::default(),
+            baseline: Settings::default(),
+            prepared: Prepared::new(prepared_max),
+            unnamed: UnnamedSlot::Empty,
+            tail: 0,
+            info: None,
+        }
+    }
+
+    pub(super) fn logged_in(&mut self, cancel: CancelKey, user: &str, database: &str) {
+        self.info = Some(Arc::new(Info {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            peer: self.stream.peer(),
+            local: self.stream.local(),
+            user: user.to_owned(),
+            database: database.to_owned(),
+            connected_at: SystemTime::now(),
+            cancel,
+            cancels: AtomicU32::new(0),
+            client: AtomicU64::new(0),
+            prepared: AtomicU32::new(0),
+        }));
+        self.rebase();
+    }
+
+    /// What the session is set to now is what a new client finds.
+    pub(super) fn rebase(&mut self) {
+        self.baseline = self.settings.clone();
+    }
+
+    /// What others may know of it.
+    pub fn info(&self) -> &Arc<Info> {
+        self.info
+            .as_ref()
+            .expect("a connection is handed out only after it has logged in")
+    }
+
+    /// Takes in a `ParameterStatus`; tells whether anything changed.
+    pub fn learn(&mut self, body: &[u8]) -> Result<(), Failure> {
+        let (name, value) = backend::parameter_status(body).map_err(Failure::wire)?;
+        if self.settings.reported.get(name) != Some(value) {
+            Arc::make_mut(&mut self.settings.reported).set(name, value);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn flush(&mut self) -> Result<(), Failure> {
+        self.stream
+            .drain(&mut self.output)
+            .await
+            .map_err(|error| Failure::Lost(error.to_string()))
+    }
+
+    pub(super) async fn receive(&mut self) -> Result<Message, Failure> {
+        loop {
+            let skipped = self.tail.min(self.input.len());
+            self.input.advance(skipped);
+            self.tail -= skipped;
+            if self.tail == 0
+                && let Some(message) = Message::take(&mut self.input)?
+            {
+                crate::wire::store::give_back(&mut self.input);
+                return Ok(message);
+            }
+            match self.stream.fill(&mut self.input).await {
+                Ok(0) => {
+                    return Err(Failure::Lost(
+                        "server closed the connection unexpectedly".to_owned(),
+                    ));
+                }
+                Ok(_) => {}
+                Err(error) => return Err(Failure::Lost(error.to_string())),
+            }
+        }
+    }
+
+    /// Runs SQL of howdah's own as a simple query, and throws its rows away. Nothing else may be in flight.
+    pub async fn run(&mut self, sql: &str) -> Result<(), Failure> {
+        write::query(&mut self.output, sql.as_bytes());
+        self.pipeline.sent(Request::Query, Answer::Skip, None);
+        self.unnamed = UnnamedSlot::Empty;
+        self.flush().await?;
+        self.wait_until_quiet().await
+    }
+
+    /// Reads until everything asked has been answered; the first error is the result, once all is answered.
+    async fn wait_until_quiet(&mut self) -> Result<(), Failure> {
+        let mut error = None;
+        while !self.pipeline.is_quiet() {
+            let message = self.receive().await?;
+            let (tag, body) = (message.tag(), message.body());
+            match tag {
+                b'S' => self.learn(body)?,
+                b'E' => {
+                    let fields = ErrorFields::new(body);
+                    if fields.is_fatal() {
+                        return Err(Failure::Lost(refusal_of(fields).to_string()));
+                    }
+                    error.get_or_insert_with(|| refusal_of(fields));
+                }
+                _ => {}
+            }
+            let status = if tag == b'Z' {
+                Status::parse(body).map_err(Failure::wire)?
+            } else {
+                Status::Idle
+            };
+            let unexpected = self.pipeline.received(tag, status, |_, _| ());
+            unexpected.map_err(|tag| Failure::protocol(format!("message {:?}", tag.0 as char)))?;
+            while self.pipeline.take_fake().is_some() {}
+        }
+        error.map_or(Ok(()), |refusal| Err(Failure::Sql(refusal)))
+    }
+
+    /// Brings the session to `wanted`. Costs nothing if it is there already.
+    pub async fn align(&mut self, wanted: &Settings) -> Result<(), Failure> {
+        if let Some(sql) = self.settings.towards(wanted) {
+            self.run(&sql).await?;
+        }
+        self.settings.extra = wanted.extra.clone();
+        Ok(())
+    }
+
+    /// Looks after an idle connection: ready when it is of no more use. Registers `cx` to be woken.
+    pub fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        loop {
+            match self.stream.poll_fill(cx, &mut self.input) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => return Poll::Ready(Gone("server closed the connection".to_owned())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Gone(error.to_string())),
+                Poll::Ready(Ok(_)) => {}
+            }
+            loop {
+                match Message::take(&mut self.input) {
+                    Ok(Some(message)) => match self.heard_while_idle(&message) {
+                        Ok(()) => {}
+                        Err(gone) => return Poll::Ready(gone),
+                    },
+                    Ok(None) => break,
+                    Err(failure) => return Poll::Ready(Gone(failure.refusal().to_string())),
+                }
+            }
+            crate::wire::store::give_back(&mut self.input);
+        }
+    }
+
+    /// A configuration reload, a notice, a notification that nobody waits for; or the end.
+    fn heard_while_idle(&mut self, message: &Message) -> Result<(), Gone> {
+        match message.tag() {
+            b'S' => {
+                let (name, value) =
+                    backend::parameter_status(message.body()).map_err(|error| Gone(error.to_string()))?;
+                Arc::make_mut(&mut self.settings.reported).set(name, value);
+                Arc::make_mut(&mut self.baseline.reported).set(name, value);
+                Ok(())
+            }
+            b'N' | b'A' => Ok(()),
+            b'E' => Err(Gone(refusal_of(ErrorFields::new(message.body())).to_string())),
+            other => Err(Gone(format!(
+                "unexpected message {:?} on an idle connection",
+                other as char
+            ))),
+        }
+    }
+
+    /// Ends whatever was going on for a client that is gone: copy data, an open segment, a transaction. What is in
+    /// flight should have been cancelled before. Afterwards the session is idle and has no prepared statements.
+    pub async fn abandon(&mut self) -> Result<(), Failure> {
+        let was_busy = self.pipeline.in_flight() || !self.pipeline.is_quiet();
+        if self.pipeline.is_copying_in() {
+            write::message(&mut self.output, b'f', |out| write::cstr(out, b"client is gone"));
+            self.pipeline.sent(Request::CopyEnd, Answer::Skip, None);
+        }
+        if !self.pipeline.is_quiet() && !self.pipeline.unit_in_flight() {
+            write::empty(&mut self.output, b'S');
+            self.pipeline.sent(Request::Sync, Answer::Skip, None);
+        }
+        self.flush().await?;
+        if let Err(Failure::Lost(reason)) = self.wait_until_quiet().await {
+            return Err(Failure::Lost(reason));
+        }
+        if self.pipeline.status() != Status::Idle {
+            self.run("ROLLBACK").await?;
+        }
+        if was_busy {
+            self.run("DEALLOCATE ALL").await?;
+            self.prepared = Prepared::new(self.prepared.max());
+        }
+        Ok(())
+    }
+
+    /// Runs a reset query, after which nothing is known of the session but what a new one has.
+    pub async fn reset(&mut self, query: &str) -> Result<(), Failure> {
+        if query.is_empty() {
+            return Ok(());
+        }
+        self.run(query).await?;
+        self.settings.extra = self.baseline.extra.clone();
+        self.prepared = Prepared::new(self.prepared.max());
+        Ok(())
+    }
+
+    /// Waits until cancel requests that are on their way have arrived, and for what they may still do.
+    pub async fn outlive_cancels(&mut self) -> Result<(), Failure> {
+        while self.info().cancels.load(Ordering::Acquire) > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        match self.run("").await {
+            Err(Failure::Sql(refusal)) if refusal.code == SqlState::QUERY_CANCELED => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Says goodbye as far as that is possible without waiting.
+    pub fn close(self) {
+        let _ = self.stream.try_write(b"X\0\0\0\x04");
+    }
+}

@@ -1,0 +1,260 @@
+//! Prepared statements as they are shared: one definition, one name on every server, whoever prepared it first.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+/// What howdah's names on a server begin with. Clients' own names never reach a server.
+pub const NAME_PREFIX: &str = "howdah_";
+/// A name that no server ever has: to bind it is to fail at this place.
+pub const NEVER_PREPARED: &[u8] = b"howdah_0";
+/// The statement that an intercepted DEALLOCATE removes in place of the client's.
+pub const DECOY: &[u8] = b"howdah_decoy";
+
+/// A statement as servers know it.
+#[derive(Debug)]
+pub struct Statement {
+    /// Unique in this process; from 1.
+    pub id: u64,
+    /// Its name on every server that has it.
+    pub name: Box<[u8]>,
+    /// Text and parameter types, as in the Parse message.
+    pub definition: Box<[u8]>,
+    /// The schema's age when a client prepared it; see [`StatementCache::schema_changed`].
+    pub epoch: u64,
+}
+
+/// The statements of one pool, found by definition.
+///
+/// A definition that is prepared anew after the schema changed is another statement, so that its plan is made after
+/// the change, while clients which prepared it before keep what they had (and get PostgreSQL's own error for it).
+#[derive(Debug, Default)]
+pub struct StatementCache {
+    hasher: RandomState,
+    epoch: AtomicU64,
+    found: Mutex<HashMap<u64, Vec<Weak<Statement>>>>,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl StatementCache {
+    /// The statement of this definition, as prepared now.
+    pub fn intern(&self, definition: &[u8]) -> Arc<Statement> {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let hash = self.hasher.hash_one((epoch, definition));
+        let mut found = self.found.lock();
+        let grown = found.len() == found.capacity();
+        if grown {
+            found.retain(|_, same| same.iter().any(|weak| weak.strong_count() > 0));
+        }
+        let same = found.entry(hash).or_default();
+        same.retain(|weak| weak.strong_count() > 0);
+        let known = same.iter().filter_map(Weak::upgrade);
+        if let Some(known) = { known }.find(|have| have.epoch == epoch && *have.definition == *definition) {
+            return known;
+        }
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{NAME_PREFIX}{id}").into_bytes().into();
+        let statement = Arc::new(Statement {
+            id,
+            name,
+            definition: definition.into(),
+            epoch,
+        });
+        same.push(Arc::downgrade(&statement));
+        statement
+    }
+
+    /// Tables or functions may have changed: what is prepared from now on is prepared anew.
+    pub fn schema_changed(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The schema's age.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// How many statements are alive.
+    pub fn len(&self) -> usize {
+        self.found
+            .lock()
+            .values()
+            .flatten()
+            .filter(|weak| weak.strong_count() > 0)
+            .count()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Whether a server has a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has.
+    Ready,
+    /// It has not.
+    Absent,
+    /// A Parse is on its way in an earlier segment, which may yet fail.
+    Uncertain,
+}
+
+/// The statements that one server has, least recently used first to go.
+#[derive(Debug)]
+pub struct Prepared {
+    slots: HashMap<u64, Slot>,
+    clock: u64,
+    max: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    statement: Arc<Statement>,
+    used: u64,
+    /// The segment whose Parse has not been answered yet.
+    pending: Option<u64>,
+}
+
+impl Prepared {
+    /// An empty set for at most `max` statements.
+    pub fn new(max: usize) -> Self {
+        Self {
+            slots: HashMap::new(),
+            clock: 0,
+            max: max.max(1),
+        }
+    }
+
+    /// How many it may hold.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Where a statement stands for a request in `segment`; counts as a use of it.
+    pub fn standing(&mut self, id: u64, segment: u64) -> Standing {
+        self.clock += 1;
+        match self.slots.get_mut(&id) {
+            None => Standing::Absent,
+            Some(slot) => {
+                slot.used = self.clock;
+                match slot.pending {
+                    Some(other) if other != segment => Standing::Uncertain,
+                    _ => Standing::Ready,
+                }
+            }
+        }
+    }
+
+    /// A Parse of `statement` is on its way. Returns what has to be closed to make room.
+    pub fn insert(&mut self, statement: Arc<Statement>, segment: u64) -> Option<Arc<Statement>> {
+        self.clock += 1;
+        let slot = Slot {
+            used: self.clock,
+            pending: Some(segment),
+            statement,
+        };
+        let id = slot.statement.id;
+        self.slots.insert(id, slot);
+        if self.slots.len() <= self.max {
+            return None;
+        }
+        let settled = self.slots.values().filter(|slot| slot.pending.is_none());
+        let oldest = settled.min_by_key(|slot| slot.used)?.statement.id;
+        self.slots.remove(&oldest).map(|slot| slot.statement)
+    }
+
+    /// The Parse of this statement has been answered: it is there, or it failed.
+    pub fn settle(&mut self, id: u64, prepared: bool) {
+        if prepared {
+            if let Some(slot) = self.slots.get_mut(&id) {
+                slot.pending = None;
+            }
+        } else {
+            self.slots.remove(&id);
+        }
+    }
+
+    /// The Close of this statement was passed over: it is still there.
+    pub fn put_back(&mut self, statement: Arc<Statement>) {
+        self.clock += 1;
+        self.slots.insert(
+            statement.id,
+            Slot {
+                used: self.clock,
+                pending: None,
+                statement,
+            },
+        );
+    }
+
+    /// The server has dropped all that it had (`DEALLOCATE ALL`, `DISCARD ALL`); what is on its way comes after.
+    pub fn forget_all(&mut self) {
+        self.slots.retain(|_, slot| slot.pending.is_some());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_definitions_are_one_statement_until_the_schema_changes() {
+        let cache = StatementCache::default();
+        let a = cache.intern(b"select 1\0\0\0");
+        let b = cache.intern(b"select 1\0\0\0");
+        assert!(Arc::ptr_eq(&a, &b));
+        assert_ne!(a.id, cache.intern(b"select 2\0\0\0").id);
+        cache.schema_changed();
+        assert_ne!(a.id, cache.intern(b"select 1\0\0\0").id);
+    }
+
+    #[test]
+    fn statements_that_nobody_has_are_forgotten() {
+        let cache = StatementCache::default();
+        for n in 0..10_000 {
+            cache.intern(format!("select {n}").as_bytes());
+        }
+        assert!(cache.is_empty());
+        assert!(cache.found.lock().len() < 100, "the table shrinks as well");
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first_and_never_one_on_its_way() {
+        let cache = StatementCache::default();
+        let [a, b, c] = [&b"a"[..], b"b", b"c"].map(|text| cache.intern(text));
+        let mut prepared = Prepared::new(2);
+        assert!(prepared.insert(a.clone(), 1).is_none());
+        assert!(prepared.insert(b.clone(), 1).is_none());
+        assert!(prepared.insert(c.clone(), 1).is_none(), "all are on their way");
+        prepared.settle(a.id, true);
+        prepared.settle(b.id, true);
+        prepared.settle(c.id, false);
+        assert_eq!(prepared.standing(a.id, 2), Standing::Ready);
+        assert_eq!(prepared.insert(c.clone(), 2).map(|gone| gone.id), Some(b.id));
+        assert_eq!(prepared.standing(c.id, 2), Standing::Ready);
+        assert_eq!(prepared.standing(c.id, 3), Standing::Uncertain);
+        prepared.forget_all();
+        assert_eq!(prepared.standing(a.id, 3), Standing::Absent);
+        assert_eq!(
+            prepared.standing(c.id, 2),
+            Standing::Ready,
+            "its Parse comes after"
+        );
+    }
+}

@@ -1,0 +1,604 @@
+//! What is in flight between a client and the server that it holds.
+//!
+//! One queue describes every request that has been sent and not been answered, each with who the answer is for. It is
+//! told what goes out ([`Pipeline::sent`]) and what comes back ([`Pipeline::received`]), follows PostgreSQL's rules on
+//! errors, Sync and COPY ("Message Flow" in the manual), and says when nothing is left. It holds no bytes.
+//!
+//! A request may carry a note of the caller's, which comes back with its [`Outcome`].
+
+use std::collections::VecDeque;
+
+use super::backend::Status;
+
+/// A request that the server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Answered by `ParseComplete`.
+    Parse,
+    /// Answered by `BindComplete`.
+    Bind,
+    /// Answered by `RowDescription` or `NoData`.
+    Describe,
+    /// Answered by `CommandComplete`, `EmptyQueryResponse` or `PortalSuspended`.
+    Execute,
+    /// Answered by `CloseComplete`.
+    Close,
+    /// Answered by `ReadyForQuery`; ends a segment.
+    Sync,
+    /// A simple query, answered by `ReadyForQuery` after all else.
+    Query,
+    /// A function call, likewise.
+    Function,
+    /// `CopyDone` or `CopyFail`: never answered, but ends a COPY that it meets.
+    CopyEnd,
+}
+
+impl Request {
+    /// Whether it ends with a `ReadyForQuery` of its own.
+    fn ends_unit(self) -> bool {
+        matches!(self, Self::Sync | Self::Query | Self::Function)
+    }
+}
+
+/// Who gets the answer to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The client.
+    Forward,
+    /// Nobody: the request is howdah's own.
+    Skip,
+    /// The client, and howdah makes it: the server has never seen the request.
+    Fake,
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub struct Entry<N> {
+    /// What was asked.
+    pub request: Request,
+    /// Who gets the answer.
+    pub answer: Answer,
+    /// What the caller wants to remember with it.
+    pub note: Option<N>,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was carried out.
+    Done,
+    /// It failed: the error was its own.
+    Failed,
+    /// The server passed over it because something before it failed.
+    Skipped,
+}
+
+/// Whether a message of the server goes on to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// It does.
+    Forward,
+    /// It answers a request of howdah's own.
+    Skip,
+}
+
+/// The server sent an answer to which there was no question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unexpected(pub u8);
+
+/// Where a COPY FROM STDIN stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// None is running.
+    Normal,
+    /// The server reads copy data.
+    CopyIn,
+    /// A request of the extended protocol failed: the server passes over everything until Sync.
+    Skipping,
+}
+
+/// The queue of requests in flight.
+#[derive(Debug)]
+pub struct Pipeline<N> {
+    queue: VecDeque<Entry<N>>,
+    mode: Mode,
+    status: Status,
+    /// Requests of the extended protocol have gone out and no Sync after them.
+    segment_open: bool,
+    /// Sync, Query and Function entries in the queue.
+    units: usize,
+    /// Counts the segments that were begun, from 1.
+    segment: u64,
+}
+
+impl<N> Default for Pipeline<N> {
+    fn default() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            mode: Mode::Normal,
+            status: Status::Idle,
+            segment_open: false,
+            units: 0,
+            segment: 1,
+        }
+    }
+}
+
+impl<N> Pipeline<N> {
+    /// Transaction status as of the last `ReadyForQuery`.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Whether everything that was asked has been answered. The status may still be other than idle.
+    pub fn is_quiet(&self) -> bool {
+        self.queue.is_empty() && !self.segment_open && self.mode == Mode::Normal
+    }
+
+    /// Whether the server may serve somebody else: quiet, and in no transaction.
+    pub fn is_settled(&self) -> bool {
+        self.is_quiet() && self.status == Status::Idle
+    }
+
+    /// Whether a `ReadyForQuery` is still to come, so that the state of what is sent next is not known yet.
+    pub fn unit_in_flight(&self) -> bool {
+        self.units > 0
+    }
+
+    /// Whether anything sent has not been answered.
+    pub fn in_flight(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Whether the server will pass over the next request of the extended protocol.
+    pub fn is_skipping(&self) -> bool {
+        self.mode == Mode::Skipping
+    }
+
+    /// Whether the server is reading copy data.
+    pub fn is_copying_in(&self) -> bool {
+        self.mode == Mode::CopyIn
+    }
+
+    /// The number of the segment (the requests up to a Sync or Query) that the next request belongs to.
+    pub fn segment(&self) -> u64 {
+        self.segment
+    }
+
+    /// A request has been written for the server (or, with [`Answer::Fake`], would have been).
+    ///
+    /// Returns the note if the server will never answer this request: it is passing over everything until Sync, or it
+    /// reads copy data and takes the request for a mistake.
+    pub fn sent(&mut self, request: Request, answer: Answer, note: Option<N>) -> Option<N> {
+        if !self.accepts(request) {
+            return note;
+        }
+        if request.ends_unit() {
+            self.segment_open = false;
+            self.units += 1;
+            self.segment += 1;
+        } else if request != Request::CopyEnd {
+            self.segment_open = true;
+        }
+        self.queue.push_back(Entry {
+            request,
+            answer,
+            note,
+        });
+        None
+    }
+
+    fn accepts(&mut self, request: Request) -> bool {
+        match (self.mode, request) {
+            (Mode::Skipping, Request::Sync) => {
+                self.mode = Mode::Normal;
+                true
+            }
+            (Mode::Skipping, _) | (Mode::CopyIn, Request::Sync) => false,
+            (Mode::CopyIn, _) => {
+                // CopyDone and CopyFail end it; any other request makes the server fail the COPY and forget the
+                // request ("unexpected message type during COPY from stdin").
+                self.mode = Mode::Normal;
+                false
+            }
+            // An end of a COPY that may be about to begin is worth remembering, a late one is not.
+            (Mode::Normal, Request::CopyEnd) => !self.queue.is_empty(),
+            (Mode::Normal, _) => true,
+        }
+    }
+
+    /// A message of type `tag` has come from the server. `done` hears of each request that it settles, in the order
+    /// in which they are to be undone if they failed: last first.
+    ///
+    /// For a `ReadyForQuery`, `status` is what it says; for all else it is ignored.
+    pub fn received(
+        &mut self,
+        tag: u8,
+        status: Status,
+        mut done: impl FnMut(Entry<N>, Outcome),
+    ) -> Result<Route, Unexpected> {
+        match tag {
+            b'N' => return Ok(self.head_route()),
+            b'S' | b'A' => return Ok(Route::Forward),
+            _ => {}
+        }
+        let Some(head) = self.queue.front() else {
+            // An error out of the blue is the server's farewell.
+            return if tag == b'E' {
+                Ok(Route::Forward)
+            } else {
+                Err(Unexpected(tag))
+            };
+        };
+        let (request, route) = (head.request, self.head_route());
+        match tag {
+            b'E' => {
+                self.fail(request, &mut done);
+                self.drop_copy_ends();
+                return Ok(Route::Forward);
+            }
+            b'G' => self.begin_copy_in(),
+            _ if answers(tag, request) => {
+                if tag == b'Z' {
+                    self.status = status;
+                    self.units -= 1;
+                    if self.mode == Mode::CopyIn {
+                        self.mode = Mode::Normal;
+                    }
+                }
+                if let Some(entry) = self.queue.pop_front() {
+                    done(entry, Outcome::Done);
+                }
+            }
+            b'T' | b'D' | b'C' | b'I' | b'H' | b'd' | b'c' | b'V' | b't' | b'W' if carries(tag, request) => {}
+            _ => return Err(Unexpected(tag)),
+        }
+        self.drop_copy_ends();
+        Ok(route)
+    }
+
+    /// The next answer that howdah has to make, if its turn has come.
+    pub fn take_fake(&mut self) -> Option<Entry<N>> {
+        match self.queue.front() {
+            Some(Entry {
+                answer: Answer::Fake,
+                request,
+                ..
+            }) => {
+                if request.ends_unit() {
+                    self.units -= 1;
+                }
+                let fake = self.queue.pop_front();
+                self.drop_copy_ends();
+                fake
+            }
+            _ => None,
+        }
+    }
+
+    /// The request that the server is answering.
+    pub fn head(&self) -> Option<&Entry<N>> {
+        self.queue.front()
+    }
+
+    fn head_route(&self) -> Route {
+        match self.queue.front() {
+            Some(Entry {
+                answer: Answer::Skip, ..
+            }) => Route::Skip,
+            _ => Route::Forward,
+        }
+    }
+
+    /// Ends of COPY that met none: the server has passed over them without a word.
+    fn drop_copy_ends(&mut self) {
+        while self
+            .queue
+            .front()
+            .is_some_and(|entry| entry.request == Request::CopyEnd)
+        {
+            self.queue.pop_front();
+        }
+    }
+
+    /// An error: of a Query or Function call it is part of the answer; in the extended protocol it takes everything
+    /// with it up to the next Sync.
+    fn fail(&mut self, request: Request, done: &mut impl FnMut(Entry<N>, Outcome)) {
+        self.mode = Mode::Normal;
+        if request.ends_unit() {
+            return;
+        }
+        let sync = self.queue.iter().position(|entry| entry.request == Request::Sync);
+        let kept = match sync {
+            Some(position) => self.queue.split_off(position),
+            None => {
+                self.mode = Mode::Skipping;
+                VecDeque::new()
+            }
+        };
+        let mut failed = std::mem::replace(&mut self.queue, kept);
+        while let Some(entry) = failed.pop_back() {
+            if entry.request.ends_unit() {
+                self.units -= 1;
+            }
+            let outcome = if failed.is_empty() {
+                Outcome::Failed
+            } else {
+                Outcome::Skipped
+            };
+            done(entry, outcome);
+        }
+    }
+
+    /// The server begins to read copy data. What went out behind the request is read as such: Syncs before the end of
+    /// the copy data are passed over without an answer.
+    fn begin_copy_in(&mut self) {
+        let Some(head) = self.queue.pop_front() else {
+            return;
+        };
+        self.mode = Mode::CopyIn;
+        while self.mode == Mode::CopyIn {
+            match self.queue.pop_front() {
+                Some(Entry {
+                    request: Request::Sync,
+                    ..
+                }) => self.units -= 1,
+                Some(_) => self.mode = Mode::Normal,
+                None => break,
+            }
+        }
+        let synced = self.queue.iter().any(|entry| entry.request.ends_unit());
+        self.segment_open |= head.request == Request::Execute && !synced;
+        self.queue.push_front(head);
+    }
+}
+
+/// Whether a message of this type is the end of the answer to this request.
+fn answers(tag: u8, request: Request) -> bool {
+    match request {
+        Request::Parse => tag == b'1',
+        Request::Bind => tag == b'2',
+        Request::Describe => matches!(tag, b'T' | b'n'),
+        Request::Execute => matches!(tag, b'C' | b'I' | b's'),
+        Request::Close => tag == b'3',
+        Request::Sync | Request::Query | Request::Function => tag == b'Z',
+        Request::CopyEnd => false,
+    }
+}
+
+/// Whether a message of this type may be part of the answer to this request, before its end.
+fn carries(tag: u8, request: Request) -> bool {
+    match request {
+        Request::Describe => tag == b't',
+        Request::Execute => matches!(tag, b'D' | b'H' | b'd' | b'c' | b'W'),
+        Request::Query => matches!(tag, b'T' | b'D' | b'C' | b'I' | b'H' | b'd' | b'c' | b'W'),
+        Request::Function => tag == b'V',
+        Request::Parse | Request::Bind | Request::Close | Request::Sync | Request::CopyEnd => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Request::{Bind, Close, CopyEnd, Describe, Execute, Function, Parse, Query, Sync};
+
+    fn with(requests: &[Request]) -> Pipeline<usize> {
+        let mut pipeline = Pipeline::default();
+        for (note, request) in requests.iter().enumerate() {
+            pipeline.sent(*request, Answer::Forward, Some(note));
+        }
+        pipeline
+    }
+
+    /// Feeds tags; a status letter after `Z`. Returns what was settled.
+    fn feed(pipeline: &mut Pipeline<usize>, tags: &str) -> Vec<(Request, Outcome)> {
+        let mut settled = Vec::new();
+        let mut tags = tags.bytes();
+        while let Some(tag) = tags.next() {
+            let status = if tag == b'Z' {
+                Status::parse(&[tags.next().unwrap()]).unwrap()
+            } else {
+                Status::Idle
+            };
+            let route = pipeline.received(tag, status, |entry, outcome| {
+                settled.push((entry.request, outcome))
+            });
+            assert_eq!(route, Ok(Route::Forward), "{}", tag as char);
+        }
+        settled
+    }
+
+    #[test]
+    fn a_simple_query_ends_with_ready_for_query_and_not_before() {
+        let mut pipeline = with(&[Query]);
+        feed(&mut pipeline, "TDDCTDC");
+        assert!(!pipeline.is_quiet());
+        assert_eq!(feed(&mut pipeline, "ZI"), [(Query, Outcome::Done)]);
+        assert!(pipeline.is_settled());
+    }
+
+    #[test]
+    fn a_transaction_keeps_the_server() {
+        let mut pipeline = with(&[Query]);
+        feed(&mut pipeline, "CZT");
+        assert!(pipeline.is_quiet() && !pipeline.is_settled());
+        pipeline.sent(Query, Answer::Forward, None);
+        feed(&mut pipeline, "EZE");
+        assert!(!pipeline.is_settled());
+    }
+
+    #[test]
+    fn several_syncs_in_flight_are_counted() {
+        let mut pipeline = with(&[Parse, Bind, Execute, Sync, Bind, Execute, Sync]);
+        feed(&mut pipeline, "12CZI");
+        assert!(
+            !pipeline.is_settled(),
+            "idle, but the second segment is on its way"
+        );
+        feed(&mut pipeline, "2DCZI");
+        assert!(pipeline.is_settled());
+    }
+
+    #[test]
+    fn an_open_segment_keeps_the_server_even_when_all_is_answered() {
+        let mut pipeline = with(&[Parse]);
+        feed(&mut pipeline, "1");
+        assert!(!pipeline.in_flight() && !pipeline.is_quiet());
+        pipeline.sent(Sync, Answer::Forward, None);
+        feed(&mut pipeline, "ZI");
+        assert!(pipeline.is_settled());
+    }
+
+    #[test]
+    fn an_error_takes_everything_up_to_sync() {
+        let mut pipeline = with(&[Parse, Bind, Execute, Sync, Parse, Sync]);
+        let settled = feed(&mut pipeline, "1E");
+        assert_eq!(
+            settled,
+            [
+                (Parse, Outcome::Done),
+                (Execute, Outcome::Skipped),
+                (Bind, Outcome::Failed)
+            ]
+        );
+        assert!(!pipeline.is_skipping(), "the Sync is on its way");
+        assert_eq!(feed(&mut pipeline, "ZI1ZI").len(), 3);
+        assert!(pipeline.is_settled());
+    }
+
+    #[test]
+    fn what_follows_an_error_is_passed_over_until_sync() {
+        let mut pipeline = with(&[Bind]);
+        feed(&mut pipeline, "E");
+        assert!(pipeline.is_skipping());
+        assert_eq!(pipeline.sent(Execute, Answer::Forward, Some(7)), Some(7));
+        assert_eq!(pipeline.sent(Query, Answer::Forward, Some(8)), Some(8));
+        assert_eq!(pipeline.sent(Sync, Answer::Forward, Some(9)), None);
+        feed(&mut pipeline, "ZI");
+        assert!(pipeline.is_settled());
+    }
+
+    #[test]
+    fn an_error_at_sync_is_followed_by_its_ready_for_query() {
+        let mut pipeline = with(&[Execute, Sync]);
+        feed(&mut pipeline, "CEZI");
+        assert!(pipeline.is_settled());
+    }
+
+    #[test]
+    fn syncs_within_copy_data_have_no_answer() {
+        let mut pipeline = with(&[Bind, Execute, Sync]);
+        feed(&mut pipeline, "2G");
+        assert!(pipeline.is_copying_in() && !pipeline.unit_in_flight());
+        pipeline.sent(Sync, Answer::Forward, None);
+        pipeline.sent(CopyEnd, Answer::Forward, None);
+        assert!(!pipeline.is_copying_in());
+        feed(&mut pipeline, "C");
+        assert!(!pipeline.is_quiet(), "the Sync that ends it has not been sent");
+        pipeline.sent(Sync, Answer::Forward, None);
+        feed(&mut pipeline, "ZI");
+        assert!(pipeline.is_settled());
+    }
+
+    #[test]
+    fn a_copy_sent_all_at_once_keeps_its_last_sync() {
+        let mut pipeline = with(&[Bind, Execute, CopyEnd, Sync]);
+        feed(&mut pipeline, "2G");
+        assert!(!pipeline.is_copying_in() && pipeline.unit_in_flight());
+        feed(&mut pipeline, "CZI");
+        assert!(pipeline.is_settled());
+    }
+
+    #[test]
+    fn a_copy_in_a_simple_query_ends_or_fails_with_it() {
+        let mut pipeline = with(&[Query]);
+        feed(&mut pipeline, "G");
+        assert!(pipeline.is_copying_in());
+        feed(&mut pipeline, "E");
+        assert!(!pipeline.is_copying_in());
+        pipeline.sent(CopyEnd, Answer::Forward, None);
+        feed(&mut pipeline, "ZI");
+        assert!(pipeline.is_settled(), "a late CopyDone is nothing");
+    }
+
+    #[test]
+    fn a_query_in_the_middle_of_copy_data_has_no_answer_of_its_own() {
+        let mut pipeline = with(&[Query]);
+        feed(&mut pipeline, "G");
+        assert_eq!(pipeline.sent(Query, Answer::Forward, Some(5)), Some(5));
+        feed(&mut pipeline, "EZI");
+        assert!(pipeline.is_settled());
+    }
+
+    #[test]
+    fn answers_to_our_own_requests_are_kept_from_the_client() {
+        let mut pipeline: Pipeline<usize> = Pipeline::default();
+        pipeline.sent(Parse, Answer::Skip, None);
+        pipeline.sent(Bind, Answer::Forward, None);
+        pipeline.sent(Sync, Answer::Forward, None);
+        let mut nothing = |_, _| ();
+        assert_eq!(
+            pipeline.received(b'N', Status::Idle, &mut nothing),
+            Ok(Route::Skip)
+        );
+        assert_eq!(
+            pipeline.received(b'A', Status::Idle, &mut nothing),
+            Ok(Route::Forward)
+        );
+        assert_eq!(
+            pipeline.received(b'1', Status::Idle, &mut nothing),
+            Ok(Route::Skip)
+        );
+        assert_eq!(
+            pipeline.received(b'2', Status::Idle, &mut nothing),
+            Ok(Route::Forward)
+        );
+    }
+
+    #[test]
+    fn a_fake_waits_for_its_turn_and_is_lost_with_its_segment() {
+        let mut pipeline: Pipeline<usize> = Pipeline::default();
+        pipeline.sent(Bind, Answer::Forward, None);
+        pipeline.sent(Close, Answer::Fake, Some(1));
+        pipeline.sent(Sync, Answer::Forward, None);
+        assert!(pipeline.take_fake().is_none());
+        feed(&mut pipeline, "2");
+        assert_eq!(pipeline.take_fake().and_then(|entry| entry.note), Some(1));
+        feed(&mut pipeline, "ZI");
+
+        pipeline.sent(Bind, Answer::Forward, None);
+        pipeline.sent(Close, Answer::Fake, Some(2));
+        let settled = feed(&mut pipeline, "E");
+        assert_eq!(settled, [(Close, Outcome::Skipped), (Bind, Outcome::Failed)]);
+    }
+
+    #[test]
+    fn answers_without_a_question_are_found() {
+        let mut pipeline: Pipeline<usize> = Pipeline::default();
+        let mut nothing = |_, _| ();
+        assert_eq!(
+            pipeline.received(b'Z', Status::Idle, &mut nothing),
+            Err(Unexpected(b'Z'))
+        );
+        assert_eq!(
+            pipeline.received(b'E', Status::Idle, &mut nothing),
+            Ok(Route::Forward)
+        );
+        pipeline.sent(Describe, Answer::Forward, None);
+        assert_eq!(
+            pipeline.received(b'D', Status::Idle, &mut nothing),
+            Err(Unexpected(b'D'))
+        );
+        assert_eq!(
+            pipeline.received(b'q', Status::Idle, &mut nothing),
+            Err(Unexpected(b'q'))
+        );
+    }
+
+    #[test]
+    fn a_function_call_is_a_unit() {
+        let mut pipeline = with(&[Function]);
+        feed(&mut pipeline, "VZI");
+        assert!(pipeline.is_settled());
+    }
+}
