@@ -98,7 +98,15 @@ fn node_programs() {
     let cluster = Cluster::options().conf("max_connections = 200").start();
     let howdah = Howdah::with_pool(&cluster, 2);
     let mut node = Command::new("node");
-    node.args(["--test", "--test-reporter=tap", "node/"]);
+    node.args(["--test", "--test-reporter=tap"]);
+    let mut programs: Vec<PathBuf> = fs::read_dir(here().join("node"))
+        .expect("the programs")
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    programs.retain(|path| path.to_string_lossy().ends_with(".test.mjs"));
+    programs.sort();
+    node.args(programs);
     aim(&mut node, &cluster, &howdah);
     let done = run::output(&mut node, LIMIT);
     let said = String::from_utf8_lossy(&done.stdout);

@@ -542,11 +542,11 @@ fn pgbench_in_every_protocol() {
         .set("max_client_conn", 200)
         .start();
     let mut init = run::client("pgbench", howdah.target(), "app", "app");
-    run::succeed(init.args(["-i", "-q", "-s", "1"]), Duration::from_secs(60));
+    run::succeed(init.args(["-i", "-q", "-s", "1"]), Duration::from_secs(12));
     for protocol in ["simple", "extended", "prepared"] {
         let mut pgbench = run::client("pgbench", howdah.target(), "app", "app");
         pgbench.args(["-n", "-c", "20", "-j", "2", "-t", "20", "-M", protocol]);
-        let said = run::succeed(&mut pgbench, Duration::from_secs(60));
+        let said = run::succeed(&mut pgbench, Duration::from_secs(12));
         assert!(
             said.contains("number of transactions actually processed: 400/400"),
             "{protocol}: {said}"
