@@ -118,8 +118,10 @@ fn in_statement_mode_transactions_are_refused() {
     let mut one = Wire::app(howdah.target());
     assert_eq!(one.value("SELECT 1; SELECT 2"), "1");
     assert_eq!(one.extended(&[msg::extended("SELECT 3", &[])]).value(), "3");
-    let error = refusal(&mut one, "BEGIN");
-    println!("refused with {error:?}");
+    // The refusal may come instead of the answer or, as PgBouncer does it, behind it; the transaction never lives on.
+    one.send(&msg::query("BEGIN"));
+    let fatal = one.expect_fatal();
+    assert!(!fatal.message().is_empty(), "{fatal:?}");
     assert_eq!(
         Wire::app(howdah.target()).value("SELECT 'the server is free'"),
         "the server is free"
@@ -215,7 +217,7 @@ fn waiting_has_an_end() {
         "after {waited:?}"
     );
     if howdah.is_howdah() {
-        assert!(["57014", "53300"].contains(&error.code()), "{error:?}");
+        assert!(["57014", "57P03", "53300"].contains(&error.code()), "{error:?}");
     }
     holder.query("COMMIT");
     assert_eq!(
