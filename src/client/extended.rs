@@ -7,7 +7,7 @@ use bytes::{Buf, BufMut, BytesMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::server::{
-    Connection, DECOY, Deallocates, NEVER_PREPARED, Note, Standing, Statement, Unnamed, UnnamedSlot,
+    Connection, DECOY, Deallocates, NOTHING, Note, Standing, Statement, Unnamed, UnnamedSlot,
 };
 use crate::sql::{Deallocation, deallocation};
 use crate::wire::backend::Status;
@@ -150,17 +150,14 @@ impl Talk {
         self.tally.server_parses += 1;
     }
 
-    /// Makes sure that the server has what the client calls `name`. The name on the server, if there is one; otherwise
-    /// the request has been refused.
+    /// Makes sure that the server has what the client calls `name`. `None` if that is nothing of howdah's: then it is
+    /// PostgreSQL's to say whether there is such a statement (SQL's own PREPARE makes some).
     fn ensure(&mut self, name: &[u8], server: &mut Connection) -> Result<Option<Arc<Statement>>, Pause> {
         let segment = server.pipeline.segment();
         let statement = match self.names.get(name, segment) {
             Known::Uncertain => return Err(Pause::Blocked),
             Known::Statement(statement) => statement,
-            Known::Nothing => {
-                refuse(server, no_such_statement(name));
-                return Ok(None);
-            }
+            Known::Nothing => return Ok(None),
         };
         match server.prepared.standing(statement.id, segment) {
             Standing::Uncertain => return Err(Pause::Blocked),
@@ -221,14 +218,19 @@ impl Talk {
             self.pass_on(header, Request::Bind, server);
             return Ok(());
         }
-        let name = name.to_vec();
-        let Some(statement) = self.ensure(&name, server)? else {
-            self.discard(header);
-            return Ok(());
-        };
         if to_unnamed_portal {
             self.portal = None;
         }
+        let name = name.to_vec();
+        let Some(statement) = self.ensure(&name, server)? else {
+            if looks_like_ours(&name) {
+                self.discard(header);
+                bind_nothing(server, Note::Alias(name.into()));
+            } else {
+                self.pass_on(header, Request::Bind, server);
+            }
+            return Ok(());
+        };
         write::header(
             &mut server.output,
             b'B',
@@ -257,9 +259,14 @@ impl Talk {
                         write::cstr(out, &statement.name);
                     });
                     server.pipeline.sent(Request::Describe, Answer::Forward, None);
+                    self.discard(header);
+                    return Ok(());
                 }
-                self.discard(header);
-                return Ok(());
+                if looks_like_ours(&name) {
+                    self.discard(header);
+                    bind_nothing(server, Note::Alias(name.into()));
+                    return Ok(());
+                }
             }
             Ok(Target::Portal(_)) | Err(_) => {}
         }
@@ -332,36 +339,33 @@ fn close_on_server(statement: Arc<Statement>, server: &mut Connection) {
 /// Makes the server fail at this place, with an error of ours in place of its own: so the transaction, and everything
 /// up to the next Sync, fares as PostgreSQL would have it.
 fn refuse(server: &mut Connection, refusal: Refusal) {
+    bind_nothing(server, Note::Refuse(Box::new(refusal)));
+}
+
+fn bind_nothing(server: &mut Connection, note: Note) {
+    write::close_statement(&mut server.output, NOTHING);
+    server.pipeline.sent(Request::Close, Answer::Skip, None);
     write::message(&mut server.output, b'B', |out| {
         out.put_u8(0);
-        write::cstr(out, NEVER_PREPARED);
+        write::cstr(out, NOTHING);
         out.put_bytes(0, 6);
     });
     server.pipeline.sent(
         Request::Bind,
         Answer::Forward,
-        Some(Note::Refuse(Box::new(refusal))),
+        Some(note),
     );
 }
 
-/// A Parse of a name that is taken: an error, but only if the statement itself is in order. So PostgreSQL parses it
-/// first, under no name.
+/// A Parse of a name that is taken: PostgreSQL is to judge the statement first, and then to say so itself. A name that
+/// is taken for certain stands for the client's.
 fn duplicate(parse: Parse<'_>, server: &mut Connection) {
-    write_parse(&mut server.output, b"", parse.definition);
-    server.unnamed = UnnamedSlot::Unknown;
+    write::close_statement(&mut server.output, NOTHING);
+    server.pipeline.sent(Request::Close, Answer::Skip, None);
+    write_parse(&mut server.output, NOTHING, b"\0\0\0");
     server.pipeline.sent(Request::Parse, Answer::Skip, None);
-    let name = String::from_utf8_lossy(parse.name);
-    let message = format!("prepared statement \"{name}\" already exists");
-    refuse(server, Refusal::new(SqlState::DUPLICATE_STATEMENT, message));
-}
-
-pub(super) fn no_such_statement(name: &[u8]) -> Refusal {
-    let name = String::from_utf8_lossy(name);
-    debug_assert!(!looks_like_ours(b"x"));
-    Refusal::new(
-        SqlState::INVALID_STATEMENT_NAME,
-        format!("prepared statement \"{name}\" does not exist"),
-    )
+    write_parse(&mut server.output, NOTHING, parse.definition);
+    server.pipeline.sent(Request::Parse, Answer::Forward, Some(Note::Alias(parse.name.into())));
 }
 
 fn too_many(limit: usize) -> Refusal {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use crate::auth::{AuthRequest, Challenge, ClientAuth, Method, Step};
+use crate::auth::{AuthRequest, Challenge, ClientAuth, Method, Proof, Step};
 use crate::config::{AuthType, CONSOLE_NAMES};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
@@ -156,7 +156,7 @@ impl Entrance {
         if is_console {
             return self.enter_console(&wishes, &house).await;
         }
-        self.authenticate(&wishes.user, &house).await?;
+        let proof = self.authenticate(&wishes.user, &house).await?;
         let database = house
             .config
             .database(&wishes.database)
@@ -175,6 +175,12 @@ impl Entrance {
             .admit(self.newcomer(&wishes, &startup), house.client_limits(&policy))
             .map_err(Farewell::LoginRefused)?;
         let pool = self.front.pool(&house, &database, &wishes.user);
+        if let Proof::Scram(keys) = proof
+            && database.user.is_none()
+        {
+            // Where the server has the same verifier, what the client has proved will do for howdah as well.
+            pool.source().target().keys.lock().get_or_insert(keys);
+        }
         if wishes.replication.is_some() {
             let ready = super::replication::connect(&wishes, &pool, seat).await?;
             return Ok(Entered::Replication(ready));
@@ -269,7 +275,7 @@ impl Entrance {
         }
     }
 
-    async fn authenticate(&mut self, user: &str, house: &House) -> Result<(), Farewell> {
+    async fn authenticate(&mut self, user: &str, house: &House) -> Result<Proof, Farewell> {
         let method = match house.config.settings.auth_type {
             AuthType::Trust => Method::Trust,
             AuthType::Password => Method::Password,
@@ -296,7 +302,7 @@ impl Entrance {
                     if let Some(last) = &admitted.last {
                         authentication(&mut self.output, &last.body());
                     }
-                    return Ok(());
+                    return Ok(admitted.proof);
                 }
                 Step::Refused(refusal, error) => {
                     tracing::info!(user, peer = %self.stream.peer(), %error, "login failed");

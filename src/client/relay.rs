@@ -7,7 +7,6 @@ use crate::config::PoolMode;
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::server::Connection;
-use crate::wire::backend::Status;
 use crate::wire::store::CHUNK;
 
 use super::session::Session;
@@ -31,6 +30,7 @@ impl Session {
             return Poll::Ready(Stop::Client(farewell));
         }
         loop {
+            let answers = self.talk.answers;
             let pause = self.talk.requests(server);
             if let Pause::Over(farewell) = pause {
                 return Poll::Ready(Stop::Client(farewell));
@@ -42,6 +42,9 @@ impl Session {
             }
             if let Some(stop) = self.hear(server) {
                 return Poll::Ready(stop);
+            }
+            if matches!(pause, Pause::Blocked) && self.talk.answers != answers {
+                continue;
             }
             let crowded = self.talk.output.len() >= HIGH_WATER;
             let mut moved = false;
@@ -108,6 +111,7 @@ impl Session {
     fn hear(&mut self, server: &mut Connection) -> Option<Stop> {
         let heard = match self.talk.responses(server) {
             Ok(heard) => heard,
+            Err(farewell @ Farewell::Limit(_)) => return Some(Stop::Client(farewell)),
             Err(farewell) => return Some(Stop::Server(farewell)),
         };
         let settled = server.pipeline.is_settled()
@@ -119,9 +123,6 @@ impl Session {
             let took = self.clock.end_unit(now, server.pipeline.in_flight());
             (0..heard.units).for_each(|_| self.talk.tally.query(took));
             self.seat.set_busy(server.pipeline.in_flight());
-            if self.policy.pool_mode == PoolMode::Statement && server.pipeline.status() != Status::Idle {
-                return Some(Stop::Client(Farewell::Limit(no_transactions())));
-            }
             if settled {
                 self.talk.tally.transaction(self.clock.end_transaction(now));
             }
@@ -144,11 +145,4 @@ impl Session {
             self.clock.begin_unit();
         }
     }
-}
-
-fn no_transactions() -> Refusal {
-    Refusal::new(
-        SqlState::FEATURE_NOT_SUPPORTED,
-        "transaction blocks are not allowed in statement pooling mode",
-    )
 }

@@ -1,6 +1,6 @@
 //! From the client to the server.
 
-use crate::error::{Refusal, SqlState};
+use crate::error::Refusal;
 use crate::farewell::Farewell;
 use crate::server::{Connection, NAME_PREFIX, Note, UnnamedSlot};
 use crate::sql::{Deallocation, deallocation};
@@ -30,9 +30,11 @@ impl Talk {
             };
             match header.tag {
                 b'X' => return Pause::Over(Farewell::Terminated),
+                tag if self.skips_to_sync && tag != b'S' => self.discard(header),
                 // "will simply be dropped", as the manual says of late copy data; a Flush has nothing to flush.
                 b'd' | b'c' | b'f' | b'H' => self.discard(header),
                 b'S' => {
+                    self.skips_to_sync = false;
                     self.discard(header);
                     write::ready_for_query(&mut self.output, Status::Idle.byte());
                 }
@@ -40,6 +42,18 @@ impl Talk {
                 b'Q' if self.deallocate_without_server(header) => {}
                 _ => return Pause::NeedServer,
             }
+        }
+    }
+
+    /// Fails the request for which no server could be had, as PostgreSQL fails one: the session goes on.
+    pub(super) fn fail_request(&mut self, refusal: &Refusal) {
+        write::refusal(&mut self.output, Severity::Error, refusal);
+        match self.next() {
+            Ok(header) if matches!(header.tag, b'Q' | b'F') => {
+                self.discard(header);
+                write::ready_for_query(&mut self.output, Status::Idle.byte());
+            }
+            _ => self.skips_to_sync = true,
         }
     }
 
@@ -157,10 +171,8 @@ impl Talk {
     /// not about them.
     fn deallocate_now(&mut self, name: Option<Vec<u8>>, status: Status) -> bool {
         if status == Status::Failed {
-            let refusal = transaction_aborted();
-            write::refusal(&mut self.output, Severity::Error, &refusal);
-            write::ready_for_query(&mut self.output, status.byte());
-            return true;
+            // PostgreSQL is to say that the transaction is aborted.
+            return false;
         }
         match name {
             None => {
@@ -178,14 +190,6 @@ impl Talk {
         self.unnamed = None;
         true
     }
-}
-
-/// PostgreSQL's answer to nearly everything in a failed transaction.
-pub(super) fn transaction_aborted() -> Refusal {
-    Refusal::new(
-        SqlState::IN_FAILED_TRANSACTION,
-        "current transaction is aborted, commands ignored until end of transaction block",
-    )
 }
 
 /// Whether a client's name could be mistaken for one of ours on a server.

@@ -140,6 +140,9 @@ impl Talk {
         if route == Route::Forward {
             heard.units += 1;
         }
+        if self.single_statements && status != Status::Idle {
+            return Err(Farewell::Limit(no_transactions()));
+        }
         if status == Status::Idle && std::mem::take(&mut self.schema_touched) {
             self.statements.schema_changed();
         }
@@ -191,15 +194,13 @@ impl Talk {
             // Somebody changed the schema behind our back: whoever prepares anew gets a new plan.
             self.statements.schema_changed();
         }
-        let refusal = match server.pipeline.head() {
-            Some(Entry {
-                note: Some(Note::Refuse(refusal)),
-                ..
-            }) if code == b"26000" => Some(refusal.clone()),
-            _ => None,
+        let (refusal, alias) = match server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
+            Some(Note::Refuse(refusal)) if code == b"26000" => (Some(refusal.clone()), None),
+            Some(Note::Alias(name)) => (None, Some(name.clone())),
+            _ => (None, None),
         };
         let ours = memchr::memmem::find(&body, NAME_PREFIX.as_bytes()).is_some();
-        if ours && code == b"26000" && refusal.is_none() {
+        if ours && code == b"26000" && refusal.is_none() && alias.is_none() {
             // A function deallocated what we had prepared.
             server.prepared.forget_all();
         }
@@ -209,7 +210,7 @@ impl Talk {
             write::refusal(&mut self.output, Severity::Error, &refusal);
         } else if ours {
             self.send_on(header, Route::Skip, server);
-            self.error_in_clients_words(fields);
+            self.error_in_clients_words(fields, alias.as_deref());
         } else {
             self.send_on(header, Route::Forward, server);
         }
@@ -217,12 +218,13 @@ impl Talk {
     }
 
     /// An error that speaks of a statement by its name on the server is told with the client's name for it.
-    fn error_in_clients_words(&mut self, fields: ErrorFields<'_>) {
+    fn error_in_clients_words(&mut self, fields: ErrorFields<'_>, alias: Option<&[u8]>) {
         let names = &self.names;
+        let name_of = |id| if id == 0 { alias } else { names.name_of(id) };
         write::message(&mut self.output, b'E', |out| {
             for (code, text) in fields.iter() {
                 out.put_u8(code);
-                write::cstr(out, &translate(text, |id| names.name_of(id)));
+                write::cstr(out, &translate(text, name_of));
             }
             out.put_u8(0);
         });
@@ -231,6 +233,7 @@ impl Talk {
     /// The answers that are howdah's to give, as far as it is their turn.
     pub(super) fn fakes(&mut self, server: &mut Connection) {
         while let Some(entry) = server.pipeline.take_fake() {
+            self.answers += 1;
             match entry.request {
                 Request::Parse => write::empty(&mut self.output, b'1'),
                 Request::Close => write::empty(&mut self.output, b'3'),
@@ -243,6 +246,7 @@ impl Talk {
     }
 
     fn received(&mut self, tag: u8, status: Status, server: &mut Connection) -> Result<Route, Unexpected> {
+        self.answers += 1;
         // Few requests carry a note, and few answers settle more than one.
         let mut first = None;
         let mut more = Vec::new();
@@ -267,7 +271,7 @@ impl Talk {
         match note {
             Note::Injected(id) => server.prepared.settle(id, done),
             Note::Evicted(statement) if !done => server.prepared.put_back(statement),
-            Note::Evicted(_) | Note::Refuse(_) => {}
+            Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) => {}
             Note::Learn { name, prepares } => {
                 if let Some(id) = prepares {
                     server.prepared.settle(id, done);
@@ -332,6 +336,10 @@ impl Talk {
             }
         }
     }
+}
+
+fn no_transactions() -> Refusal {
+    Refusal::new(SqlState::FEATURE_NOT_SUPPORTED, "transaction blocks are not allowed in statement pooling mode")
 }
 
 /// Whether so much of a message is there that it can be dealt with.

@@ -95,7 +95,8 @@ impl Session {
                 return farewell;
             }
             let lease = match self.server().await {
-                Ok(lease) => lease,
+                Ok(Some(lease)) => lease,
+                Ok(None) => continue,
                 Err(farewell) => return farewell,
             };
             if let Err(farewell) = self.hold(lease).await {
@@ -146,17 +147,22 @@ impl Session {
         None
     }
 
-    /// Gets a server that is set as the client left the last one. Dead ones do not count.
-    async fn server(&mut self) -> Result<Lease<Servers>, Farewell> {
+    /// Gets a server that is set as the client left the last one. Dead ones do not count. `None` if the client changed
+    /// its mind.
+    async fn server(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
         self.policy = self.pool.source().policy();
+        self.talk.single_statements = self.policy.pool_mode == PoolMode::Statement;
         for _ in 0..DEAD_SERVERS_MAX {
-            let mut lease = self.wait().await?;
+            let Some(mut lease) = self.wait().await? else {
+                self.talk.fail_request(&cancelled());
+                return Ok(None);
+            };
             let info = lease.info().clone();
             self.seat.now_holds(&info);
             match lease.align(&self.settings).await {
                 Ok(()) => {
                     self.tell_differences(&lease);
-                    return Ok(lease);
+                    return Ok(Some(lease));
                 }
                 Err(Failure::Sql(refusal)) => {
                     self.seat.now_idles();
@@ -170,16 +176,16 @@ impl Session {
         Err(Farewell::ServerLost(refusal))
     }
 
-    async fn wait(&mut self) -> Result<Lease<Servers>, Farewell> {
+    async fn wait(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
         self.seat.now_waits(Instant::now());
         let result = self.wait_in_line().await;
-        if result.is_err() {
+        if !matches!(result, Ok(Some(_))) {
             self.seat.now_idles();
         }
         result
     }
 
-    async fn wait_in_line(&mut self) -> Result<Lease<Servers>, Farewell> {
+    async fn wait_in_line(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
         let Self {
             waiter,
             pool,
@@ -192,19 +198,19 @@ impl Session {
         let mut lease = pin!(pool.lease(waiter));
         let first = poll_fn(|cx| Poll::Ready(lease.as_mut().poll(cx))).await;
         if let Poll::Ready(result) = first {
-            return result.map_err(|error| Farewell::Limit(error.refusal()));
+            return result.map(Some).map_err(|error| Farewell::Limit(error.refusal()));
         }
         let mut notify = Notify::after(policy.query_wait_notify);
         poll_fn(|cx| {
             if let Poll::Ready(result) = lease.as_mut().poll(cx) {
-                return Poll::Ready(result.map_err(|error| Farewell::Limit(error.refusal())));
+                return Poll::Ready(result.map(Some).map_err(|error| Farewell::Limit(error.refusal())));
             }
             for order in seat.poll_orders(cx).unwrap_or_default() {
                 match order {
                     Order::Kill(refusal) | Order::Drain(refusal) => {
                         return Poll::Ready(Err(Farewell::Administrator(refusal)));
                     }
-                    Order::Dequeue => return Poll::Ready(Err(Farewell::Limit(cancelled()))),
+                    Order::Dequeue => return Poll::Ready(Ok(None)),
                 }
             }
             if notify.is_due(cx) {

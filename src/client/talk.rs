@@ -111,6 +111,12 @@ pub(super) struct Talk {
     pub(super) server_left: bool,
     /// The running transaction has changed the schema.
     pub(super) schema_touched: bool,
+    /// Messages of the server, and answers in its place, that were dealt with.
+    pub(super) answers: u64,
+    /// Starting a transaction block ends the session (statement mode).
+    pub(super) single_statements: bool,
+    /// A request was refused while there was no server: the rest of its batch is passed over, up to Sync.
+    pub(super) skips_to_sync: bool,
 }
 
 impl Talk {
@@ -128,6 +134,9 @@ impl Talk {
             tally: Tally::default(),
             server_left: false,
             schema_touched: false,
+            answers: 0,
+            single_statements: false,
+            skips_to_sync: false,
         }
     }
 

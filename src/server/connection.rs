@@ -43,6 +43,8 @@ pub enum Note {
     InjectedUnnamed(u64),
     /// A request that is bound to fail, with what the client is told of it.
     Refuse(Box<Refusal>),
+    /// A request that is bound to fail over the statement 0, which the client calls by this name.
+    Alias(Box<[u8]>),
     /// An Execute of a DEALLOCATE by a client.
     Deallocate(Deallocates),
 }

@@ -12,4 +12,4 @@ pub use connect::{Address, ConnectError, Target};
 pub use connection::{Connection, Deallocates, Failure, Gone, Info, Note, Unnamed, UnnamedSlot};
 pub use parameters::{Extra, Parameters, Settings, assignments, quote_identifier, quote_literal};
 pub use resolve::Resolver;
-pub use statements::{DECOY, NAME_PREFIX, NEVER_PREPARED, Prepared, Standing, Statement, StatementCache};
+pub use statements::{DECOY, NAME_PREFIX, NOTHING, Prepared, Standing, Statement, StatementCache};

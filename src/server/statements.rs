@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 /// What howdah's names on a server begin with. Clients' own names never reach a server.
 pub const NAME_PREFIX: &str = "howdah_";
-/// A name that no server ever has: to bind it is to fail at this place.
-pub const NEVER_PREPARED: &[u8] = b"howdah_0";
+/// The name of no statement, taken and given back where a request is bound to fail.
+pub const NOTHING: &[u8] = b"howdah_0";
 /// The statement that an intercepted DEALLOCATE removes in place of the client's.
 pub const DECOY: &[u8] = b"howdah_decoy";
 
