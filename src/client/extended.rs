@@ -110,7 +110,7 @@ impl Talk {
         server: &mut Connection,
     ) -> Result<(), Pause> {
         let segment = server.pipeline.segment();
-        let standing = server.prepared.standing(statement.id, segment);
+        let standing = server.prepared.standing(&statement, segment);
         // In a failed transaction, or where there may be one, PostgreSQL is to say no itself.
         let certain = server.pipeline.status() != Status::Failed && !server.pipeline.unit_in_flight();
         let note = |prepares| {
@@ -122,8 +122,8 @@ impl Talk {
         let unsent = match standing {
             Standing::Uncertain => return Err(Pause::Blocked),
             Standing::Ready if certain => server.pipeline.sent(Request::Parse, Answer::Fake, note(None)),
-            Standing::Ready | Standing::Absent => {
-                if standing == Standing::Ready {
+            Standing::Ready | Standing::Stale | Standing::Absent => {
+                if standing != Standing::Absent {
                     close_on_server(statement.clone(), server);
                     server.prepared.settle(statement.id, false);
                 }
@@ -159,10 +159,13 @@ impl Talk {
             Known::Statement(statement) => statement,
             Known::Nothing => return Ok(None),
         };
-        match server.prepared.standing(statement.id, segment) {
+        match server.prepared.standing(&statement, segment) {
             Standing::Uncertain => return Err(Pause::Blocked),
             Standing::Ready => {}
-            Standing::Absent => {
+            standing @ (Standing::Stale | Standing::Absent) => {
+                if standing == Standing::Stale {
+                    close_on_server(statement.clone(), server);
+                }
                 self.make_room_and_parse(&statement, server);
                 server
                     .pipeline
@@ -231,6 +234,12 @@ impl Talk {
             }
             return Ok(());
         };
+        if self.names.catch_up(&name) && !self.describes_portal_next(header) {
+            // Its driver relies on the description of long ago: it has to hear of the change, as from PostgreSQL.
+            self.discard(header);
+            refuse(server, result_changed());
+            return Ok(());
+        }
         write::header(
             &mut server.output,
             b'B',
@@ -244,8 +253,16 @@ impl Talk {
         self.input.advance(portal_end + name.len() + 1);
         self.up = super::talk::Passing::Forward(header.len - portal_end - name.len() - 1);
         self.up.pass(&mut self.input, &mut server.output);
-        server.pipeline.sent(Request::Bind, Answer::Forward, None);
+        server
+            .pipeline
+            .sent(Request::Bind, Answer::Forward, Some(Note::Uses(statement)));
         Ok(())
+    }
+
+    /// Whether the message behind this one asks what the portal returns.
+    fn describes_portal_next(&self, header: Header) -> bool {
+        let next = self.input.get(header.len..).unwrap_or_default();
+        next.first() == Some(&b'D') && next.get(HEADER_LEN) == Some(&b'P')
     }
 
     pub(super) fn describe(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
@@ -350,11 +367,7 @@ fn bind_nothing(server: &mut Connection, note: Note) {
         write::cstr(out, NOTHING);
         out.put_bytes(0, 6);
     });
-    server.pipeline.sent(
-        Request::Bind,
-        Answer::Forward,
-        Some(note),
-    );
+    server.pipeline.sent(Request::Bind, Answer::Forward, Some(note));
 }
 
 /// A Parse of a name that is taken: PostgreSQL is to judge the statement first, and then to say so itself. A name that
@@ -365,7 +378,18 @@ fn duplicate(parse: Parse<'_>, server: &mut Connection) {
     write_parse(&mut server.output, NOTHING, b"\0\0\0");
     server.pipeline.sent(Request::Parse, Answer::Skip, None);
     write_parse(&mut server.output, NOTHING, parse.definition);
-    server.pipeline.sent(Request::Parse, Answer::Forward, Some(Note::Alias(parse.name.into())));
+    server.pipeline.sent(
+        Request::Parse,
+        Answer::Forward,
+        Some(Note::Alias(parse.name.into())),
+    );
+}
+
+fn result_changed() -> Refusal {
+    Refusal::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        "cached plan must not change result type",
+    )
 }
 
 fn too_many(limit: usize) -> Refusal {

@@ -85,13 +85,7 @@ pub async fn login(stream: Stream, front: Arc<Front>) -> Outcome {
     } else {
         match tokio::time::timeout(timeout, entrance.enter(begun)).await {
             Ok(result) => result,
-            Err(_) => Err(Farewell::LoginRefused(
-                Refusal::new(
-                    SqlState::QUERY_CANCELED,
-                    "canceling authentication due to timeout",
-                )
-                .detail(format!("client_login_timeout is {timeout:?}.")),
-            )),
+            Err(_) => Err(Farewell::LoginRefused(entrance.too_late(timeout))),
         }
     };
     match result {

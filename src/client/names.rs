@@ -23,6 +23,8 @@ pub(super) enum Known {
 struct Slot {
     /// `None` while a Close is on its way.
     statement: Option<Arc<Statement>>,
+    /// The statement's revision that the client knows of.
+    revision: u64,
     /// The segment of the change that has not been answered yet.
     pending: Option<u64>,
 }
@@ -54,6 +56,7 @@ impl Names {
     pub(super) fn learn(&mut self, name: &[u8], statement: Arc<Statement>, segment: u64) {
         self.bytes += statement.definition.len() as u64;
         let slot = Slot {
+            revision: statement.revision(),
             statement: Some(statement),
             pending: Some(segment),
         };
@@ -98,6 +101,7 @@ impl Names {
             self.slots.insert(
                 name.into(),
                 Slot {
+                    revision: statement.revision(),
                     statement: Some(statement),
                     pending: None,
                 },
@@ -130,6 +134,18 @@ impl Names {
             .iter()
             .find(|(_, slot)| named(slot))
             .map(|(name, _)| &**name)
+    }
+
+    /// Whether the statement's result has changed without the client's having heard of it. It has, from now on.
+    pub(super) fn catch_up(&mut self, name: &[u8]) -> bool {
+        let Some(slot) = self.slots.get_mut(name) else {
+            return false;
+        };
+        let Some(statement) = &slot.statement else {
+            return false;
+        };
+        let current = statement.revision();
+        std::mem::replace(&mut slot.revision, current) != current
     }
 
     /// How many there are.

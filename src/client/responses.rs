@@ -191,8 +191,7 @@ impl Talk {
             .error(ErrorClass::of(fields.get(b'C').unwrap_or_default()));
         let code = fields.get(b'C').unwrap_or_default();
         if code == b"0A000" && fields.get(b'R') == Some(b"RevalidateCachedQuery") {
-            // Somebody changed the schema behind our back: whoever prepares anew gets a new plan.
-            self.statements.schema_changed();
+            self.plan_is_stale(server);
         }
         let (refusal, alias) = match server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
             Some(Note::Refuse(refusal)) if code == b"26000" => (Some(refusal.clone()), None),
@@ -215,6 +214,17 @@ impl Talk {
             self.send_on(header, Route::Forward, server);
         }
         Ok(())
+    }
+
+    /// Somebody changed the schema: whoever prepares anew gets a new plan, and nobody keeps the old one.
+    fn plan_is_stale(&mut self, server: &Connection) {
+        self.statements.schema_changed();
+        if let Some(Note::Uses(statement)) = server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
+            statement.result_changed();
+            if let Some(name) = self.names.name_of(statement.id).map(<[u8]>::to_vec) {
+                self.names.catch_up(&name);
+            }
+        }
     }
 
     /// An error that speaks of a statement by its name on the server is told with the client's name for it.
@@ -271,7 +281,7 @@ impl Talk {
         match note {
             Note::Injected(id) => server.prepared.settle(id, done),
             Note::Evicted(statement) if !done => server.prepared.put_back(statement),
-            Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) => {}
+            Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) | Note::Uses(_) => {}
             Note::Learn { name, prepares } => {
                 if let Some(id) = prepares {
                     server.prepared.settle(id, done);
@@ -339,7 +349,10 @@ impl Talk {
 }
 
 fn no_transactions() -> Refusal {
-    Refusal::new(SqlState::FEATURE_NOT_SUPPORTED, "transaction blocks are not allowed in statement pooling mode")
+    Refusal::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        "transaction blocks are not allowed in statement pooling mode",
+    )
 }
 
 /// Whether so much of a message is there that it can be dealt with.

@@ -45,6 +45,8 @@ pub enum Note {
     Refuse(Box<Refusal>),
     /// A request that is bound to fail over the statement 0, which the client calls by this name.
     Alias(Box<[u8]>),
+    /// A Bind of this statement.
+    Uses(Arc<Statement>),
     /// An Execute of a DEALLOCATE by a client.
     Deallocate(Deallocates),
 }

@@ -25,6 +25,21 @@ pub struct Statement {
     pub definition: Box<[u8]>,
     /// The schema's age when a client prepared it; see [`StatementCache::schema_changed`].
     pub epoch: u64,
+    /// Counts how often its result has been found changed since.
+    revision: AtomicU64,
+}
+
+impl Statement {
+    /// How often its result has been found changed since it was first prepared.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// A server has found its result changed ("cached plan must not change result type"): no server's plan of it is
+    /// good any more.
+    pub fn result_changed(&self) {
+        self.revision.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 /// The statements of one pool, found by definition.
@@ -63,6 +78,7 @@ impl StatementCache {
             name,
             definition: definition.into(),
             epoch,
+            revision: AtomicU64::new(0),
         });
         same.push(Arc::downgrade(&statement));
         statement
@@ -101,6 +117,8 @@ pub enum Standing {
     Ready,
     /// It has not.
     Absent,
+    /// It has a plan that is outdated, and has to close it first.
+    Stale,
     /// A Parse is on its way in an earlier segment, which may yet fail.
     Uncertain,
 }
@@ -117,6 +135,8 @@ pub struct Prepared {
 struct Slot {
     statement: Arc<Statement>,
     used: u64,
+    /// The statement's revision when it was parsed.
+    revision: u64,
     /// The segment whose Parse has not been answered yet.
     pending: Option<u64>,
 }
@@ -147,14 +167,15 @@ impl Prepared {
     }
 
     /// Where a statement stands for a request in `segment`; counts as a use of it.
-    pub fn standing(&mut self, id: u64, segment: u64) -> Standing {
+    pub fn standing(&mut self, statement: &Statement, segment: u64) -> Standing {
         self.clock += 1;
-        match self.slots.get_mut(&id) {
+        match self.slots.get_mut(&statement.id) {
             None => Standing::Absent,
             Some(slot) => {
                 slot.used = self.clock;
                 match slot.pending {
                     Some(other) if other != segment => Standing::Uncertain,
+                    _ if slot.revision != statement.revision() => Standing::Stale,
                     _ => Standing::Ready,
                 }
             }
@@ -166,6 +187,7 @@ impl Prepared {
         self.clock += 1;
         let slot = Slot {
             used: self.clock,
+            revision: statement.revision(),
             pending: Some(segment),
             statement,
         };
@@ -190,13 +212,14 @@ impl Prepared {
         }
     }
 
-    /// The Close of this statement was passed over: it is still there.
+    /// The Close of this statement was passed over: it is still there, and to be closed before it is parsed again.
     pub fn put_back(&mut self, statement: Arc<Statement>) {
         self.clock += 1;
         self.slots.insert(
             statement.id,
             Slot {
                 used: self.clock,
+                revision: u64::MAX,
                 pending: None,
                 statement,
             },
@@ -245,16 +268,12 @@ mod tests {
         prepared.settle(a.id, true);
         prepared.settle(b.id, true);
         prepared.settle(c.id, false);
-        assert_eq!(prepared.standing(a.id, 2), Standing::Ready);
+        assert_eq!(prepared.standing(&a, 2), Standing::Ready);
         assert_eq!(prepared.insert(c.clone(), 2).map(|gone| gone.id), Some(b.id));
-        assert_eq!(prepared.standing(c.id, 2), Standing::Ready);
-        assert_eq!(prepared.standing(c.id, 3), Standing::Uncertain);
+        assert_eq!(prepared.standing(&c, 2), Standing::Ready);
+        assert_eq!(prepared.standing(&c, 3), Standing::Uncertain);
         prepared.forget_all();
-        assert_eq!(prepared.standing(a.id, 3), Standing::Absent);
-        assert_eq!(
-            prepared.standing(c.id, 2),
-            Standing::Ready,
-            "its Parse comes after"
-        );
+        assert_eq!(prepared.standing(&a, 3), Standing::Absent);
+        assert_eq!(prepared.standing(&c, 2), Standing::Ready, "its Parse comes after");
     }
 }
