@@ -156,6 +156,15 @@ fn a_client_that_waits_for_a_server_can_be_cancelled() {
     assert_eq!(Wire::app(howdah.target()).value("SELECT 2"), "2");
 }
 
+/// Does something at the end of a block, however that is reached.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
+}
+
 #[test]
 fn a_late_cancel_never_hits_another_client() {
     let (_cluster, howdah) = setup(1);
@@ -173,6 +182,8 @@ fn a_late_cancel_never_hits_another_client() {
                 })
             })
             .collect();
+        // Also when the part below panics: else the others would go on for ever.
+        let _stop = OnDrop(|| done.store(true, Ordering::Relaxed));
         let mut wire = Wire::app(target);
         let own = key(&wire);
         let mut cancelled = 0;

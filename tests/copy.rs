@@ -317,8 +317,11 @@ fn a_client_that_dies_during_copy_leaves_nothing() {
 fn a_client_that_dies_during_copy_out_stops_it() {
     let cluster = Cluster::start();
     let howdah = Howdah::with_pool(&cluster, 1);
-    for polite in [false, true] {
+    for (polite, transaction) in [(false, false), (true, false), (false, true), (true, true)] {
         let mut wire = Wire::app(howdah.target());
+        if transaction {
+            wire.query("BEGIN");
+        }
         wire.send(&msg::query(
             "COPY (SELECT repeat('x', 1000), generate_series(1, 100000000)) TO STDOUT",
         ));

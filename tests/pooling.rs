@@ -118,8 +118,10 @@ fn in_statement_mode_transactions_are_refused() {
     let mut one = Wire::app(howdah.target());
     assert_eq!(one.value("SELECT 1; SELECT 2"), "1");
     assert_eq!(one.extended(&[msg::extended("SELECT 3", &[])]).value(), "3");
-    let error = refusal(&mut one, "BEGIN");
-    println!("refused with {error:?}");
+    // The refusal may come instead of the answer or, as PgBouncer does it, behind it; the transaction never lives on.
+    one.send(&msg::query("BEGIN"));
+    let fatal = one.expect_fatal();
+    assert!(!fatal.message().is_empty(), "{fatal:?}");
     assert_eq!(
         Wire::app(howdah.target()).value("SELECT 'the server is free'"),
         "the server is free"
@@ -215,7 +217,7 @@ fn waiting_has_an_end() {
         "after {waited:?}"
     );
     if howdah.is_howdah() {
-        assert!(["57014", "53300"].contains(&error.code()), "{error:?}");
+        assert!(["57014", "57P03", "53300"].contains(&error.code()), "{error:?}");
     }
     holder.query("COMMIT");
     assert_eq!(
@@ -543,9 +545,11 @@ fn pgbench_in_every_protocol() {
         .start();
     let mut init = run::client("pgbench", howdah.target(), "app", "app");
     run::succeed(init.args(["-i", "-q", "-s", "1"]), Duration::from_secs(12));
+    // A thread for each client: pgbench prepares synchronously, and a thread that waits for one client's server would
+    // leave another client of its own in the middle of a transaction.
     for protocol in ["simple", "extended", "prepared"] {
         let mut pgbench = run::client("pgbench", howdah.target(), "app", "app");
-        pgbench.args(["-n", "-c", "20", "-j", "2", "-t", "20", "-M", protocol]);
+        pgbench.args(["-n", "-c", "20", "-j", "20", "-t", "20", "-M", protocol]);
         let said = run::succeed(&mut pgbench, Duration::from_secs(12));
         assert!(
             said.contains("number of transactions actually processed: 400/400"),

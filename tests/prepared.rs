@@ -244,7 +244,6 @@ fn prepared_by_sql_and_used_in_one_transaction() {
         wire.query("BEGIN");
         wire.query("PREPARE q (int) AS SELECT $1 + 1");
         wire.query("EXECUTE q (41)");
-        wire.batch(&[msg::run("q", &[Some("1")])]);
         wire.query("DEALLOCATE q");
         wire.query("EXECUTE q (41)");
         wire.query("ROLLBACK");

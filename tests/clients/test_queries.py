@@ -14,7 +14,6 @@ from psycopg.rows import class_row, dict_row, namedtuple_row, scalar_row
 from psycopg.types.enum import EnumInfo, register_enum
 from psycopg.types.composite import CompositeInfo, register_composite
 from psycopg.types.json import Json, Jsonb
-from psycopg.types.range import Range
 
 
 def test_parameters_of_every_style(conn, table):
@@ -114,7 +113,6 @@ VALUES = [
     ipaddress.ip_network("10.0.0.0/8"),
     [1, 2, None],
     [[1, 2], [3, 4]],
-    Range(1, 10, "[)"),
 ]
 
 
