@@ -9,6 +9,7 @@ mod listen;
 mod prefill;
 mod run;
 mod signals;
+mod sweep;
 mod workers;
 
 pub use cli::main;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
@@ -12,9 +13,10 @@ use crate::client::{Front, Handle, House, Order, Visit};
 use crate::config::Config;
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
+use crate::net::within;
 
 use super::signals::{Signals, Wish};
-use super::{accept, descriptors, listen, prefill, workers};
+use super::{accept, descriptors, listen, prefill, sweep, workers};
 
 /// How long clients may take to leave once they have been told to.
 const LEAVE_MAX: Duration = Duration::from_secs(3);
@@ -53,6 +55,7 @@ async fn serve(config: Config, until: Until) -> Result<Option<ExitStatus>> {
         front: Front::new(house),
     });
     prefill::prefill(&process.front);
+    sweep::start(&process.front);
     let stop = CancellationToken::new();
     for listener in listeners {
         tracing::info!(%listener, "listening");
@@ -61,7 +64,10 @@ async fn serve(config: Config, until: Until) -> Result<Option<ExitStatus>> {
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     let mut command = match until {
         Until::Signal => None,
-        Until::Ends(mut command) => Some(command.spawn().context("cannot run the command")?),
+        Until::Ends(mut command) => Some(command.spawn().with_context(|| {
+            let program = command.as_std().get_program().display().to_string();
+            format!("cannot run \"{program}\"")
+        })?),
     };
     let mut status = None;
     loop {
@@ -77,6 +83,8 @@ async fn serve(config: Config, until: Until) -> Result<Option<ExitStatus>> {
             Wish::Pause => process.front.pools.all().iter().for_each(|pool| pool.pause()),
             Wish::Resume => process.front.pools.all().iter().for_each(|pool| pool.resume()),
             Wish::Stop => break,
+            // The command's clients are its own affair: it is told instead.
+            Wish::Drain if command.is_some() => break,
             Wish::Drain => {
                 stop.cancel();
                 tokio::select! {
@@ -90,6 +98,9 @@ async fn serve(config: Config, until: Until) -> Result<Option<ExitStatus>> {
     }
     stop.cancel();
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+    if let (Some(child), None) = (&mut command, status) {
+        status = Some(end(child).await.context("cannot wait for the command")?);
+    }
     process.send_everybody_away().await;
     Ok(status)
 }
@@ -100,6 +111,22 @@ async fn ended(command: &mut Option<Child>) -> std::io::Result<ExitStatus> {
         Some(child) => child.wait().await,
         None => std::future::pending().await,
     }
+}
+
+/// Ends the command, which may take its time to end in good order, but not for ever.
+async fn end(child: &mut Child) -> std::io::Result<ExitStatus> {
+    let id = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
+    if let Some(id) = id {
+        let _ = kill_process(id, Signal::TERM);
+    }
+    if let Ok(ended) = tokio::time::timeout(LEAVE_MAX, child.wait()).await {
+        return ended;
+    }
+    child.start_kill()?;
+    child.wait().await
 }
 
 impl Process {
@@ -143,9 +170,7 @@ impl Process {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
         };
-        if limit.is_zero() {
-            everybody_left.await;
-        } else if tokio::time::timeout(limit, everybody_left).await.is_err() {
+        if within(limit, everybody_left).await.is_err() {
             tracing::warn!(
                 clients = clients.len(),
                 "drain_timeout is over, the rest is sent away"
