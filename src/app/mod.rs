@@ -6,6 +6,7 @@ mod cluster;
 mod demo;
 mod descriptors;
 mod listen;
+mod pidfile;
 mod prefill;
 mod run;
 mod signals;

@@ -15,6 +15,7 @@ use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::net::within;
 
+use super::pidfile::Pidfile;
 use super::signals::{Signals, Wish};
 use super::{accept, descriptors, listen, prefill, sweep, workers};
 
@@ -50,6 +51,7 @@ pub(super) fn run(config: Config, until: Until) -> Result<Option<ExitStatus>> {
 async fn serve(config: Config, until: Until) -> Result<Option<ExitStatus>> {
     let mut signals = Signals::new().context("cannot listen to signals")?;
     let listeners = listen::listeners(&config.settings)?;
+    let _pidfile = Pidfile::write(&config.settings.pidfile)?;
     let house = House::new(config).map_err(anyhow::Error::msg)?;
     let process = Arc::new(Process {
         front: Front::new(house),
