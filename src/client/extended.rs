@@ -57,7 +57,7 @@ impl Talk {
                 refuse(server, too_large(self.bounds.prepared_bytes));
             }
             Known::Nothing => {
-                let statement = self.statements.intern(parse.definition);
+                let statement = self.statements.intern(parse.definition, self.context);
                 let name: Box<[u8]> = parse.name.into();
                 self.parse_named(name, statement, server)?;
             }
@@ -121,7 +121,9 @@ impl Talk {
         };
         let unsent = match standing {
             Standing::Uncertain => return Err(Pause::Blocked),
-            Standing::Ready if certain => server.pipeline.sent(Request::Parse, Answer::Fake, note(None)),
+            Standing::Ready | Standing::Absent if certain && statement.is_proven() => {
+                server.pipeline.sent(Request::Parse, Answer::Fake, note(None))
+            }
             Standing::Ready | Standing::Stale | Standing::Absent => {
                 if standing != Standing::Absent {
                     close_on_server(statement.clone(), server);
@@ -130,7 +132,7 @@ impl Talk {
                 self.make_room_and_parse(&statement, server);
                 server
                     .pipeline
-                    .sent(Request::Parse, Answer::Forward, note(Some(statement.id)))
+                    .sent(Request::Parse, Answer::Forward, note(Some(statement.clone())))
             }
         };
         debug_assert!(
@@ -139,6 +141,32 @@ impl Talk {
         );
         self.names.learn(&name, statement, segment);
         Ok(())
+    }
+
+    /// While the client holds no server: a statement that has been accepted before is accepted again.
+    pub(super) fn parse_without_server(&mut self, header: Header) -> bool {
+        if !self.bounds.shared || header.len as u64 > self.bounds.prepared_bytes {
+            return false;
+        }
+        let Ok(parse) = Parse::parse(self.body(header)) else {
+            return false;
+        };
+        let bytes = self.names.bytes() + header.len as u64;
+        let has_room = self.names.len() < self.bounds.prepared && bytes <= self.bounds.prepared_bytes;
+        if parse.name.is_empty() || !has_room || !matches!(self.names.get(parse.name, 0), Known::Nothing) {
+            return false;
+        }
+        let statement = self.statements.intern(parse.definition, self.context);
+        if !statement.is_proven() {
+            return false;
+        }
+        let name = parse.name.to_vec();
+        self.names.learn(&name, statement, 0);
+        self.names.confirm(&name);
+        self.tally.client_parses += 1;
+        self.discard(header);
+        write::empty(&mut self.output, b'1');
+        true
     }
 
     fn make_room_and_parse(&mut self, statement: &Arc<Statement>, server: &mut Connection) {
@@ -311,7 +339,7 @@ impl Talk {
                     Known::Nothing => None,
                     Known::Statement(_) => {
                         let closed = self.names.forget(&name, segment);
-                        closed.map(|statement| Note::Forget(name.into(), statement))
+                        closed.map(|statement| Note::Forget((name.into(), statement)))
                     }
                 };
                 self.discard(header);
@@ -322,22 +350,38 @@ impl Talk {
         Ok(())
     }
 
-    pub(super) fn execute(&mut self, header: Header, server: &mut Connection) {
+    pub(super) fn execute(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
         let unnamed_portal = matches!(frontend::execute_portal(self.body(header)), Ok(b""));
-        let Some(effect) = self.portal.take().filter(|_| unnamed_portal) else {
+        let Some(effect) = self.portal.clone().filter(|_| unnamed_portal) else {
             self.pass_on(header, Request::Execute, server);
-            return;
+            return Ok(());
+        };
+        let segment = server.pipeline.segment();
+        let forgotten = match &effect {
+            Deallocates::All => self.names.forget_all(segment).ok_or(Pause::Blocked)?,
+            Deallocates::Name(name) => {
+                let was = self.names.forget(name, segment);
+                was.map(|was| (name.clone(), was)).into_iter().collect()
+            }
         };
         // The statement was parsed as a DEALLOCATE of the decoy, so that PostgreSQL judges whether it may run at all.
-        write::close_statement(&mut server.output, DECOY);
-        server.pipeline.sent(Request::Close, Answer::Skip, None);
-        write_parse(&mut server.output, DECOY, b"\0\0\0");
-        server.pipeline.sent(Request::Parse, Answer::Skip, None);
+        prepare_empty(DECOY, server);
         self.forward(header, server);
+        let note = Note::Deallocate(forgotten, effect);
         server
             .pipeline
-            .sent(Request::Execute, Answer::Forward, Some(Note::Deallocate(effect)));
+            .sent(Request::Execute, Answer::Forward, Some(note));
+        self.portal = None;
+        Ok(())
     }
+}
+
+/// Makes sure that the server has a statement of this name, which does nothing.
+pub(super) fn prepare_empty(name: &[u8], server: &mut Connection) {
+    write::close_statement(&mut server.output, name);
+    server.pipeline.sent(Request::Close, Answer::Skip, None);
+    write_parse(&mut server.output, name, b"\0\0\0");
+    server.pipeline.sent(Request::Parse, Answer::Skip, None);
 }
 
 fn write_parse(out: &mut BytesMut, name: &[u8], definition: &[u8]) {
@@ -373,10 +417,7 @@ fn bind_nothing(server: &mut Connection, note: Note) {
 /// A Parse of a name that is taken: PostgreSQL is to judge the statement first, and then to say so itself. A name that
 /// is taken for certain stands for the client's.
 fn duplicate(parse: Parse<'_>, server: &mut Connection) {
-    write::close_statement(&mut server.output, NOTHING);
-    server.pipeline.sent(Request::Close, Answer::Skip, None);
-    write_parse(&mut server.output, NOTHING, b"\0\0\0");
-    server.pipeline.sent(Request::Parse, Answer::Skip, None);
+    prepare_empty(NOTHING, server);
     write_parse(&mut server.output, NOTHING, parse.definition);
     server.pipeline.sent(
         Request::Parse,

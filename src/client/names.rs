@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::server::Statement;
+use crate::server::{Forgotten, Statement};
 
 /// What a name stands for.
 #[derive(Clone, Debug)]
@@ -75,6 +75,21 @@ impl Names {
         let statement = slot.statement.take()?;
         self.bytes -= statement.definition.len() as u64;
         Some(statement)
+    }
+
+    /// Takes every name away that is there; returns what they stood for. `None` if some of them are uncertain.
+    pub(super) fn forget_all(&mut self, segment: u64) -> Option<Vec<Forgotten>> {
+        let uncertain = |slot: &Slot| slot.pending.is_some_and(|other| other != segment);
+        if self.slots.values().any(uncertain) {
+            return None;
+        }
+        let names: Vec<Box<[u8]>> = self.slots.keys().cloned().collect();
+        Some(
+            names
+                .into_iter()
+                .filter_map(|name| self.forget(&name, segment).map(|was| (name, was)))
+                .collect(),
+        )
     }
 
     /// The Parse or Close of `name` has been carried out.
@@ -176,7 +191,7 @@ mod tests {
     fn a_name_is_known_in_its_segment_and_uncertain_in_the_next_until_confirmed() {
         let cache = StatementCache::default();
         let mut names = Names::default();
-        let a = cache.intern(b"a");
+        let a = cache.intern(b"a", 0);
         names.learn(b"s", a.clone(), 1);
         assert_eq!(id(&names.get(b"s", 1)), Some(a.id));
         assert!(matches!(names.get(b"s", 2), Known::Uncertain));
@@ -189,7 +204,7 @@ mod tests {
     fn a_failed_parse_leaves_nothing_and_a_failed_close_leaves_everything() {
         let cache = StatementCache::default();
         let mut names = Names::default();
-        let a = cache.intern(b"aa");
+        let a = cache.intern(b"aa", 0);
         names.learn(b"s", a.clone(), 1);
         names.undo(b"s", None);
         assert_eq!((id(&names.get(b"s", 2)), names.bytes()), (None, 0));
@@ -207,9 +222,9 @@ mod tests {
     fn clear_spares_what_was_prepared_after_it() {
         let cache = StatementCache::default();
         let mut names = Names::default();
-        names.learn(b"old", cache.intern(b"old"), 1);
+        names.learn(b"old", cache.intern(b"old", 0), 1);
         names.confirm(b"old");
-        names.learn(b"new", cache.intern(b"new"), 2);
+        names.learn(b"new", cache.intern(b"new", 0), 2);
         names.clear();
         assert_eq!(names.len(), 1);
         assert!(matches!(names.get(b"new", 2), Known::Statement(_)));

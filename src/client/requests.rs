@@ -10,6 +10,7 @@ use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::Header;
 use crate::wire::write::{self, Severity};
 
+use super::extended::prepare_empty;
 use super::names::Known;
 use super::talk::{HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
 
@@ -39,6 +40,7 @@ impl Talk {
                     write::ready_for_query(&mut self.output, Status::Idle.byte());
                 }
                 b'C' if self.close_without_server(header) => {}
+                b'P' if self.parse_without_server(header) => {}
                 b'Q' if self.deallocate_without_server(header) => {}
                 _ => return Pause::NeedServer,
             }
@@ -108,7 +110,7 @@ impl Talk {
             b'B' if self.bounds.shared => self.bind(header, server)?,
             b'D' if self.bounds.shared => self.describe(header, server)?,
             b'C' if self.bounds.shared => self.close(header, server)?,
-            b'E' if self.bounds.shared => self.execute(header, server),
+            b'E' if self.bounds.shared => self.execute(header, server)?,
             b'P' => self.pass_on(header, Request::Parse, server),
             b'B' => self.pass_on(header, Request::Bind, server),
             b'D' => self.pass_on(header, Request::Describe, server),
@@ -142,16 +144,41 @@ impl Talk {
             }
         }
         let before = self.unnamed.take();
-        let note = before.map(|before| Note::Unnamed {
-            id: 0,
-            before: Some(before),
+        let deallocates = self.deallocation_among_others(header, server);
+        if let Some(name) = &deallocates {
+            // It is to find a statement of that name, whichever way it goes about it, and to leave none.
+            prepare_empty(name, server);
+            sync(server);
+        }
+        let note = (before.is_some() || deallocates.is_some()).then(|| Note::Query {
+            before,
+            deallocates: deallocates.clone(),
         });
         self.forward(header, server);
         match server.pipeline.sent(Request::Query, Answer::Forward, note) {
-            Some(Note::Unnamed { before, .. }) => self.unnamed = before,
+            Some(Note::Query { before, .. }) => self.unnamed = before,
             _ => server.unnamed = UnnamedSlot::Empty,
         }
+        if let Some(name) = &deallocates {
+            write::close_statement(&mut server.output, name);
+            server.pipeline.sent(Request::Close, Answer::Skip, None);
+            sync(server);
+        }
         Ok(())
+    }
+
+    /// A name of this client's that a simple query deallocates beside other things.
+    fn deallocation_among_others(&self, header: Header, server: &Connection) -> Option<Box<[u8]>> {
+        if !self.bounds.shared || header.len > QUERY_LOOK_MAX || !server.pipeline.is_quiet() {
+            return None;
+        }
+        let text = frontend::query_text(self.body(header)).ok()?;
+        match deallocation(text, true) {
+            Deallocation::Name { name, .. } if matches!(self.names.get(&name, 0), Known::Statement(_)) => {
+                Some(name.into_owned().into())
+            }
+            _ => None,
+        }
     }
 
     /// What a simple query deallocates, if it does nothing else.
@@ -190,6 +217,11 @@ impl Talk {
         self.unnamed = None;
         true
     }
+}
+
+fn sync(server: &mut Connection) {
+    write::empty(&mut server.output, b'S');
+    server.pipeline.sent(Request::Sync, Answer::Skip, None);
 }
 
 /// Whether a client's name could be mistaken for one of ours on a server.

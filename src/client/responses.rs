@@ -4,10 +4,10 @@ use bytes::{Buf, BufMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
-use crate::server::{Connection, Deallocates, NAME_PREFIX, Note, UnnamedSlot};
+use crate::server::{Connection, Deallocates, NAME_PREFIX, Note, Statement, UnnamedSlot};
 use crate::stats::ErrorClass;
 use crate::wire::backend::{self, ErrorFields, Status};
-use crate::wire::pipeline::{Entry, Outcome, Request, Route, Unexpected};
+use crate::wire::pipeline::{Outcome, Request, Route, Unexpected};
 use crate::wire::scan::{self, HEADER_LEN, Header};
 use crate::wire::write::{self, Severity};
 
@@ -141,6 +141,7 @@ impl Talk {
             heard.units += 1;
         }
         if self.single_statements && status != Status::Idle {
+            self.send_on(header, Route::Skip, server);
             return Err(Farewell::Limit(no_transactions()));
         }
         if status == Status::Idle && std::mem::take(&mut self.schema_touched) {
@@ -162,13 +163,16 @@ impl Talk {
             self.names.clear();
             server.prepared.forget_all();
         }
-        let all = matches!(
-            server.pipeline.head(),
-            Some(Entry {
-                note: Some(Note::Deallocate(Deallocates::All)),
-                ..
-            })
-        );
+        let note = server.pipeline.head().and_then(|entry| entry.note.as_ref());
+        let all = matches!(note, Some(Note::Deallocate(_, Deallocates::All)));
+        if let Some(Note::Query {
+            deallocates: Some(name),
+            ..
+        }) = note
+            && tag == b"DEALLOCATE"
+        {
+            self.names.remove(name);
+        }
         let route = self.received(b'C', Status::Idle, server)?;
         if all {
             self.send_on(header, Route::Skip, server);
@@ -283,17 +287,19 @@ impl Talk {
             Note::Evicted(statement) if !done => server.prepared.put_back(statement),
             Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) | Note::Uses(_) => {}
             Note::Learn { name, prepares } => {
-                if let Some(id) = prepares {
-                    server.prepared.settle(id, done);
+                if let Some(statement) = prepares {
+                    server.prepared.settle(statement.id, done);
+                    if done {
+                        statement.prove();
+                    }
                 }
-                if done {
-                    self.names.confirm(&name)
-                } else {
-                    self.names.undo(&name, None)
-                }
+                self.settle_names([(name, None)], done);
             }
-            Note::Forget(name, _) if done => self.names.confirm(&name),
-            Note::Forget(name, statement) => self.names.undo(&name, Some(statement)),
+            Note::Forget((name, was)) => self.settle_names([(name, Some(was))], done),
+            Note::Deallocate(forgotten, _) => {
+                self.settle_names(forgotten.into_iter().map(|(name, was)| (name, Some(was))), done);
+            }
+            Note::Query { .. } => {}
             Note::Unnamed { id, before } => self.settle_unnamed(id, before, outcome, server),
             Note::InjectedUnnamed(id) => match (outcome, server.unnamed) {
                 (Outcome::Done, UnnamedSlot::Expects(expected, _)) if expected == id => {
@@ -302,11 +308,21 @@ impl Talk {
                 (Outcome::Done, _) => {}
                 _ => server.unnamed = UnnamedSlot::Unknown,
             },
-            Note::Deallocate(Deallocates::All) if done => self.names.clear(),
-            Note::Deallocate(Deallocates::Name(name)) if done => {
-                self.names.remove(&name);
+        }
+    }
+
+    /// Names have been changed as was assumed, or stand for what they stood for before.
+    fn settle_names(
+        &mut self,
+        changed: impl IntoIterator<Item = (Box<[u8]>, Option<std::sync::Arc<Statement>>)>,
+        done: bool,
+    ) {
+        for (name, before) in changed {
+            if done {
+                self.names.confirm(&name);
+            } else {
+                self.names.undo(&name, before);
             }
-            Note::Deallocate(_) => {}
         }
     }
 

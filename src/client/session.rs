@@ -55,6 +55,7 @@ impl Session {
         let mut talk = Talk::new(pool.source().statements.clone(), bounds);
         talk.input = input;
         let policy = pool.source().policy();
+        talk.context = settings.digest();
         let session = Self {
             stream,
             talk,
@@ -243,6 +244,7 @@ impl Session {
             write::parameter_status(&mut self.talk.output, name, value);
         }
         self.settings.reported = server.settings.reported.clone();
+        self.talk.context = self.settings.digest();
     }
 
     /// Uses a server until the client has no more claim to it.
@@ -306,6 +308,7 @@ impl Session {
         if before.get(b"application_name") != self.settings.reported.get(b"application_name") {
             self.show_application_name();
         }
+        self.talk.context = self.settings.digest();
     }
 
     fn show_application_name(&self) {

@@ -105,6 +105,8 @@ pub(super) struct Talk {
     /// What executing the unnamed portal removes, if it was bound to a DEALLOCATE.
     pub(super) portal: Option<Deallocates>,
     pub(super) statements: Arc<StatementCache>,
+    /// Digest of the settings that decide what statements mean.
+    pub(super) context: u64,
     pub(super) bounds: Bounds,
     pub(super) tally: Tally,
     /// The server has said that it ends the session.
@@ -130,6 +132,7 @@ impl Talk {
             unnamed: None,
             portal: None,
             statements,
+            context: 0,
             bounds,
             tally: Tally::default(),
             server_left: false,

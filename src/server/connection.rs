@@ -28,10 +28,10 @@ pub enum Note {
         /// The client's name.
         name: Box<[u8]>,
         /// The statement that is prepared on the server with it, unless the server has it already.
-        prepares: Option<u64>,
+        prepares: Option<Arc<Statement>>,
     },
     /// A client's Close of this name, which stood for this statement.
-    Forget(Box<[u8]>, Arc<Statement>),
+    Forget(Forgotten),
     /// A request that replaces the client's unnamed statement, or removes it.
     Unnamed {
         /// The new one; 0 for none.
@@ -47,9 +47,19 @@ pub enum Note {
     Alias(Box<[u8]>),
     /// A Bind of this statement.
     Uses(Arc<Statement>),
-    /// An Execute of a DEALLOCATE by a client.
-    Deallocate(Deallocates),
+    /// An Execute of a DEALLOCATE by a client: of these names, or of all there are.
+    Deallocate(Vec<Forgotten>, Deallocates),
+    /// A simple query, which does away with the unnamed statement; among other things it deallocates this name.
+    Query {
+        /// The client's unnamed statement until now.
+        before: Option<Arc<Unnamed>>,
+        /// The name.
+        deallocates: Option<Box<[u8]>>,
+    },
 }
+
+/// A name that a client is giving up, and what it stood for.
+pub type Forgotten = (Box<[u8]>, Arc<Statement>);
 
 /// What a DEALLOCATE removes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -311,6 +321,10 @@ impl Connection {
             self.run(&sql).await?;
         }
         self.settings.extra = wanted.extra.clone();
+        if self.settings.reported == wanted.reported {
+            // Shared, so that the next comparison is one of pointers.
+            self.settings.reported = wanted.reported.clone();
+        }
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -25,11 +25,29 @@ pub struct Statement {
     pub definition: Box<[u8]>,
     /// The schema's age when a client prepared it; see [`StatementCache::schema_changed`].
     pub epoch: u64,
+    /// Digest of the settings that it was prepared under: they decide what its literals mean.
+    context: u64,
     /// Counts how often its result has been found changed since.
     revision: AtomicU64,
+    /// A server has accepted it.
+    proven: AtomicBool,
 }
 
 impl Statement {
+    fn is(&self, epoch: u64, context: u64, definition: &[u8]) -> bool {
+        self.epoch == epoch && self.context == context && *self.definition == *definition
+    }
+
+    /// Whether a server has accepted it, so that another Parse of it need not be sent to be answered.
+    pub fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Acquire)
+    }
+
+    /// A server has accepted it.
+    pub fn prove(&self) {
+        self.proven.store(true, Ordering::Release);
+    }
+
     /// How often its result has been found changed since it was first prepared.
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
@@ -56,10 +74,10 @@ pub struct StatementCache {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl StatementCache {
-    /// The statement of this definition, as prepared now.
-    pub fn intern(&self, definition: &[u8]) -> Arc<Statement> {
+    /// The statement of this definition, as prepared now by a session with settings of this digest.
+    pub fn intern(&self, definition: &[u8], context: u64) -> Arc<Statement> {
         let epoch = self.epoch.load(Ordering::Acquire);
-        let hash = self.hasher.hash_one((epoch, definition));
+        let hash = self.hasher.hash_one((epoch, context, definition));
         let mut found = self.found.lock();
         let grown = found.len() == found.capacity();
         if grown {
@@ -68,7 +86,7 @@ impl StatementCache {
         let same = found.entry(hash).or_default();
         same.retain(|weak| weak.strong_count() > 0);
         let known = same.iter().filter_map(Weak::upgrade);
-        if let Some(known) = { known }.find(|have| have.epoch == epoch && *have.definition == *definition) {
+        if let Some(known) = { known }.find(|have| have.is(epoch, context, definition)) {
             return known;
         }
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
@@ -78,7 +96,9 @@ impl StatementCache {
             name,
             definition: definition.into(),
             epoch,
+            context,
             revision: AtomicU64::new(0),
+            proven: AtomicBool::new(false),
         });
         same.push(Arc::downgrade(&statement));
         statement
@@ -239,19 +259,19 @@ mod tests {
     #[test]
     fn equal_definitions_are_one_statement_until_the_schema_changes() {
         let cache = StatementCache::default();
-        let a = cache.intern(b"select 1\0\0\0");
-        let b = cache.intern(b"select 1\0\0\0");
+        let a = cache.intern(b"select 1\0\0\0", 0);
+        let b = cache.intern(b"select 1\0\0\0", 0);
         assert!(Arc::ptr_eq(&a, &b));
-        assert_ne!(a.id, cache.intern(b"select 2\0\0\0").id);
+        assert_ne!(a.id, cache.intern(b"select 2\0\0\0", 0).id);
         cache.schema_changed();
-        assert_ne!(a.id, cache.intern(b"select 1\0\0\0").id);
+        assert_ne!(a.id, cache.intern(b"select 1\0\0\0", 0).id);
     }
 
     #[test]
     fn statements_that_nobody_has_are_forgotten() {
         let cache = StatementCache::default();
         for n in 0..10_000 {
-            cache.intern(format!("select {n}").as_bytes());
+            cache.intern(format!("select {n}").as_bytes(), 0);
         }
         assert!(cache.is_empty());
         assert!(cache.found.lock().len() < 100, "the table shrinks as well");
@@ -260,7 +280,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first_and_never_one_on_its_way() {
         let cache = StatementCache::default();
-        let [a, b, c] = [&b"a"[..], b"b", b"c"].map(|text| cache.intern(text));
+        let [a, b, c] = [&b"a"[..], b"b", b"c"].map(|text| cache.intern(text, 0));
         let mut prepared = Prepared::new(2);
         assert!(prepared.insert(a.clone(), 1).is_none());
         assert!(prepared.insert(b.clone(), 1).is_none());
