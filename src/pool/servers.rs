@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use crate::config::PoolSettings;
+use crate::config::{PoolMode, PoolSettings};
 use crate::error::Refusal;
 use crate::server::{self, Connection, Failure, Settings, StatementCache, Target};
 
@@ -16,6 +16,9 @@ use super::source::{Dirt, Gone, OpenError, Source};
 
 /// Sets of startup parameters that are remembered as good; past it the memory begins anew.
 const WELCOMES_MAX: usize = 1000;
+/// Answers to a client that has said goodbye, in bytes, before it is taken that nobody wants them: about as much as
+/// PostgreSQL itself would write into the socket before it notices.
+const UNREAD_MAX: usize = 64 * 1024;
 /// How long cleaning one connection may take.
 const CLEAN_MAX: Duration = Duration::from_secs(10);
 
@@ -72,22 +75,30 @@ impl Servers {
         welcomes.insert(parameters, settings);
     }
 
+    async fn cancel_and_abandon(conn: &mut Connection) -> Result<(), Failure> {
+        if conn.pipeline.in_flight() {
+            let cancelled = conn.info().cancel.send().await;
+            cancelled.map_err(|error| Failure::Lost(error.to_string()))?;
+        }
+        conn.abandon(usize::MAX).await?;
+        Ok(())
+    }
+
     async fn cleaned(&self, conn: &mut Connection, dirt: Dirt) -> Result<(), Failure> {
         let policy = self.policy();
         match dirt {
-            Dirt::Abandoned => {
-                if conn.pipeline.in_flight() {
-                    let cancelled = conn.info().cancel.send().await;
-                    cancelled.map_err(|error| Failure::Lost(error.to_string()))?;
+            Dirt::Abandoned => Self::cancel_and_abandon(conn).await?,
+            Dirt::InTransaction => {
+                if !conn.abandon(UNREAD_MAX).await? {
+                    Self::cancel_and_abandon(conn).await?;
                 }
-                conn.abandon().await?;
             }
-            Dirt::InTransaction => conn.abandon().await?,
             Dirt::Reset => {}
             Dirt::CancelInFlight => return conn.outlive_cancels().await,
         }
         conn.outlive_cancels().await?;
-        if matches!(dirt, Dirt::Reset) || policy.server_reset_query_always {
+        let session_mode = policy.pool_mode == PoolMode::Session;
+        if session_mode || policy.server_reset_query_always {
             conn.reset(&policy.server_reset_query).await?;
         }
         Ok(())
