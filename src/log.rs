@@ -1,1 +1,192 @@
-//! Logs.
+//! The log: how it is set up, how it is kept from flooding, and the one line that every connection ends with.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload::{self, Handle as Reload};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt};
+
+use crate::client::Handle;
+use crate::config::LogFormat;
+use crate::farewell::Farewell;
+
+/// The running log, to change its level by.
+#[derive(Clone, Debug)]
+pub struct Log {
+    filter: Reload<EnvFilter, Registry>,
+}
+
+/// Starts to log to standard error. The error says what is wrong with `level`, or that somebody else logs already.
+pub fn start(format: LogFormat, level: &str) -> Result<Log, String> {
+    use std::io::IsTerminal;
+    let (filter, handle) = reload::Layer::new(parsed(level)?);
+    let registry = tracing_subscriber::registry().with(filter);
+    let started = match format {
+        LogFormat::Text => {
+            let ansi = std::io::stderr().is_terminal();
+            let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
+            registry.with(layer).try_init()
+        }
+        LogFormat::Json => {
+            let layer = fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_writer(std::io::stderr);
+            registry.with(layer).try_init()
+        }
+    };
+    started.map_err(|error| error.to_string())?;
+    Ok(Log { filter: handle })
+}
+
+impl Log {
+    /// From now on logs at this level; see `log_level` in the reference.
+    pub fn set_level(&self, level: &str) -> Result<(), String> {
+        self.filter
+            .reload(parsed(level)?)
+            .map_err(|error| error.to_string())
+    }
+}
+
+fn parsed(level: &str) -> Result<EnvFilter, String> {
+    EnvFilter::builder()
+        .parse(level)
+        .map_err(|error| format!("log_level \"{level}\": {error}"))
+}
+
+/// Keeps a message that is said over and over from filling the log: of each key no more than so many in an interval.
+#[derive(Debug)]
+pub struct RateLimit {
+    max: u32,
+    interval: Duration,
+    keys: Mutex<HashMap<String, Window>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    since: Instant,
+    said: u32,
+    kept_back: u64,
+}
+
+/// Keys that are remembered; beyond it the memory begins anew, for keys may come from strangers.
+const KEYS_MAX: usize = 1000;
+
+impl RateLimit {
+    /// At most `max` of each key in each `interval`.
+    pub fn new(max: u32, interval: Duration) -> Self {
+        Self {
+            max,
+            interval,
+            keys: Mutex::default(),
+        }
+    }
+
+    /// Whether to say it. If so: how many of the same have been kept back since one was said last.
+    pub fn admit(&self, key: &str, now: Instant) -> Option<u64> {
+        let mut keys = self.keys.lock();
+        if keys.len() >= KEYS_MAX && !keys.contains_key(key) {
+            keys.retain(|_, window| now.duration_since(window.since) < self.interval);
+            if keys.len() >= KEYS_MAX {
+                keys.clear();
+            }
+        }
+        let new = Window {
+            since: now,
+            said: 0,
+            kept_back: 0,
+        };
+        let window = keys.entry(key.to_owned()).or_insert(new);
+        if now.duration_since(window.since) >= self.interval {
+            window.since = now;
+            window.said = 0;
+        }
+        if window.said >= self.max {
+            window.kept_back += 1;
+            return None;
+        }
+        window.said += 1;
+        Some(std::mem::take(&mut window.kept_back))
+    }
+}
+
+/// Says how many of a message were kept back; nothing if none were.
+pub fn repeated(kept_back: u64) -> String {
+    match kept_back {
+        0 => String::new(),
+        1 => " (repeated once)".to_owned(),
+        count => format!(" (repeated {count} times)"),
+    }
+}
+
+/// Who is leaving, as far as it is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaver<'a> {
+    /// The client's id; 0 if it never got one.
+    pub id: u64,
+    /// The role; empty if it never said.
+    pub user: &'a str,
+    /// The database; empty if it never said.
+    pub database: &'a str,
+    /// Its address.
+    pub peer: &'a crate::net::PeerAddr,
+}
+
+impl<'a> From<&'a Handle> for Leaver<'a> {
+    fn from(handle: &'a Handle) -> Self {
+        Self {
+            id: handle.id,
+            user: &handle.user,
+            database: &handle.database,
+            peer: &handle.peer,
+        }
+    }
+}
+
+/// Writes the line that a connection ends with. Names are written as they came, in quotes, with control characters
+/// escaped.
+pub fn log_disconnect(leaver: Leaver<'_>, farewell: &Farewell, after: Duration) {
+    let Leaver {
+        id,
+        user,
+        database,
+        peer,
+    } = leaver;
+    let reason = farewell.label();
+    let seconds = (after.as_secs_f64() * 1000.0).round() / 1000.0;
+    let why = why(farewell);
+    match farewell {
+        Farewell::CancelRequest => {
+            tracing::debug!(client = id, user, database, %peer, reason, seconds, why, "client left");
+        }
+        Farewell::Terminated
+        | Farewell::Vanished
+        | Farewell::ClientIo(_)
+        | Farewell::Administrator(_)
+        | Farewell::Finished => {
+            tracing::info!(client = id, user, database, %peer, reason, seconds, why, "client left");
+        }
+        Farewell::ClientProtocol(_)
+        | Farewell::LoginRefused(_)
+        | Farewell::Limit(_)
+        | Farewell::ServerLost(_)
+        | Farewell::ServerProtocol(_) => {
+            tracing::warn!(client = id, user, database, %peer, reason, seconds, why, "client left");
+        }
+    }
+}
+
+/// The reason in words, with the detail that the client was told.
+fn why(farewell: &Farewell) -> String {
+    match farewell.refusal() {
+        Some(refusal) => match &refusal.detail {
+            Some(detail) => format!("{refusal}: {detail}"),
+            None => refusal.to_string(),
+        },
+        None => farewell.to_string(),
+    }
+}
