@@ -190,3 +190,114 @@ fn why(farewell: &Farewell) -> String {
         None => farewell.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::error::{Refusal, SqlState};
+    use crate::net::PeerAddr;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_repeated_message_is_counted_instead() {
+        let limit = RateLimit::new(2, Duration::from_secs(10));
+        let admit = |key| limit.admit(key, Instant::now());
+        assert_eq!(
+            [admit("a"), admit("a"), admit("a"), admit("a")],
+            [Some(0), Some(0), None, None]
+        );
+        assert_eq!(admit("b"), Some(0), "keys do not count for each other");
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(admit("a"), None);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!([admit("a"), admit("a"), admit("a")], [Some(3), Some(0), None]);
+        assert_eq!(repeated(3), " (repeated 3 times)");
+        assert_eq!(
+            (repeated(1).as_str(), repeated(0).as_str()),
+            (" (repeated once)", "")
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_cannot_fill_the_memory_with_keys() {
+        let limit = RateLimit::new(1, Duration::from_secs(10));
+        for key in 0..5 * KEYS_MAX {
+            limit.admit(&key.to_string(), Instant::now());
+            assert!(limit.keys.lock().len() <= KEYS_MAX);
+        }
+    }
+
+    #[test]
+    fn levels_are_words_or_directives() {
+        for level in ["info", "warn", "info,howdah::pool=debug"] {
+            assert!(parsed(level).is_ok(), "{level}");
+        }
+        assert!(
+            parsed("howdah=loud")
+                .unwrap_err()
+                .starts_with("log_level \"howdah=loud\": ")
+        );
+    }
+
+    /// What would have been written to standard error.
+    #[derive(Clone, Default)]
+    struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn line(user: &str, farewell: &Farewell) -> String {
+        let paper = Paper::default();
+        let writer = paper.clone();
+        let layer = fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+        let registry = tracing_subscriber::registry().with(layer);
+        let leaver = Leaver {
+            id: 7,
+            user,
+            database: "app",
+            peer: &PeerAddr::Tcp("10.0.0.9:4711".parse().unwrap()),
+        };
+        tracing::subscriber::with_default(registry, || {
+            log_disconnect(leaver, farewell, Duration::from_millis(1500));
+        });
+        let written = paper.0.lock().clone();
+        String::from_utf8(written).unwrap()
+    }
+
+    #[test]
+    fn a_disconnect_is_one_line_with_a_reason() {
+        let refusal = Refusal::new(SqlState::QUERY_CANCELED, "query_wait_timeout").detail("It waited 2 s.");
+        let line = line("bob", &Farewell::Limit(refusal));
+        assert_eq!(line.lines().count(), 1);
+        for part in [
+            " WARN ",
+            "client left",
+            "client=7",
+            "user=\"bob\"",
+            "database=\"app\"",
+            "peer=10.0.0.9:4711",
+            "reason=\"limit\"",
+            "seconds=1.5",
+            "why=\"query_wait_timeout (57014): It waited 2 s.\"",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+    }
+
+    #[test]
+    fn names_cannot_forge_lines() {
+        let line = line("bob\n2026 INFO forged\u{1b}[31m", &Farewell::Vanished);
+        assert_eq!(line.lines().count(), 1, "{line}");
+        assert!(!line.contains('\u{1b}') && line.contains(" INFO "), "{line}");
+    }
+}

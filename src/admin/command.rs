@@ -407,3 +407,111 @@ pub(super) const HELP: &str = "
 \tKILL [database]
 \tKILL_CLIENT id
 \tSHUTDOWN [WAIT_FOR_SERVERS | WAIT_FOR_CLIENTS]";
+
+#[cfg(test)]
+mod tests {
+    use super::super::words::statements;
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Command, Refusal> {
+        Command::parse(&statements(text).unwrap()[0])
+    }
+
+    fn set(name: &str, value: Option<&str>) -> Command {
+        Command::Set {
+            name: name.to_owned(),
+            value: value.map(str::to_owned),
+        }
+    }
+
+    fn some(name: &str) -> Option<String> {
+        Some(name.to_owned())
+    }
+
+    #[test]
+    fn commands_are_read_as_pgbouncer_reads_them() {
+        for (text, wanted) in [
+            ("show Pools", Command::Show(Show::Pools)),
+            ("SHOW \"pools\" ;", Command::Show(Show::Pools)),
+            ("/* now */ pause", Command::Pause(None)),
+            ("PAUSE MyDb", Command::Pause(some("MyDb"))),
+            ("PAUSE \"my \"\"db\"", Command::Pause(some("my \"db"))),
+            ("resume 1db", Command::Resume(some("1db"))),
+            ("RECONNECT a", Command::Reconnect(some("a"))),
+            ("KILL", Command::Kill(None)),
+            ("WAIT_CLOSE a", Command::WaitClose(some("a"))),
+            ("disable a", Command::Disable("a".to_owned())),
+            ("kill_client 42", Command::KillClient(42)),
+            ("SHUTDOWN", Command::Shutdown(Shutdown::Immediate)),
+            (
+                "shutdown wait_for_servers",
+                Command::Shutdown(Shutdown::WaitForServers),
+            ),
+            (
+                "shutdown wait_for_clients",
+                Command::Shutdown(Shutdown::WaitForClients),
+            ),
+            ("DEALLOCATE PREPARE \"a\"", Command::Deallocate(some("a"))),
+            ("set a=1", set("a", Some("1"))),
+            ("SET Pool_Mode TO session;", set("pool_mode", Some("session"))),
+            (
+                "SET server_lifetime = 1h 5min",
+                set("server_lifetime", Some("1h 5min")),
+            ),
+            ("SET admin_users = 'a, b'", set("admin_users", Some("a, b"))),
+            ("SET admin_users = a, b", set("admin_users", Some("a, b"))),
+            ("SET a = -1", set("a", Some("-1"))),
+            ("SET a = \"b\"", set("a", Some("b"))),
+            ("SET a = ''", set("a", Some(""))),
+            ("SET a TO DEFAULT", set("a", None)),
+            // One of PostgreSQL 17 and one of howdah: here it is howdah's.
+            (
+                "SET transaction_timeout = 5",
+                set("transaction_timeout", Some("5")),
+            ),
+            ("SET LOCAL TimeZone = 'UTC'", Command::Harmless("SET")),
+        ] {
+            assert_eq!(parsed(text), Ok(wanted), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        for (text, code) in [
+            ("PAUSE a b", SqlState::SYNTAX_ERROR),
+            ("PAUSE my-db", SqlState::SYNTAX_ERROR),
+            ("PAUSE 'a'", SqlState::SYNTAX_ERROR),
+            ("RELOAD now", SqlState::SYNTAX_ERROR),
+            ("SHUTDOWN please", SqlState::SYNTAX_ERROR),
+            ("ENABLE", SqlState::SYNTAX_ERROR),
+            ("KILL_CLIENT", SqlState::SYNTAX_ERROR),
+            ("KILL_CLIENT -1", SqlState::SYNTAX_ERROR),
+            ("SET a", SqlState::SYNTAX_ERROR),
+            ("SET a =", SqlState::SYNTAX_ERROR),
+            ("SET", SqlState::SYNTAX_ERROR),
+            ("SHOW", SqlState::SYNTAX_ERROR),
+            ("SHOW a b", SqlState::SYNTAX_ERROR),
+            ("SHOW anything", SqlState::UNDEFINED_OBJECT),
+            ("SELECT 2", SqlState::SYNTAX_ERROR),
+            ("DROP TABLE pools", SqlState::SYNTAX_ERROR),
+            ("'SHOW'", SqlState::SYNTAX_ERROR),
+        ] {
+            assert_eq!(parsed(text).map_err(|refusal| refusal.code), Err(code), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_do_not_get_into_the_log() {
+        let command = parsed("SET connect_query = 'secret'").unwrap();
+        assert_eq!(command.spoken(), "SET connect_query");
+        assert_eq!(parsed("PAUSE").unwrap().spoken(), "PAUSE");
+        assert_eq!(parsed("KILL_CLIENT 7").unwrap().spoken(), "KILL_CLIENT 7");
+    }
+
+    #[test]
+    fn the_help_knows_every_table() {
+        for (name, _) in super::super::show::TABLES {
+            assert!(HELP.contains(&name.to_uppercase()), "{name}");
+        }
+    }
+}

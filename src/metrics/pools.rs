@@ -63,7 +63,7 @@ const NUMBERS: [Number; 8] = [
     ),
 ];
 
-const COUNTS: [Count; 16] = [
+const COUNTS: [Count; 17] = [
     (
         "howdah_pool_requests_total",
         "Requests for a server connection.",
@@ -127,6 +127,11 @@ const COUNTS: [Count; 16] = [
         "howdah_pool_connects_failed_total",
         "Attempts to connect that failed.",
         |stats| stats.connections_errors as f64,
+    ),
+    (
+        "howdah_pool_connecting_seconds_total",
+        "Time spent on attempts to connect, failed ones included.",
+        |stats| seconds(stats.connections_time),
     ),
     (
         "howdah_pool_servers_lost_total",

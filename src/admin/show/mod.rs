@@ -35,7 +35,7 @@ pub(super) enum Show {
 }
 
 /// Every table by the word behind SHOW.
-const TABLES: [(&str, Show); 20] = [
+pub(super) const TABLES: [(&str, Show); 20] = [
     ("active_sockets", Show::ActiveSockets),
     ("clients", Show::Clients),
     ("config", Show::Config),
