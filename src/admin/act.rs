@@ -14,6 +14,9 @@ use crate::pool::{Pool, Servers};
 /// How often somebody who waits for the end of PAUSE looks whether it has been taken back meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
+/// Nothing went wrong, and there is nothing to remark.
+const DONE: Answer = Ok(Vec::new());
+
 /// Carries out a command that is not answered with rows. May be dropped at any await; what has been done stays.
 pub(super) async fn act(console: &Console, command: &Command) -> Answer {
     match command {
@@ -29,7 +32,7 @@ pub(super) async fn act(console: &Console, command: &Command) -> Answer {
             for pool in pools(console, database.as_deref())? {
                 pool.reconnect();
             }
-            done()
+            DONE
         }
         Command::Kill(database) => kill(console, database.as_deref()),
         Command::KillClient(id) => kill_client(console, *id),
@@ -37,7 +40,7 @@ pub(super) async fn act(console: &Console, command: &Command) -> Answer {
             for pool in pools(console, database.as_deref())? {
                 pool.wait_close().await;
             }
-            done()
+            DONE
         }
         Command::Disable(database) => set_disabled(console, database, true),
         Command::Enable(database) => set_disabled(console, database, false),
@@ -52,12 +55,8 @@ pub(super) async fn act(console: &Console, command: &Command) -> Answer {
         | Command::Begin(_)
         | Command::End(_)
         | Command::Harmless(_)
-        | Command::Deallocate(_) => done(),
+        | Command::Deallocate(_) => DONE,
     }
-}
-
-fn done() -> Answer {
-    Ok(Vec::new())
 }
 
 /// Refuses names that no client could ask for.
@@ -111,7 +110,7 @@ async fn pause(console: &Console, database: Option<&str>) -> Answer {
             }
         }
     }
-    done()
+    DONE
 }
 
 fn resume(console: &Console, database: Option<&str>) -> Answer {
@@ -131,7 +130,7 @@ fn resume(console: &Console, database: Option<&str>) -> Answer {
             pool.resume();
         }
     }
-    done()
+    DONE
 }
 
 fn killed() -> Refusal {
@@ -154,7 +153,7 @@ fn kill(console: &Console, database: Option<&str>) -> Answer {
     for pool in pools(console, database)? {
         pool.kill(killed());
     }
-    done()
+    DONE
 }
 
 fn kill_client(console: &Console, id: u64) -> Answer {
@@ -162,7 +161,7 @@ fn kill_client(console: &Console, id: u64) -> Answer {
     match clients.iter().find(|client| client.id == id) {
         Some(client) => {
             client.order(Order::Kill(killed()));
-            done()
+            DONE
         }
         None => Err(Refusal::new(
             SqlState::UNDEFINED_OBJECT,
@@ -174,5 +173,5 @@ fn kill_client(console: &Console, id: u64) -> Answer {
 fn set_disabled(console: &Console, database: &str, disabled: bool) -> Answer {
     check(console, database)?;
     console.front.set_disabled(database, disabled);
-    done()
+    DONE
 }

@@ -375,7 +375,7 @@ static PARAMETERS: [Known; 6] = [
     ),
 ];
 
-static ANSWERS: [Known; 3] = [
+static ANSWERS: [Known; 4] = [
     answer(&["1"], super::rows::int4("?column?"), "1"),
     answer(
         &["version", "(", ")"],
@@ -386,6 +386,12 @@ static ANSWERS: [Known; 3] = [
         &["pg_catalog", ".", "version", "(", ")"],
         super::rows::text("version"),
         super::VERSION,
+    ),
+    // Pools of asyncpg say this when a connection is returned.
+    answer(
+        &["pg_advisory_unlock_all", "(", ")"],
+        super::rows::text("pg_advisory_unlock_all"),
+        "",
     ),
 ];
 
@@ -424,22 +430,18 @@ mod tests {
         }
     }
 
-    fn some(name: &str) -> Option<String> {
-        Some(name.to_owned())
-    }
-
     #[test]
     fn commands_are_read_as_pgbouncer_reads_them() {
         for (text, wanted) in [
             ("show Pools", Command::Show(Show::Pools)),
             ("SHOW \"pools\" ;", Command::Show(Show::Pools)),
             ("/* now */ pause", Command::Pause(None)),
-            ("PAUSE MyDb", Command::Pause(some("MyDb"))),
-            ("PAUSE \"my \"\"db\"", Command::Pause(some("my \"db"))),
-            ("resume 1db", Command::Resume(some("1db"))),
-            ("RECONNECT a", Command::Reconnect(some("a"))),
+            ("PAUSE MyDb", Command::Pause(Some("MyDb".to_owned()))),
+            ("PAUSE \"my \"\"db\"", Command::Pause(Some("my \"db".to_owned()))),
+            ("resume 1db", Command::Resume(Some("1db".to_owned()))),
+            ("RECONNECT a", Command::Reconnect(Some("a".to_owned()))),
             ("KILL", Command::Kill(None)),
-            ("WAIT_CLOSE a", Command::WaitClose(some("a"))),
+            ("WAIT_CLOSE a", Command::WaitClose(Some("a".to_owned()))),
             ("disable a", Command::Disable("a".to_owned())),
             ("kill_client 42", Command::KillClient(42)),
             ("SHUTDOWN", Command::Shutdown(Shutdown::Immediate)),
@@ -451,7 +453,10 @@ mod tests {
                 "shutdown wait_for_clients",
                 Command::Shutdown(Shutdown::WaitForClients),
             ),
-            ("DEALLOCATE PREPARE \"a\"", Command::Deallocate(some("a"))),
+            (
+                "DEALLOCATE PREPARE \"a\"",
+                Command::Deallocate(Some("a".to_owned())),
+            ),
             ("set a=1", set("a", Some("1"))),
             ("SET Pool_Mode TO session;", set("pool_mode", Some("session"))),
             (

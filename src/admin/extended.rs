@@ -28,7 +28,7 @@ pub(super) struct Extended {
 }
 
 /// A command on its way.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Portal {
     command: Option<Command>,
     formats: Formats,
@@ -184,30 +184,34 @@ impl Session<'_> {
     }
 
     async fn execute(&mut self, body: &[u8]) -> Result<(), Farewell> {
-        let found =
-            execution(body).and_then(|(name, limit)| Ok((name, limit, self.extended.portal(name)?.clone())));
-        let (name, limit, mut portal) = match found {
+        let found = execution(body).and_then(|(name, limit)| {
+            self.extended.portal(name)?;
+            Ok((name, limit))
+        });
+        let (name, limit) = match found {
             Ok(found) => found,
             Err(refusal) => {
                 self.settle(Err(refusal));
                 return Ok(());
             }
         };
-        let Some(command) = portal.command.take() else {
-            write::empty(&mut self.output, b'I');
+        let Some(mut portal) = self.extended.portals.remove(name) else {
             return Ok(());
         };
-        let (mut rows, tag) = match portal.rest.take() {
-            Some(rest) => rest,
-            None => match self.perform(&command).await? {
-                Some(outcome) => (outcome.rows.into(), outcome.tag),
-                None => {
-                    self.extended.is_skipping = true;
-                    return Ok(());
-                }
-            },
+        let Some(command) = &portal.command else {
+            write::empty(&mut self.output, b'I');
+            self.extended.portals.insert(name.to_vec(), portal);
+            return Ok(());
         };
-        let columns = columns(&command).unwrap_or_default();
+        let (mut rows, tag) = if let Some(rest) = portal.rest.take() {
+            rest
+        } else if let Some(outcome) = self.perform(command).await? {
+            (outcome.rows.into(), outcome.tag)
+        } else {
+            self.extended.is_skipping = true;
+            return Ok(());
+        };
+        let columns = columns(command).unwrap_or_default();
         let limit = if limit == 0 {
             rows.len()
         } else {
@@ -222,7 +226,6 @@ impl Session<'_> {
             // PortalSuspended.
             write::empty(&mut self.output, b's');
         }
-        portal.command = Some(command);
         portal.rest = Some((rows, tag));
         self.extended.portals.insert(name.to_vec(), portal);
         Ok(())

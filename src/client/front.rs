@@ -195,6 +195,21 @@ impl Front {
         }
     }
 
+    /// How many clients are logged in, by the pool that serves them.
+    pub fn clients_by_pool(&self, config: &Config) -> HashMap<PoolKey, u32> {
+        let mut counts = HashMap::new();
+        for client in self.clients.all() {
+            let database = config.database(&client.database);
+            let forced = database.as_ref().and_then(|database| database.user.clone());
+            let key = PoolKey {
+                database: client.database.clone(),
+                user: forced.unwrap_or_else(|| client.user.clone()),
+            };
+            *counts.entry(key).or_default() += 1;
+        }
+        counts
+    }
+
     /// Counts how a client connection ended.
     pub fn count_farewell(&self, farewell: &Farewell) {
         let label = farewell.label();

@@ -1,7 +1,5 @@
 //! What is told of each pool: one row for each metric.
 
-use std::collections::HashMap;
-
 use super::families::Families;
 use crate::client::Front;
 use crate::config::Config;
@@ -193,16 +191,7 @@ impl PoolView {
 
 /// All pools.
 pub(super) fn views(front: &Front, config: &Config) -> Vec<PoolView> {
-    let mut clients: HashMap<PoolKey, u32> = HashMap::new();
-    for client in front.clients.all() {
-        let database = config.database(&client.database);
-        let forced = database.as_ref().and_then(|database| database.user.clone());
-        let key = PoolKey {
-            database: client.database.clone(),
-            user: forced.unwrap_or_else(|| client.user.clone()),
-        };
-        *clients.entry(key).or_default() += 1;
-    }
+    let clients = front.clients_by_pool(config);
     let pools = front.pools.all();
     let view = |pool: &std::sync::Arc<crate::pool::Pool<_>>| PoolView {
         key: pool.key().clone(),

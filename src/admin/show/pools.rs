@@ -1,10 +1,7 @@
 //! SHOW POOLS.
 
-use std::collections::HashMap;
-
 use crate::admin::Console;
 use crate::admin::rows::{Cell, Column, Row, int4, split_time, text};
-use crate::client::Front;
 use crate::config::{Config, PoolMode};
 use crate::pool::{PoolKey, PoolSnapshot};
 
@@ -46,25 +43,10 @@ pub(super) fn balance(config: &Config, database: &str) -> Cell {
     several.then_some("disable").into()
 }
 
-/// Clients that are logged in, by the pool that serves them.
-fn clients_by_pool(front: &Front, config: &Config) -> HashMap<PoolKey, u32> {
-    let mut counts = HashMap::new();
-    for client in front.clients.all() {
-        let database = config.database(&client.database);
-        let forced = database.as_ref().and_then(|database| database.user.clone());
-        let key = PoolKey {
-            database: client.database.clone(),
-            user: forced.unwrap_or_else(|| client.user.clone()),
-        };
-        *counts.entry(key).or_default() += 1;
-    }
-    counts
-}
-
 pub(super) fn pools(console: &Console) -> Vec<Row> {
     let front = &console.front;
     let house = front.house();
-    let clients = clients_by_pool(front, &house.config);
+    let clients = front.clients_by_pool(&house.config);
     let mut rows: Vec<Row> = front
         .pools
         .all()

@@ -60,6 +60,10 @@ async fn what_drivers_say_by_themselves_does_no_harm() {
         ("select version()", "SELECT 1"),
         ("SHOW transaction isolation level", "SHOW"),
         ("DISCARD ALL", "DISCARD ALL"),
+        (
+            "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL",
+            "SELECT 1",
+        ),
         ("DEALLOCATE ALL", "DEALLOCATE"),
         ("SHOW HELP", "SHOW"),
     ] {
@@ -118,4 +122,53 @@ async fn sessions_end_in_every_way_with_the_right_word() {
     assert_eq!(last.session.await.unwrap().label(), "administrator");
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(console.sessions(), 0);
+}
+
+#[tokio::test]
+async fn another_ones_driver_understands_every_table() {
+    let (console, _orders) = console();
+    open_pool(&console);
+    let _client = client(&console);
+    let (stream, mut theirs) = UnixStream::pair().unwrap();
+    let session = tokio::spawn(async move {
+        let mut len = [0; 4];
+        theirs.read_exact(&mut len).await.unwrap();
+        let mut startup = vec![0; u32::from_be_bytes(len) as usize - 4];
+        theirs.read_exact(&mut startup).await.unwrap();
+        // AuthenticationOk.
+        theirs.write_all(b"R\0\0\0\x08\0\0\0\0").await.unwrap();
+        let visitor = Visitor {
+            user: "root".to_owned(),
+            rights: Rights::Stats,
+            application_name: String::new(),
+            protocol: PROTOCOL_3_0,
+        };
+        console
+            .serve(Stream::Unix(theirs), BytesMut::new(), visitor)
+            .await
+    });
+    let mut config = tokio_postgres::Config::new();
+    config.user("root").dbname("howdah");
+    let (driver, connection) = config.connect_raw(stream, tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    for (name, table) in show::TABLES {
+        // It prepares, describes and asks for binary values.
+        let rows = driver.query(&format!("SHOW {name}"), &[]).await.unwrap();
+        for row in rows {
+            assert_eq!(row.len(), table.columns().len(), "{name}");
+            for (at, column) in row.columns().iter().enumerate() {
+                match column.type_().name() {
+                    "text" => drop(row.get::<_, Option<String>>(at)),
+                    "int4" => drop(row.get::<_, Option<i32>>(at)),
+                    "int8" => drop(row.get::<_, Option<i64>>(at)),
+                    other => assert_eq!(other, "numeric"),
+                }
+            }
+        }
+    }
+    let denied = driver.simple_query("KILL").await.unwrap_err();
+    assert_eq!(denied.code().unwrap().code(), "42501");
+    drop(driver);
+    connection.await.unwrap().unwrap();
+    assert_eq!(session.await.unwrap(), Farewell::Finished);
 }
