@@ -27,6 +27,8 @@ impl SqlState {
         self.as_str().get(..2).unwrap_or_default()
     }
 
+    /// `successful_completion`: of notices.
+    pub const SUCCESSFUL_COMPLETION: Self = Self(*b"00000");
     /// `connection_failure`: the server was lost.
     pub const CONNECTION_FAILURE: Self = Self(*b"08006");
     /// `protocol_violation`.
@@ -94,8 +96,7 @@ impl fmt::Display for SqlState {
 }
 
 /// An error of howdah's own making, as the client reads it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message} ({code})")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The SQLSTATE that drivers act upon.
     pub code: SqlState,
@@ -105,6 +106,18 @@ pub struct Refusal {
     pub detail: Option<String>,
     /// What the reader may do about it.
     pub hint: Option<String>,
+}
+
+impl std::error::Error for Refusal {}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.code)?;
+        match &self.detail {
+            Some(detail) => write!(f, ": {detail}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Refusal {

@@ -1,3 +1,7 @@
 //! The `howdah` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    howdah::app::main()
+}

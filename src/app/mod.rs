@@ -1,1 +1,14 @@
-//! Puts it together.
+//! Puts it together: the command line, listeners, accept, workers, signals, drain.
+
+mod accept;
+mod cli;
+mod cluster;
+mod demo;
+mod descriptors;
+mod listen;
+mod prefill;
+mod run;
+mod signals;
+mod workers;
+
+pub use cli::main;

@@ -7,7 +7,7 @@ use bytes::{Buf, BufMut, BytesMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::server::{
-    Connection, DECOY, Deallocates, NEVER_PREPARED, Note, Standing, Statement, Unnamed, UnnamedSlot,
+    Connection, DECOY, Deallocates, NOTHING, Note, Standing, Statement, Unnamed, UnnamedSlot,
 };
 use crate::sql::{Deallocation, deallocation};
 use crate::wire::backend::Status;
@@ -57,7 +57,7 @@ impl Talk {
                 refuse(server, too_large(self.bounds.prepared_bytes));
             }
             Known::Nothing => {
-                let statement = self.statements.intern(parse.definition);
+                let statement = self.statements.intern(parse.definition, self.context);
                 let name: Box<[u8]> = parse.name.into();
                 self.parse_named(name, statement, server)?;
             }
@@ -110,7 +110,7 @@ impl Talk {
         server: &mut Connection,
     ) -> Result<(), Pause> {
         let segment = server.pipeline.segment();
-        let standing = server.prepared.standing(statement.id, segment);
+        let standing = server.prepared.standing(&statement, segment);
         // In a failed transaction, or where there may be one, PostgreSQL is to say no itself.
         let certain = server.pipeline.status() != Status::Failed && !server.pipeline.unit_in_flight();
         let note = |prepares| {
@@ -121,16 +121,18 @@ impl Talk {
         };
         let unsent = match standing {
             Standing::Uncertain => return Err(Pause::Blocked),
-            Standing::Ready if certain => server.pipeline.sent(Request::Parse, Answer::Fake, note(None)),
-            Standing::Ready | Standing::Absent => {
-                if standing == Standing::Ready {
+            Standing::Ready | Standing::Absent if certain && statement.is_proven() => {
+                server.pipeline.sent(Request::Parse, Answer::Fake, note(None))
+            }
+            Standing::Ready | Standing::Stale | Standing::Absent => {
+                if standing != Standing::Absent {
                     close_on_server(statement.clone(), server);
                     server.prepared.settle(statement.id, false);
                 }
                 self.make_room_and_parse(&statement, server);
                 server
                     .pipeline
-                    .sent(Request::Parse, Answer::Forward, note(Some(statement.id)))
+                    .sent(Request::Parse, Answer::Forward, note(Some(statement.clone())))
             }
         };
         debug_assert!(
@@ -139,6 +141,32 @@ impl Talk {
         );
         self.names.learn(&name, statement, segment);
         Ok(())
+    }
+
+    /// While the client holds no server: a statement that has been accepted before is accepted again.
+    pub(super) fn parse_without_server(&mut self, header: Header) -> bool {
+        if !self.bounds.shared || header.len as u64 > self.bounds.prepared_bytes {
+            return false;
+        }
+        let Ok(parse) = Parse::parse(self.body(header)) else {
+            return false;
+        };
+        let bytes = self.names.bytes() + header.len as u64;
+        let has_room = self.names.len() < self.bounds.prepared && bytes <= self.bounds.prepared_bytes;
+        if parse.name.is_empty() || !has_room || !matches!(self.names.get(parse.name, 0), Known::Nothing) {
+            return false;
+        }
+        let statement = self.statements.intern(parse.definition, self.context);
+        if !statement.is_proven() {
+            return false;
+        }
+        let name = parse.name.to_vec();
+        self.names.learn(&name, statement, 0);
+        self.names.confirm(&name);
+        self.tally.client_parses += 1;
+        self.discard(header);
+        write::empty(&mut self.output, b'1');
+        true
     }
 
     fn make_room_and_parse(&mut self, statement: &Arc<Statement>, server: &mut Connection) {
@@ -150,22 +178,22 @@ impl Talk {
         self.tally.server_parses += 1;
     }
 
-    /// Makes sure that the server has what the client calls `name`. The name on the server, if there is one; otherwise
-    /// the request has been refused.
+    /// Makes sure that the server has what the client calls `name`. `None` if that is nothing of howdah's: then it is
+    /// PostgreSQL's to say whether there is such a statement (SQL's own PREPARE makes some).
     fn ensure(&mut self, name: &[u8], server: &mut Connection) -> Result<Option<Arc<Statement>>, Pause> {
         let segment = server.pipeline.segment();
         let statement = match self.names.get(name, segment) {
             Known::Uncertain => return Err(Pause::Blocked),
             Known::Statement(statement) => statement,
-            Known::Nothing => {
-                refuse(server, no_such_statement(name));
-                return Ok(None);
-            }
+            Known::Nothing => return Ok(None),
         };
-        match server.prepared.standing(statement.id, segment) {
+        match server.prepared.standing(&statement, segment) {
             Standing::Uncertain => return Err(Pause::Blocked),
             Standing::Ready => {}
-            Standing::Absent => {
+            standing @ (Standing::Stale | Standing::Absent) => {
+                if standing == Standing::Stale {
+                    close_on_server(statement.clone(), server);
+                }
                 self.make_room_and_parse(&statement, server);
                 server
                     .pipeline
@@ -221,13 +249,24 @@ impl Talk {
             self.pass_on(header, Request::Bind, server);
             return Ok(());
         }
-        let name = name.to_vec();
-        let Some(statement) = self.ensure(&name, server)? else {
-            self.discard(header);
-            return Ok(());
-        };
         if to_unnamed_portal {
             self.portal = None;
+        }
+        let name = name.to_vec();
+        let Some(statement) = self.ensure(&name, server)? else {
+            if looks_like_ours(&name) {
+                self.discard(header);
+                bind_nothing(server, Note::Alias(name.into()));
+            } else {
+                self.pass_on(header, Request::Bind, server);
+            }
+            return Ok(());
+        };
+        if self.names.catch_up(&name) && !self.describes_portal_next(header) {
+            // Its driver relies on the description of long ago: it has to hear of the change, as from PostgreSQL.
+            self.discard(header);
+            refuse(server, result_changed());
+            return Ok(());
         }
         write::header(
             &mut server.output,
@@ -242,8 +281,16 @@ impl Talk {
         self.input.advance(portal_end + name.len() + 1);
         self.up = super::talk::Passing::Forward(header.len - portal_end - name.len() - 1);
         self.up.pass(&mut self.input, &mut server.output);
-        server.pipeline.sent(Request::Bind, Answer::Forward, None);
+        server
+            .pipeline
+            .sent(Request::Bind, Answer::Forward, Some(Note::Uses(statement)));
         Ok(())
+    }
+
+    /// Whether the message behind this one asks what the portal returns.
+    fn describes_portal_next(&self, header: Header) -> bool {
+        let next = self.input.get(header.len..).unwrap_or_default();
+        next.first() == Some(&b'D') && next.get(HEADER_LEN) == Some(&b'P')
     }
 
     pub(super) fn describe(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
@@ -257,9 +304,14 @@ impl Talk {
                         write::cstr(out, &statement.name);
                     });
                     server.pipeline.sent(Request::Describe, Answer::Forward, None);
+                    self.discard(header);
+                    return Ok(());
                 }
-                self.discard(header);
-                return Ok(());
+                if looks_like_ours(&name) {
+                    self.discard(header);
+                    bind_nothing(server, Note::Alias(name.into()));
+                    return Ok(());
+                }
             }
             Ok(Target::Portal(_)) | Err(_) => {}
         }
@@ -287,7 +339,7 @@ impl Talk {
                     Known::Nothing => None,
                     Known::Statement(_) => {
                         let closed = self.names.forget(&name, segment);
-                        closed.map(|statement| Note::Forget(name.into(), statement))
+                        closed.map(|statement| Note::Forget((name.into(), statement)))
                     }
                 };
                 self.discard(header);
@@ -298,22 +350,38 @@ impl Talk {
         Ok(())
     }
 
-    pub(super) fn execute(&mut self, header: Header, server: &mut Connection) {
+    pub(super) fn execute(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
         let unnamed_portal = matches!(frontend::execute_portal(self.body(header)), Ok(b""));
-        let Some(effect) = self.portal.take().filter(|_| unnamed_portal) else {
+        let Some(effect) = self.portal.clone().filter(|_| unnamed_portal) else {
             self.pass_on(header, Request::Execute, server);
-            return;
+            return Ok(());
+        };
+        let segment = server.pipeline.segment();
+        let forgotten = match &effect {
+            Deallocates::All => self.names.forget_all(segment).ok_or(Pause::Blocked)?,
+            Deallocates::Name(name) => {
+                let was = self.names.forget(name, segment);
+                was.map(|was| (name.clone(), was)).into_iter().collect()
+            }
         };
         // The statement was parsed as a DEALLOCATE of the decoy, so that PostgreSQL judges whether it may run at all.
-        write::close_statement(&mut server.output, DECOY);
-        server.pipeline.sent(Request::Close, Answer::Skip, None);
-        write_parse(&mut server.output, DECOY, b"\0\0\0");
-        server.pipeline.sent(Request::Parse, Answer::Skip, None);
+        prepare_empty(DECOY, server);
         self.forward(header, server);
+        let note = Note::Deallocate(forgotten, effect);
         server
             .pipeline
-            .sent(Request::Execute, Answer::Forward, Some(Note::Deallocate(effect)));
+            .sent(Request::Execute, Answer::Forward, Some(note));
+        self.portal = None;
+        Ok(())
     }
+}
+
+/// Makes sure that the server has a statement of this name, which does nothing.
+pub(super) fn prepare_empty(name: &[u8], server: &mut Connection) {
+    write::close_statement(&mut server.output, name);
+    server.pipeline.sent(Request::Close, Answer::Skip, None);
+    write_parse(&mut server.output, name, b"\0\0\0");
+    server.pipeline.sent(Request::Parse, Answer::Skip, None);
 }
 
 fn write_parse(out: &mut BytesMut, name: &[u8], definition: &[u8]) {
@@ -332,35 +400,36 @@ fn close_on_server(statement: Arc<Statement>, server: &mut Connection) {
 /// Makes the server fail at this place, with an error of ours in place of its own: so the transaction, and everything
 /// up to the next Sync, fares as PostgreSQL would have it.
 fn refuse(server: &mut Connection, refusal: Refusal) {
+    bind_nothing(server, Note::Refuse(Box::new(refusal)));
+}
+
+fn bind_nothing(server: &mut Connection, note: Note) {
+    write::close_statement(&mut server.output, NOTHING);
+    server.pipeline.sent(Request::Close, Answer::Skip, None);
     write::message(&mut server.output, b'B', |out| {
         out.put_u8(0);
-        write::cstr(out, NEVER_PREPARED);
+        write::cstr(out, NOTHING);
         out.put_bytes(0, 6);
     });
+    server.pipeline.sent(Request::Bind, Answer::Forward, Some(note));
+}
+
+/// A Parse of a name that is taken: PostgreSQL is to judge the statement first, and then to say so itself. A name that
+/// is taken for certain stands for the client's.
+fn duplicate(parse: Parse<'_>, server: &mut Connection) {
+    prepare_empty(NOTHING, server);
+    write_parse(&mut server.output, NOTHING, parse.definition);
     server.pipeline.sent(
-        Request::Bind,
+        Request::Parse,
         Answer::Forward,
-        Some(Note::Refuse(Box::new(refusal))),
+        Some(Note::Alias(parse.name.into())),
     );
 }
 
-/// A Parse of a name that is taken: an error, but only if the statement itself is in order. So PostgreSQL parses it
-/// first, under no name.
-fn duplicate(parse: Parse<'_>, server: &mut Connection) {
-    write_parse(&mut server.output, b"", parse.definition);
-    server.unnamed = UnnamedSlot::Unknown;
-    server.pipeline.sent(Request::Parse, Answer::Skip, None);
-    let name = String::from_utf8_lossy(parse.name);
-    let message = format!("prepared statement \"{name}\" already exists");
-    refuse(server, Refusal::new(SqlState::DUPLICATE_STATEMENT, message));
-}
-
-pub(super) fn no_such_statement(name: &[u8]) -> Refusal {
-    let name = String::from_utf8_lossy(name);
-    debug_assert!(!looks_like_ours(b"x"));
+fn result_changed() -> Refusal {
     Refusal::new(
-        SqlState::INVALID_STATEMENT_NAME,
-        format!("prepared statement \"{name}\" does not exist"),
+        SqlState::FEATURE_NOT_SUPPORTED,
+        "cached plan must not change result type",
     )
 }
 

@@ -4,17 +4,26 @@
 //! is then served by its [`Session`] until its [`Farewell`](crate::farewell::Farewell).
 
 mod clients;
+mod clock;
 mod extended;
 mod front;
 mod handle;
+mod login;
 mod names;
+mod relay;
+mod replication;
 mod requests;
 mod responses;
+mod session;
+mod startup;
 mod talk;
 
 pub use clients::{ClientLimits, Clients, LoggingIn, Newcomer, Seat};
 pub use front::{Front, House, keepalive};
 pub use handle::{Handle, Order, State};
+pub use login::{Outcome, Visit, login};
+pub use replication::Replication;
+pub use session::Session;
 
 /// The operating system's randomness, as the exchanges of `auth` want it.
 fn random(bytes: &mut [u8]) {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::server::Statement;
+use crate::server::{Forgotten, Statement};
 
 /// What a name stands for.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub(super) enum Known {
 struct Slot {
     /// `None` while a Close is on its way.
     statement: Option<Arc<Statement>>,
+    /// The statement's revision that the client knows of.
+    revision: u64,
     /// The segment of the change that has not been answered yet.
     pending: Option<u64>,
 }
@@ -54,6 +56,7 @@ impl Names {
     pub(super) fn learn(&mut self, name: &[u8], statement: Arc<Statement>, segment: u64) {
         self.bytes += statement.definition.len() as u64;
         let slot = Slot {
+            revision: statement.revision(),
             statement: Some(statement),
             pending: Some(segment),
         };
@@ -72,6 +75,21 @@ impl Names {
         let statement = slot.statement.take()?;
         self.bytes -= statement.definition.len() as u64;
         Some(statement)
+    }
+
+    /// Takes every name away that is there; returns what they stood for. `None` if some of them are uncertain.
+    pub(super) fn forget_all(&mut self, segment: u64) -> Option<Vec<Forgotten>> {
+        let uncertain = |slot: &Slot| slot.pending.is_some_and(|other| other != segment);
+        if self.slots.values().any(uncertain) {
+            return None;
+        }
+        let names: Vec<Box<[u8]>> = self.slots.keys().cloned().collect();
+        Some(
+            names
+                .into_iter()
+                .filter_map(|name| self.forget(&name, segment).map(|was| (name, was)))
+                .collect(),
+        )
     }
 
     /// The Parse or Close of `name` has been carried out.
@@ -98,6 +116,7 @@ impl Names {
             self.slots.insert(
                 name.into(),
                 Slot {
+                    revision: statement.revision(),
                     statement: Some(statement),
                     pending: None,
                 },
@@ -132,6 +151,18 @@ impl Names {
             .map(|(name, _)| &**name)
     }
 
+    /// Whether the statement's result has changed without the client's having heard of it. It has, from now on.
+    pub(super) fn catch_up(&mut self, name: &[u8]) -> bool {
+        let Some(slot) = self.slots.get_mut(name) else {
+            return false;
+        };
+        let Some(statement) = &slot.statement else {
+            return false;
+        };
+        let current = statement.revision();
+        std::mem::replace(&mut slot.revision, current) != current
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.slots.len()
@@ -160,7 +191,7 @@ mod tests {
     fn a_name_is_known_in_its_segment_and_uncertain_in_the_next_until_confirmed() {
         let cache = StatementCache::default();
         let mut names = Names::default();
-        let a = cache.intern(b"a");
+        let a = cache.intern(b"a", 0);
         names.learn(b"s", a.clone(), 1);
         assert_eq!(id(&names.get(b"s", 1)), Some(a.id));
         assert!(matches!(names.get(b"s", 2), Known::Uncertain));
@@ -173,7 +204,7 @@ mod tests {
     fn a_failed_parse_leaves_nothing_and_a_failed_close_leaves_everything() {
         let cache = StatementCache::default();
         let mut names = Names::default();
-        let a = cache.intern(b"aa");
+        let a = cache.intern(b"aa", 0);
         names.learn(b"s", a.clone(), 1);
         names.undo(b"s", None);
         assert_eq!((id(&names.get(b"s", 2)), names.bytes()), (None, 0));
@@ -191,9 +222,9 @@ mod tests {
     fn clear_spares_what_was_prepared_after_it() {
         let cache = StatementCache::default();
         let mut names = Names::default();
-        names.learn(b"old", cache.intern(b"old"), 1);
+        names.learn(b"old", cache.intern(b"old", 0), 1);
         names.confirm(b"old");
-        names.learn(b"new", cache.intern(b"new"), 2);
+        names.learn(b"new", cache.intern(b"new", 0), 2);
         names.clear();
         assert_eq!(names.len(), 1);
         assert!(matches!(names.get(b"new", 2), Known::Statement(_)));

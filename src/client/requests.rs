@@ -1,6 +1,6 @@
 //! From the client to the server.
 
-use crate::error::{Refusal, SqlState};
+use crate::error::Refusal;
 use crate::farewell::Farewell;
 use crate::server::{Connection, NAME_PREFIX, Note, UnnamedSlot};
 use crate::sql::{Deallocation, deallocation};
@@ -10,6 +10,7 @@ use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::Header;
 use crate::wire::write::{self, Severity};
 
+use super::extended::prepare_empty;
 use super::names::Known;
 use super::talk::{HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
 
@@ -30,16 +31,31 @@ impl Talk {
             };
             match header.tag {
                 b'X' => return Pause::Over(Farewell::Terminated),
+                tag if self.skips_to_sync && tag != b'S' => self.discard(header),
                 // "will simply be dropped", as the manual says of late copy data; a Flush has nothing to flush.
                 b'd' | b'c' | b'f' | b'H' => self.discard(header),
                 b'S' => {
+                    self.skips_to_sync = false;
                     self.discard(header);
                     write::ready_for_query(&mut self.output, Status::Idle.byte());
                 }
                 b'C' if self.close_without_server(header) => {}
+                b'P' if self.parse_without_server(header) => {}
                 b'Q' if self.deallocate_without_server(header) => {}
                 _ => return Pause::NeedServer,
             }
+        }
+    }
+
+    /// Fails the request for which no server could be had, as PostgreSQL fails one: the session goes on.
+    pub(super) fn fail_request(&mut self, refusal: &Refusal) {
+        write::refusal(&mut self.output, Severity::Error, refusal);
+        match self.next() {
+            Ok(header) if matches!(header.tag, b'Q' | b'F') => {
+                self.discard(header);
+                write::ready_for_query(&mut self.output, Status::Idle.byte());
+            }
+            _ => self.skips_to_sync = true,
         }
     }
 
@@ -94,7 +110,7 @@ impl Talk {
             b'B' if self.bounds.shared => self.bind(header, server)?,
             b'D' if self.bounds.shared => self.describe(header, server)?,
             b'C' if self.bounds.shared => self.close(header, server)?,
-            b'E' if self.bounds.shared => self.execute(header, server),
+            b'E' if self.bounds.shared => self.execute(header, server)?,
             b'P' => self.pass_on(header, Request::Parse, server),
             b'B' => self.pass_on(header, Request::Bind, server),
             b'D' => self.pass_on(header, Request::Describe, server),
@@ -128,16 +144,41 @@ impl Talk {
             }
         }
         let before = self.unnamed.take();
-        let note = before.map(|before| Note::Unnamed {
-            id: 0,
-            before: Some(before),
+        let deallocates = self.deallocation_among_others(header, server);
+        if let Some(name) = &deallocates {
+            // It is to find a statement of that name, whichever way it goes about it, and to leave none.
+            prepare_empty(name, server);
+            sync(server);
+        }
+        let note = (before.is_some() || deallocates.is_some()).then(|| Note::Query {
+            before,
+            deallocates: deallocates.clone(),
         });
         self.forward(header, server);
         match server.pipeline.sent(Request::Query, Answer::Forward, note) {
-            Some(Note::Unnamed { before, .. }) => self.unnamed = before,
+            Some(Note::Query { before, .. }) => self.unnamed = before,
             _ => server.unnamed = UnnamedSlot::Empty,
         }
+        if let Some(name) = &deallocates {
+            write::close_statement(&mut server.output, name);
+            server.pipeline.sent(Request::Close, Answer::Skip, None);
+            sync(server);
+        }
         Ok(())
+    }
+
+    /// A name of this client's that a simple query deallocates beside other things.
+    fn deallocation_among_others(&self, header: Header, server: &Connection) -> Option<Box<[u8]>> {
+        if !self.bounds.shared || header.len > QUERY_LOOK_MAX || !server.pipeline.is_quiet() {
+            return None;
+        }
+        let text = frontend::query_text(self.body(header)).ok()?;
+        match deallocation(text, true) {
+            Deallocation::Name { name, .. } if matches!(self.names.get(&name, 0), Known::Statement(_)) => {
+                Some(name.into_owned().into())
+            }
+            _ => None,
+        }
     }
 
     /// What a simple query deallocates, if it does nothing else.
@@ -157,10 +198,8 @@ impl Talk {
     /// not about them.
     fn deallocate_now(&mut self, name: Option<Vec<u8>>, status: Status) -> bool {
         if status == Status::Failed {
-            let refusal = transaction_aborted();
-            write::refusal(&mut self.output, Severity::Error, &refusal);
-            write::ready_for_query(&mut self.output, status.byte());
-            return true;
+            // PostgreSQL is to say that the transaction is aborted.
+            return false;
         }
         match name {
             None => {
@@ -180,12 +219,9 @@ impl Talk {
     }
 }
 
-/// PostgreSQL's answer to nearly everything in a failed transaction.
-pub(super) fn transaction_aborted() -> Refusal {
-    Refusal::new(
-        SqlState::IN_FAILED_TRANSACTION,
-        "current transaction is aborted, commands ignored until end of transaction block",
-    )
+fn sync(server: &mut Connection) {
+    write::empty(&mut server.output, b'S');
+    server.pipeline.sent(Request::Sync, Answer::Skip, None);
 }
 
 /// Whether a client's name could be mistaken for one of ours on a server.

@@ -4,10 +4,10 @@ use bytes::{Buf, BufMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
-use crate::server::{Connection, Deallocates, NAME_PREFIX, Note, UnnamedSlot};
+use crate::server::{Connection, Deallocates, NAME_PREFIX, Note, Statement, UnnamedSlot};
 use crate::stats::ErrorClass;
 use crate::wire::backend::{self, ErrorFields, Status};
-use crate::wire::pipeline::{Entry, Outcome, Request, Route, Unexpected};
+use crate::wire::pipeline::{Outcome, Request, Route, Unexpected};
 use crate::wire::scan::{self, HEADER_LEN, Header};
 use crate::wire::write::{self, Severity};
 
@@ -140,6 +140,10 @@ impl Talk {
         if route == Route::Forward {
             heard.units += 1;
         }
+        if self.single_statements && status != Status::Idle {
+            self.send_on(header, Route::Skip, server);
+            return Err(Farewell::Limit(no_transactions()));
+        }
         if status == Status::Idle && std::mem::take(&mut self.schema_touched) {
             self.statements.schema_changed();
         }
@@ -159,13 +163,16 @@ impl Talk {
             self.names.clear();
             server.prepared.forget_all();
         }
-        let all = matches!(
-            server.pipeline.head(),
-            Some(Entry {
-                note: Some(Note::Deallocate(Deallocates::All)),
-                ..
-            })
-        );
+        let note = server.pipeline.head().and_then(|entry| entry.note.as_ref());
+        let all = matches!(note, Some(Note::Deallocate(_, Deallocates::All)));
+        if let Some(Note::Query {
+            deallocates: Some(name),
+            ..
+        }) = note
+            && tag == b"DEALLOCATE"
+        {
+            self.names.remove(name);
+        }
         let route = self.received(b'C', Status::Idle, server)?;
         if all {
             self.send_on(header, Route::Skip, server);
@@ -188,18 +195,15 @@ impl Talk {
             .error(ErrorClass::of(fields.get(b'C').unwrap_or_default()));
         let code = fields.get(b'C').unwrap_or_default();
         if code == b"0A000" && fields.get(b'R') == Some(b"RevalidateCachedQuery") {
-            // Somebody changed the schema behind our back: whoever prepares anew gets a new plan.
-            self.statements.schema_changed();
+            self.plan_is_stale(server);
         }
-        let refusal = match server.pipeline.head() {
-            Some(Entry {
-                note: Some(Note::Refuse(refusal)),
-                ..
-            }) if code == b"26000" => Some(refusal.clone()),
-            _ => None,
+        let (refusal, alias) = match server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
+            Some(Note::Refuse(refusal)) if code == b"26000" => (Some(refusal.clone()), None),
+            Some(Note::Alias(name)) => (None, Some(name.clone())),
+            _ => (None, None),
         };
         let ours = memchr::memmem::find(&body, NAME_PREFIX.as_bytes()).is_some();
-        if ours && code == b"26000" && refusal.is_none() {
+        if ours && code == b"26000" && refusal.is_none() && alias.is_none() {
             // A function deallocated what we had prepared.
             server.prepared.forget_all();
         }
@@ -209,20 +213,32 @@ impl Talk {
             write::refusal(&mut self.output, Severity::Error, &refusal);
         } else if ours {
             self.send_on(header, Route::Skip, server);
-            self.error_in_clients_words(fields);
+            self.error_in_clients_words(fields, alias.as_deref());
         } else {
             self.send_on(header, Route::Forward, server);
         }
         Ok(())
     }
 
+    /// Somebody changed the schema: whoever prepares anew gets a new plan, and nobody keeps the old one.
+    fn plan_is_stale(&mut self, server: &Connection) {
+        self.statements.schema_changed();
+        if let Some(Note::Uses(statement)) = server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
+            statement.result_changed();
+            if let Some(name) = self.names.name_of(statement.id).map(<[u8]>::to_vec) {
+                self.names.catch_up(&name);
+            }
+        }
+    }
+
     /// An error that speaks of a statement by its name on the server is told with the client's name for it.
-    fn error_in_clients_words(&mut self, fields: ErrorFields<'_>) {
+    fn error_in_clients_words(&mut self, fields: ErrorFields<'_>, alias: Option<&[u8]>) {
         let names = &self.names;
+        let name_of = |id| if id == 0 { alias } else { names.name_of(id) };
         write::message(&mut self.output, b'E', |out| {
             for (code, text) in fields.iter() {
                 out.put_u8(code);
-                write::cstr(out, &translate(text, |id| names.name_of(id)));
+                write::cstr(out, &translate(text, name_of));
             }
             out.put_u8(0);
         });
@@ -231,6 +247,7 @@ impl Talk {
     /// The answers that are howdah's to give, as far as it is their turn.
     pub(super) fn fakes(&mut self, server: &mut Connection) {
         while let Some(entry) = server.pipeline.take_fake() {
+            self.answers += 1;
             match entry.request {
                 Request::Parse => write::empty(&mut self.output, b'1'),
                 Request::Close => write::empty(&mut self.output, b'3'),
@@ -243,6 +260,7 @@ impl Talk {
     }
 
     fn received(&mut self, tag: u8, status: Status, server: &mut Connection) -> Result<Route, Unexpected> {
+        self.answers += 1;
         // Few requests carry a note, and few answers settle more than one.
         let mut first = None;
         let mut more = Vec::new();
@@ -267,19 +285,21 @@ impl Talk {
         match note {
             Note::Injected(id) => server.prepared.settle(id, done),
             Note::Evicted(statement) if !done => server.prepared.put_back(statement),
-            Note::Evicted(_) | Note::Refuse(_) => {}
+            Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) | Note::Uses(_) => {}
             Note::Learn { name, prepares } => {
-                if let Some(id) = prepares {
-                    server.prepared.settle(id, done);
+                if let Some(statement) = prepares {
+                    server.prepared.settle(statement.id, done);
+                    if done {
+                        statement.prove();
+                    }
                 }
-                if done {
-                    self.names.confirm(&name)
-                } else {
-                    self.names.undo(&name, None)
-                }
+                self.settle_names([(name, None)], done);
             }
-            Note::Forget(name, _) if done => self.names.confirm(&name),
-            Note::Forget(name, statement) => self.names.undo(&name, Some(statement)),
+            Note::Forget((name, was)) => self.settle_names([(name, Some(was))], done),
+            Note::Deallocate(forgotten, _) => {
+                self.settle_names(forgotten.into_iter().map(|(name, was)| (name, Some(was))), done);
+            }
+            Note::Query { .. } => {}
             Note::Unnamed { id, before } => self.settle_unnamed(id, before, outcome, server),
             Note::InjectedUnnamed(id) => match (outcome, server.unnamed) {
                 (Outcome::Done, UnnamedSlot::Expects(expected, _)) if expected == id => {
@@ -288,11 +308,21 @@ impl Talk {
                 (Outcome::Done, _) => {}
                 _ => server.unnamed = UnnamedSlot::Unknown,
             },
-            Note::Deallocate(Deallocates::All) if done => self.names.clear(),
-            Note::Deallocate(Deallocates::Name(name)) if done => {
-                self.names.remove(&name);
+        }
+    }
+
+    /// Names have been changed as was assumed, or stand for what they stood for before.
+    fn settle_names(
+        &mut self,
+        changed: impl IntoIterator<Item = (Box<[u8]>, Option<std::sync::Arc<Statement>>)>,
+        done: bool,
+    ) {
+        for (name, before) in changed {
+            if done {
+                self.names.confirm(&name);
+            } else {
+                self.names.undo(&name, before);
             }
-            Note::Deallocate(_) => {}
         }
     }
 
@@ -332,6 +362,13 @@ impl Talk {
             }
         }
     }
+}
+
+fn no_transactions() -> Refusal {
+    Refusal::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        "transaction blocks are not allowed in statement pooling mode",
+    )
 }
 
 /// Whether so much of a message is there that it can be dealt with.

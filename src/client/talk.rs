@@ -38,6 +38,13 @@ impl Passing {
         matches!(self, Self::Forward(0) | Self::Drop(0))
     }
 
+    /// How many bytes of the message are still to come.
+    pub(super) fn left(self) -> usize {
+        match self {
+            Self::Forward(left) | Self::Drop(left) => left,
+        }
+    }
+
     /// Deals with as much of `input` as belongs to the message.
     pub(super) fn pass(&mut self, input: &mut BytesMut, output: &mut BytesMut) {
         match self {
@@ -98,12 +105,20 @@ pub(super) struct Talk {
     /// What executing the unnamed portal removes, if it was bound to a DEALLOCATE.
     pub(super) portal: Option<Deallocates>,
     pub(super) statements: Arc<StatementCache>,
+    /// Digest of the settings that decide what statements mean.
+    pub(super) context: u64,
     pub(super) bounds: Bounds,
     pub(super) tally: Tally,
     /// The server has said that it ends the session.
     pub(super) server_left: bool,
     /// The running transaction has changed the schema.
     pub(super) schema_touched: bool,
+    /// Messages of the server, and answers in its place, that were dealt with.
+    pub(super) answers: u64,
+    /// Starting a transaction block ends the session (statement mode).
+    pub(super) single_statements: bool,
+    /// A request was refused while there was no server: the rest of its batch is passed over, up to Sync.
+    pub(super) skips_to_sync: bool,
 }
 
 impl Talk {
@@ -117,10 +132,14 @@ impl Talk {
             unnamed: None,
             portal: None,
             statements,
+            context: 0,
             bounds,
             tally: Tally::default(),
             server_left: false,
             schema_touched: false,
+            answers: 0,
+            single_statements: false,
+            skips_to_sync: false,
         }
     }
 

@@ -32,17 +32,21 @@ impl Backoff {
     ) {
         self.error = Some(error);
         // Attempts run in parallel; those that were under way when the first of them failed are the same failure.
-        if self.failed_at.is_some_and(|failed_at| started < failed_at) {
+        if self.failed_at.is_some_and(|failed_at| started <= failed_at) {
             return;
         }
         let doubled = PAUSE_FIRST.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
-        let pause = doubled.min(longest).max(PAUSE_MIN).mul_f32(0.9 + 0.2 * unit);
+        let pause = doubled
+            .min(longest)
+            .max(PAUSE_MIN)
+            .mul_f64(0.9 + 0.2 * f64::from(unit));
         self.failures = (self.failures + 1).min(31);
         self.failed_at = Some(now);
         self.retry_at = Some(now + pause);
     }
 
-    pub(super) fn succeed(&mut self) {
+    /// An attempt has succeeded, or there is reason to believe that the next one will.
+    pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
@@ -91,11 +95,11 @@ mod tests {
         for _ in 0..6 {
             backoff.fail(error(), now, now, Duration::from_secs(15), 0.5);
             let until = backoff.until(now).expect("it has just failed");
-            pauses.push((until - now).as_secs_f32().round() as u64);
+            pauses.push((until - now).as_secs_f32().round());
             now = until;
         }
-        assert_eq!(pauses, [1, 2, 4, 8, 15, 15]);
-        backoff.succeed();
+        assert_eq!(pauses, [1.0, 2.0, 4.0, 8.0, 15.0, 15.0]);
+        backoff.clear();
         assert!(!backoff.is_probing());
         backoff.fail(error(), now, now, Duration::from_secs(15), 0.0);
         assert_eq!((backoff.until(now).expect("failed") - now).as_millis(), 900);

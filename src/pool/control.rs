@@ -19,11 +19,13 @@ impl<S: Source> Pool<S> {
         self.shut(Gate::Paused, |_, _| {});
     }
 
-    /// RESUME: those who waited are served.
+    /// RESUME: those who waited are served. As with all that an administrator does to make a pool work again, a server
+    /// that has refused connections is tried at once.
     pub fn resume(&self) {
         self.run(|core, now, fx| {
             if core.gate == Gate::Paused {
                 core.gate = Gate::Open;
+                core.backoff.clear();
                 core.dispatch(now, self, fx);
             }
         });
@@ -53,6 +55,7 @@ impl<S: Source> Pool<S> {
     pub fn reconnect(&self) {
         self.run(|core, now, fx| {
             core.generation += 1;
+            core.backoff.clear();
             core.close_idle(now, fx, |_| false);
             core.dispatch(now, self, fx);
         });
@@ -104,6 +107,7 @@ impl<S: Source> Pool<S> {
             }
             core.settings = settings;
             core.spare_at = None;
+            core.backoff.clear();
             core.close_idle(now, fx, |core| core.slots.len() <= core.settings.pool_size);
             core.dispatch(now, self, fx);
             // The keeper plans anew.

@@ -21,6 +21,8 @@ impl<S: Source> Core<S> {
         self.time_out_waiters(now, fx);
         self.sweep_idle(now, world, fx);
         self.dispatch(now, world, fx);
+        // Who is still hungry has just been rung because something under his limits moved: perhaps it became idle.
+        fx.refused += u32::from(self.is_hungry);
         self.planned = self.next_deadline(now);
         fx.ring = false;
         self.planned

@@ -1,11 +1,11 @@
 //! The shell around the core: takes the lock, asks the core, lets go of the lock, does what the core said.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Waker};
 
 use parking_lot::{Mutex, MutexGuard};
-use std::hash::{BuildHasher, RandomState};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -241,7 +241,7 @@ impl<S: Source> Neighbour for Pool<S> {
 
 impl<S: Source> Drop for Pool<S> {
     fn drop(&mut self) {
-        // So that the keeper, who only lends itself to the pool, sees that it is gone.
+        // So that the keeper, asleep with a weak handle, sees that it is gone.
         self.bell.ring();
     }
 }

@@ -121,7 +121,10 @@ impl LeaseError {
             .detail(format!("max_waiting is {limit}.")),
             Self::Timeout { waited, last_error } => {
                 let message = "query_wait_timeout: no server connection became free in time";
-                let refusal = Refusal::new(SqlState::CANNOT_CONNECT_NOW, message);
+                let code = last_error
+                    .as_ref()
+                    .map_or(SqlState::QUERY_CANCELED, |error| error.code);
+                let refusal = Refusal::new(code, message);
                 match last_error {
                     Some(error) => refusal.detail(format!(
                         "Waited {waited:.1?}. The server cannot be reached: {error}."

@@ -1,7 +1,7 @@
 //! Who gets which server, when.
 //!
-//! A [`Pool`] holds the connections of one (database, user). Its [`core`] is pure: no IO, no clock, no randomness;
-//! what it decides comes back as [`effects::Effects`], and the shell ([`house`], [`janitor`], [`keeper`]) carries them
+//! A [`Pool`] holds the connections of one (database, user). Its `core` is pure: no IO, no clock, no randomness;
+//! what it decides comes back as `Effects`, and the shell (`house`, `janitor`, `keeper`) carries them
 //! out once the lock is released. Nothing is awaited under a lock, and whatever is awaited is wrapped first, so that a
 //! future dropped at any await gives back what it held.
 //!

@@ -8,6 +8,7 @@ use super::core::{Core, World};
 use super::effects::Effects;
 use super::slots::{Expiry, ServerState, SlotId, State};
 use super::source::{OpenError, Source};
+use crate::error::{Refusal, SqlState};
 
 impl<S: Source> Core<S> {
     /// A client is done with a connection, which is clean.
@@ -63,7 +64,7 @@ impl<S: Source> Core<S> {
         let took = now.duration_since(slot.opened_at);
         (slot.info, slot.opened_at, slot.expiry, slot.jitter) = (Some(info), now, expiry, unit);
         self.stats.connected(took, true);
-        self.backoff.succeed();
+        self.backoff.clear();
         self.place(id, conn, false, now, world, fx);
         self.is_ready |= self.slots.living() >= self.settings.min_pool_size;
         // The attempts after a failure go one by one; now there may be more.
@@ -109,6 +110,16 @@ impl<S: Source> Core<S> {
     /// A connection was dropped together with the task that had it. The keeper sees to the rest: such tasks end when
     /// their runtime does, and then nothing new may be started from here.
     pub(super) fn abandoned(&mut self, id: SlotId, now: Instant, fx: &mut Effects<S>) {
+        let slot = self.slots.get(id);
+        if slot.kind() == ServerState::Opening {
+            let refusal = Refusal::new(SqlState::INTERNAL_ERROR, "the attempt to connect was broken off");
+            let error = OpenError {
+                refusal,
+                is_final: false,
+            };
+            self.backoff
+                .fail(error, slot.opened_at, now, self.settings.server_login_retry, 0.5);
+        }
         self.forget(id, now, fx);
         fx.ring = true;
     }
@@ -147,7 +158,8 @@ impl<S: Source> Core<S> {
             || have > self.settings.size_max()
             // The reserve, or what a smaller pool_size left over, stays only as long as somebody waits.
             || (have > self.settings.pool_size && self.line.is_empty())
-            || world.yields(have, self.line.oldest(), now)
+            // What was opened for somebody who waits serves him first.
+            || ((used || self.line.is_empty()) && world.yields(have, self.line.oldest(), now))
     }
 
     /// Closes a connection that nobody needs.

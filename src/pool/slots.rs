@@ -265,3 +265,26 @@ impl<S: Source> Slots<S> {
         self.slab.iter_mut().flatten()
     }
 }
+
+#[cfg(test)]
+impl<S: Source> Slots<S> {
+    /// Counters, list and states say the same.
+    pub(super) fn assert_sound(&self) {
+        let mut counts = [0; KINDS];
+        for slot in self.iter() {
+            counts[slot.kind() as usize] += 1;
+        }
+        assert_eq!(counts, self.counts);
+        assert_eq!(self.idle.len() as u32, self.count(ServerState::Idle));
+        assert!(
+            self.idle
+                .iter()
+                .all(|id| self.get(*id).kind() == ServerState::Idle)
+        );
+        assert!(
+            self.idle()
+                .zip(self.idle().skip(1))
+                .all(|(a, b)| self.get(a).since <= self.get(b).since)
+        );
+    }
+}

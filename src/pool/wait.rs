@@ -46,6 +46,13 @@ impl<C> Cell<C> {
     }
 }
 
+#[cfg(test)]
+impl<C> Cell<C> {
+    pub(super) fn is_granted(&self) -> bool {
+        matches!(*self.outcome.lock(), Some(Ok(_)))
+    }
+}
+
 /// What a client needs to wait for servers. It owns one and uses it again and again, so that waiting allocates nothing.
 pub struct Waiter<S: Source> {
     cell: Arc<Cell<S::Conn>>,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::net::{PeerAddr, Stream};
@@ -28,10 +28,10 @@ pub enum Note {
         /// The client's name.
         name: Box<[u8]>,
         /// The statement that is prepared on the server with it, unless the server has it already.
-        prepares: Option<u64>,
+        prepares: Option<Arc<Statement>>,
     },
     /// A client's Close of this name, which stood for this statement.
-    Forget(Box<[u8]>, Arc<Statement>),
+    Forget(Forgotten),
     /// A request that replaces the client's unnamed statement, or removes it.
     Unnamed {
         /// The new one; 0 for none.
@@ -43,9 +43,23 @@ pub enum Note {
     InjectedUnnamed(u64),
     /// A request that is bound to fail, with what the client is told of it.
     Refuse(Box<Refusal>),
-    /// An Execute of a DEALLOCATE by a client.
-    Deallocate(Deallocates),
+    /// A request that is bound to fail over the statement 0, which the client calls by this name.
+    Alias(Box<[u8]>),
+    /// A Bind of this statement.
+    Uses(Arc<Statement>),
+    /// An Execute of a DEALLOCATE by a client: of these names, or of all there are.
+    Deallocate(Vec<Forgotten>, Deallocates),
+    /// A simple query, which does away with the unnamed statement; among other things it deallocates this name.
+    Query {
+        /// The client's unnamed statement until now.
+        before: Option<Arc<Unnamed>>,
+        /// The name.
+        deallocates: Option<Box<[u8]>>,
+    },
 }
+
+/// A name that a client is giving up, and what it stood for.
+pub type Forgotten = (Box<[u8]>, Arc<Statement>);
 
 /// What a DEALLOCATE removes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,6 +187,8 @@ pub struct Connection {
     pub prepared: Prepared,
     /// Its unnamed statement.
     pub unnamed: UnnamedSlot,
+    /// So many bytes of the message that a client left half read are still to come.
+    pub tail: usize,
     info: Option<Arc<Info>>,
 }
 
@@ -189,6 +205,7 @@ impl Connection {
             baseline: Settings::default(),
             prepared: Prepared::new(prepared_max),
             unnamed: UnnamedSlot::Empty,
+            tail: 0,
             info: None,
         }
     }
@@ -239,7 +256,12 @@ impl Connection {
 
     pub(super) async fn receive(&mut self) -> Result<Message, Failure> {
         loop {
-            if let Some(message) = Message::take(&mut self.input)? {
+            let skipped = self.tail.min(self.input.len());
+            self.input.advance(skipped);
+            self.tail -= skipped;
+            if self.tail == 0
+                && let Some(message) = Message::take(&mut self.input)?
+            {
                 crate::wire::store::give_back(&mut self.input);
                 return Ok(message);
             }
@@ -299,6 +321,10 @@ impl Connection {
             self.run(&sql).await?;
         }
         self.settings.extra = wanted.extra.clone();
+        if self.settings.reported == wanted.reported {
+            // Shared, so that the next comparison is one of pointers.
+            self.settings.reported = wanted.reported.clone();
+        }
         Ok(())
     }
 

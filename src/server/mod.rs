@@ -9,7 +9,7 @@ mod statements;
 
 pub use cancel::CancelKey;
 pub use connect::{Address, ConnectError, Target};
-pub use connection::{Connection, Deallocates, Failure, Gone, Info, Note, Unnamed, UnnamedSlot};
+pub use connection::{Connection, Deallocates, Failure, Forgotten, Gone, Info, Note, Unnamed, UnnamedSlot};
 pub use parameters::{Extra, Parameters, Settings, assignments, quote_identifier, quote_literal};
 pub use resolve::Resolver;
-pub use statements::{DECOY, NAME_PREFIX, NEVER_PREPARED, Prepared, Standing, Statement, StatementCache};
+pub use statements::{DECOY, NAME_PREFIX, NOTHING, Prepared, Standing, Statement, StatementCache};

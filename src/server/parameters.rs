@@ -1,6 +1,7 @@
 //! What a server reports of its session (`ParameterStatus`), and how a session is brought to what a client had.
 
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// The reported parameters of one session, as the server spells them.
@@ -87,6 +88,20 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// A digest of all that may decide what a statement means: everything but `application_name`.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for pair in self
+            .reported
+            .iter()
+            .filter(|(name, _)| *name != b"application_name")
+        {
+            pair.hash(&mut hasher);
+        }
+        self.extra.hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// The SQL that brings a session which has `self` to `wanted`; `None` if it is there already.
     pub fn towards(&self, wanted: &Self) -> Option<String> {
         let same_extra = Arc::ptr_eq(&self.extra, &wanted.extra) || self.extra == wanted.extra;

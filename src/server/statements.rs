@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
 /// What howdah's names on a server begin with. Clients' own names never reach a server.
 pub const NAME_PREFIX: &str = "howdah_";
-/// A name that no server ever has: to bind it is to fail at this place.
-pub const NEVER_PREPARED: &[u8] = b"howdah_0";
+/// The name of no statement, taken and given back where a request is bound to fail.
+pub const NOTHING: &[u8] = b"howdah_0";
 /// The statement that an intercepted DEALLOCATE removes in place of the client's.
 pub const DECOY: &[u8] = b"howdah_decoy";
 
@@ -25,6 +25,39 @@ pub struct Statement {
     pub definition: Box<[u8]>,
     /// The schema's age when a client prepared it; see [`StatementCache::schema_changed`].
     pub epoch: u64,
+    /// Digest of the settings that it was prepared under: they decide what its literals mean.
+    context: u64,
+    /// Counts how often its result has been found changed since.
+    revision: AtomicU64,
+    /// A server has accepted it.
+    proven: AtomicBool,
+}
+
+impl Statement {
+    fn is(&self, epoch: u64, context: u64, definition: &[u8]) -> bool {
+        self.epoch == epoch && self.context == context && *self.definition == *definition
+    }
+
+    /// Whether a server has accepted it, so that another Parse of it need not be sent to be answered.
+    pub fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Acquire)
+    }
+
+    /// A server has accepted it.
+    pub fn prove(&self) {
+        self.proven.store(true, Ordering::Release);
+    }
+
+    /// How often its result has been found changed since it was first prepared.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// A server has found its result changed ("cached plan must not change result type"): no server's plan of it is
+    /// good any more.
+    pub fn result_changed(&self) {
+        self.revision.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 /// The statements of one pool, found by definition.
@@ -41,10 +74,10 @@ pub struct StatementCache {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl StatementCache {
-    /// The statement of this definition, as prepared now.
-    pub fn intern(&self, definition: &[u8]) -> Arc<Statement> {
+    /// The statement of this definition, as prepared now by a session with settings of this digest.
+    pub fn intern(&self, definition: &[u8], context: u64) -> Arc<Statement> {
         let epoch = self.epoch.load(Ordering::Acquire);
-        let hash = self.hasher.hash_one((epoch, definition));
+        let hash = self.hasher.hash_one((epoch, context, definition));
         let mut found = self.found.lock();
         let grown = found.len() == found.capacity();
         if grown {
@@ -53,7 +86,7 @@ impl StatementCache {
         let same = found.entry(hash).or_default();
         same.retain(|weak| weak.strong_count() > 0);
         let known = same.iter().filter_map(Weak::upgrade);
-        if let Some(known) = { known }.find(|have| have.epoch == epoch && *have.definition == *definition) {
+        if let Some(known) = { known }.find(|have| have.is(epoch, context, definition)) {
             return known;
         }
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
@@ -63,6 +96,9 @@ impl StatementCache {
             name,
             definition: definition.into(),
             epoch,
+            context,
+            revision: AtomicU64::new(0),
+            proven: AtomicBool::new(false),
         });
         same.push(Arc::downgrade(&statement));
         statement
@@ -101,6 +137,8 @@ pub enum Standing {
     Ready,
     /// It has not.
     Absent,
+    /// It has a plan that is outdated, and has to close it first.
+    Stale,
     /// A Parse is on its way in an earlier segment, which may yet fail.
     Uncertain,
 }
@@ -117,6 +155,8 @@ pub struct Prepared {
 struct Slot {
     statement: Arc<Statement>,
     used: u64,
+    /// The statement's revision when it was parsed.
+    revision: u64,
     /// The segment whose Parse has not been answered yet.
     pending: Option<u64>,
 }
@@ -147,14 +187,15 @@ impl Prepared {
     }
 
     /// Where a statement stands for a request in `segment`; counts as a use of it.
-    pub fn standing(&mut self, id: u64, segment: u64) -> Standing {
+    pub fn standing(&mut self, statement: &Statement, segment: u64) -> Standing {
         self.clock += 1;
-        match self.slots.get_mut(&id) {
+        match self.slots.get_mut(&statement.id) {
             None => Standing::Absent,
             Some(slot) => {
                 slot.used = self.clock;
                 match slot.pending {
                     Some(other) if other != segment => Standing::Uncertain,
+                    _ if slot.revision != statement.revision() => Standing::Stale,
                     _ => Standing::Ready,
                 }
             }
@@ -166,6 +207,7 @@ impl Prepared {
         self.clock += 1;
         let slot = Slot {
             used: self.clock,
+            revision: statement.revision(),
             pending: Some(segment),
             statement,
         };
@@ -190,13 +232,14 @@ impl Prepared {
         }
     }
 
-    /// The Close of this statement was passed over: it is still there.
+    /// The Close of this statement was passed over: it is still there, and to be closed before it is parsed again.
     pub fn put_back(&mut self, statement: Arc<Statement>) {
         self.clock += 1;
         self.slots.insert(
             statement.id,
             Slot {
                 used: self.clock,
+                revision: u64::MAX,
                 pending: None,
                 statement,
             },
@@ -216,19 +259,19 @@ mod tests {
     #[test]
     fn equal_definitions_are_one_statement_until_the_schema_changes() {
         let cache = StatementCache::default();
-        let a = cache.intern(b"select 1\0\0\0");
-        let b = cache.intern(b"select 1\0\0\0");
+        let a = cache.intern(b"select 1\0\0\0", 0);
+        let b = cache.intern(b"select 1\0\0\0", 0);
         assert!(Arc::ptr_eq(&a, &b));
-        assert_ne!(a.id, cache.intern(b"select 2\0\0\0").id);
+        assert_ne!(a.id, cache.intern(b"select 2\0\0\0", 0).id);
         cache.schema_changed();
-        assert_ne!(a.id, cache.intern(b"select 1\0\0\0").id);
+        assert_ne!(a.id, cache.intern(b"select 1\0\0\0", 0).id);
     }
 
     #[test]
     fn statements_that_nobody_has_are_forgotten() {
         let cache = StatementCache::default();
         for n in 0..10_000 {
-            cache.intern(format!("select {n}").as_bytes());
+            cache.intern(format!("select {n}").as_bytes(), 0);
         }
         assert!(cache.is_empty());
         assert!(cache.found.lock().len() < 100, "the table shrinks as well");
@@ -237,7 +280,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first_and_never_one_on_its_way() {
         let cache = StatementCache::default();
-        let [a, b, c] = [&b"a"[..], b"b", b"c"].map(|text| cache.intern(text));
+        let [a, b, c] = [&b"a"[..], b"b", b"c"].map(|text| cache.intern(text, 0));
         let mut prepared = Prepared::new(2);
         assert!(prepared.insert(a.clone(), 1).is_none());
         assert!(prepared.insert(b.clone(), 1).is_none());
@@ -245,16 +288,12 @@ mod tests {
         prepared.settle(a.id, true);
         prepared.settle(b.id, true);
         prepared.settle(c.id, false);
-        assert_eq!(prepared.standing(a.id, 2), Standing::Ready);
+        assert_eq!(prepared.standing(&a, 2), Standing::Ready);
         assert_eq!(prepared.insert(c.clone(), 2).map(|gone| gone.id), Some(b.id));
-        assert_eq!(prepared.standing(c.id, 2), Standing::Ready);
-        assert_eq!(prepared.standing(c.id, 3), Standing::Uncertain);
+        assert_eq!(prepared.standing(&c, 2), Standing::Ready);
+        assert_eq!(prepared.standing(&c, 3), Standing::Uncertain);
         prepared.forget_all();
-        assert_eq!(prepared.standing(a.id, 3), Standing::Absent);
-        assert_eq!(
-            prepared.standing(c.id, 2),
-            Standing::Ready,
-            "its Parse comes after"
-        );
+        assert_eq!(prepared.standing(&a, 3), Standing::Absent);
+        assert_eq!(prepared.standing(&c, 2), Standing::Ready, "its Parse comes after");
     }
 }

@@ -8,6 +8,7 @@
 //! `SHIFT_JIS_2004`) it may be the second half of another, and an escape string may seem to end where it does not.
 #![deny(
     clippy::expect_used,
+    clippy::unwrap_used,
     clippy::panic,
     clippy::unreachable,
     clippy::indexing_slicing,
@@ -16,7 +17,6 @@
     clippy::cast_possible_wrap,
     clippy::cast_sign_loss
 )]
-#![cfg_attr(not(test), deny(clippy::unwrap_used))]
 #![cfg_attr(
     test,
     allow(

@@ -1,0 +1,31 @@
+# Thin on purpose: the work is in scripts/, bench/ and cargo.
+.DEFAULT_GOAL := help
+.PHONY: help demo build test lint bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: ## a throwaway PostgreSQL with howdah in front of it, in the first minute
+	@scripts/setup rust postgres
+	@cargo build --release --quiet
+	@target/release/howdah demo
+
+build: ## the release binary, target/release/howdah
+	@scripts/setup rust
+	cargo build --release
+
+test: ## every check and test there is
+	@scripts/setup
+	@scripts/test
+
+lint: ## formatting and clippy
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+bench: ## the measurements
+	@scripts/setup
+	@bench/run
+
+clean: ## removes what was built and installed below this directory
+	cargo clean
+	rm -rf .venv tests/clients/node_modules

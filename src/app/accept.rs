@@ -1,0 +1,99 @@
+//! Accepting connections, and handing each to a task of its own.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{self, Front, Outcome, keepalive};
+use crate::farewell::Farewell;
+use crate::net::Stream;
+
+use super::listen::Listener;
+use super::run::Process;
+
+/// The pause after accept has failed for want of file descriptors or memory.
+const BACKOFF: Duration = Duration::from_millis(100);
+/// How often such a failure is logged.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Accepts until told to stop.
+pub(super) async fn accept(listener: Listener, process: Arc<Process>, stop: CancellationToken) {
+    let mut complained: Option<Instant> = None;
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = accept_one(&listener, &process.front) => accepted,
+        };
+        match accepted {
+            Ok(stream) => {
+                tokio::spawn(welcome(stream, process.clone()));
+            }
+            Err(error) if is_about_the_peer(&error) => {}
+            Err(error) => {
+                if complained.is_none_or(|at| at.elapsed() > COMPLAINT_INTERVAL) {
+                    complained = Some(Instant::now());
+                    tracing::error!(%error, %listener, "cannot accept connections, trying again");
+                }
+                tokio::time::sleep(BACKOFF).await;
+            }
+        }
+    }
+}
+
+async fn accept_one(listener: &Listener, front: &Front) -> io::Result<Stream> {
+    match listener {
+        Listener::Tcp(listener) => {
+            let (stream, _) = listener.accept().await?;
+            keepalive(&front.house().config).apply(&stream);
+            Ok(Stream::Tcp(stream))
+        }
+        Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+    }
+}
+
+/// The peer went away before it was accepted: nothing to be sorry for.
+fn is_about_the_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+/// One connection, from its first byte to its farewell.
+async fn welcome(stream: Stream, process: Arc<Process>) {
+    let front = &process.front;
+    let peer = stream.peer();
+    let logging_in = front.clients.count_login();
+    // Boxed, because an idle client should not carry the memory of its login around.
+    let outcome = Box::pin(client::login(stream, front.clone())).await;
+    drop(logging_in);
+    let farewell = match outcome {
+        Outcome::Pooled(session) => {
+            let handle = session.handle().clone();
+            process.log_connect(&handle);
+            let farewell = Box::pin(session.serve()).await;
+            process.log_disconnect(&handle, &farewell);
+            farewell
+        }
+        Outcome::Replication(replication) => {
+            let handle = replication.handle().clone();
+            process.log_connect(&handle);
+            let farewell = Box::pin(replication.serve()).await;
+            process.log_disconnect(&handle, &farewell);
+            farewell
+        }
+        Outcome::Console(visit) => Box::pin(process.console(*visit)).await,
+        Outcome::Cancel { pid, secret } => {
+            let timeout = front.house().config.settings.cancel_wait_timeout;
+            front.clients.cancel(pid, &secret, timeout).await;
+            Farewell::CancelRequest
+        }
+        Outcome::Ended(farewell) => {
+            tracing::info!(%peer, reason = %farewell, "login refused or abandoned");
+            farewell
+        }
+    };
+    front.count_farewell(&farewell);
+}

@@ -1,0 +1,108 @@
+//! `howdah demo`: a throwaway PostgreSQL with howdah in front of it, for the newcomer's first minute.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use anyhow::{Context, Result};
+
+use crate::config::{Config, Source};
+
+use super::cluster::{Cluster, SUPERUSER};
+use super::run::{self, Until};
+
+const PORT: u16 = 6432;
+const METRICS_PORT: u16 = 9127;
+const DATABASE: &str = "postgres";
+
+/// Starts it all, and serves until interrupted or until `command` has ended. Returns the exit status.
+pub(super) fn demo(command: &[String]) -> Result<u8> {
+    let password = random_password();
+    let cluster = Cluster::start(&password)?;
+    let (port, metrics_port) = (free_port(PORT)?, free_port(METRICS_PORT)?);
+    let file = cluster.directory().join("howdah.toml");
+    let quiet = !command.is_empty();
+    fs::write(
+        &file,
+        configuration(&cluster, &password, port, metrics_port, quiet),
+    )?;
+    let config = Config::load(&Source::File(file)).map_err(|faults| anyhow::anyhow!("{faults}"))?;
+    if !quiet {
+        say_where(&cluster, &password, port, metrics_port);
+    }
+    let until = match command {
+        [] => Until::Signal,
+        [program, arguments @ ..] => {
+            let mut command = tokio::process::Command::new(program);
+            command.args(arguments).kill_on_drop(true);
+            command.envs([
+                ("PGHOST", "127.0.0.1"),
+                ("PGUSER", SUPERUSER),
+                ("PGDATABASE", DATABASE),
+            ]);
+            command
+                .env("PGPORT", port.to_string())
+                .env("PGPASSWORD", &password);
+            Until::Ends(Box::new(command))
+        }
+    };
+    Ok(run::run(config, until)?.map_or(0, exit_code))
+}
+
+/// As a shell tells it: 128 and the signal for a command that was killed.
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    u8::try_from(code).unwrap_or(1)
+}
+
+fn configuration(cluster: &Cluster, password: &str, port: u16, metrics_port: u16, quiet: bool) -> String {
+    let directory = cluster.directory().display();
+    let level = if quiet { "warn" } else { "info" };
+    format!(
+        r#"[howdah]
+listen_addr = "127.0.0.1"
+listen_port = {port}
+metrics_addr = "127.0.0.1:{metrics_port}"
+pool_mode = "transaction"
+default_pool_size = 4
+admin_users = ["{SUPERUSER}"]
+log_level = "{level}"
+
+[databases]
+"*" = "host={directory}"
+
+[users.{SUPERUSER}]
+password = "{password}"
+"#
+    )
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the newcomer came for")]
+fn say_where(cluster: &Cluster, password: &str, port: u16, metrics_port: u16) {
+    let url = |database: &str| format!("postgres://{SUPERUSER}:{password}@127.0.0.1:{port}/{database}");
+    println!(
+        "A throwaway {} with howdah in front of it. Four servers for any number of clients.",
+        cluster.version()
+    );
+    println!();
+    println!("  clients   psql '{}'", url(DATABASE));
+    println!("  console   psql '{}' -c 'show pools'", url("howdah"));
+    println!("  metrics   http://127.0.0.1:{metrics_port}/metrics");
+    println!();
+    println!("Control-C ends it and removes everything.");
+}
+
+fn random_password() -> String {
+    let mut bytes = [0; 12];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system's random source does not fail");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The usual port if nobody has it, else any other.
+fn free_port(usual: u16) -> Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", usual)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)));
+    Ok(listener.context("no free port")?.local_addr()?.port())
+}

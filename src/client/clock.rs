@@ -1,0 +1,167 @@
+//! How long things take, and how long they may.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
+
+use crate::config::PoolSettings;
+use crate::error::{Refusal, SqlState};
+use crate::farewell::Farewell;
+use crate::server::Connection;
+
+/// The stop-watches of one session. Where no limit is set, none of them ever arms a timer.
+#[derive(Debug)]
+pub(super) struct Clock {
+    /// When the client was last left without anything to do.
+    idle_since: Instant,
+    /// When the running transaction began.
+    transaction_since: Instant,
+    /// When the oldest unanswered request went out.
+    unit_since: Option<Instant>,
+    /// When the server last had nothing more to do within a transaction.
+    quiet_since: Instant,
+    /// Armed once and moved only when it fires too early.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            idle_since: now,
+            transaction_since: now,
+            unit_since: None,
+            quiet_since: now,
+            timer: None,
+        }
+    }
+
+    pub(super) fn begin_idle(&mut self, now: Instant) {
+        self.idle_since = now;
+        self.unit_since = None;
+    }
+
+    pub(super) fn begin_lease(&mut self, now: Instant) {
+        self.transaction_since = now;
+        self.quiet_since = now;
+        self.unit_since = None;
+    }
+
+    pub(super) fn begin_unit(&mut self) {
+        if self.unit_since.is_none() {
+            self.unit_since = Some(Instant::now());
+        }
+    }
+
+    /// A unit has been answered; returns how long it took.
+    pub(super) fn end_unit(&mut self, now: Instant, more: bool) -> Duration {
+        let took = self
+            .unit_since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.unit_since = more.then_some(now);
+        self.quiet_since = now;
+        took
+    }
+
+    /// The transaction is over; returns how long it took.
+    pub(super) fn end_transaction(&mut self, now: Instant) -> Duration {
+        let took = now.saturating_duration_since(self.transaction_since);
+        self.transaction_since = now;
+        self.idle_since = now;
+        took
+    }
+
+    /// Ready when the client has been idle for too long.
+    pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>, policy: &PoolSettings) -> Poll<Farewell> {
+        let limit = Limit::new(
+            self.idle_since,
+            policy.client_idle_timeout,
+            SqlState::IDLE_SESSION_TIMEOUT,
+            "client_idle_timeout",
+        );
+        self.poll_limits(cx, &[limit])
+    }
+
+    /// Ready when the client has held its server for too long, in one way or another.
+    pub(super) fn poll_busy(
+        &mut self,
+        cx: &mut Context<'_>,
+        policy: &PoolSettings,
+        server: &Connection,
+    ) -> Poll<Farewell> {
+        if server.pipeline.is_settled() {
+            return self.poll_idle(cx, policy);
+        }
+        let transaction = Limit::new(
+            self.transaction_since,
+            policy.transaction_timeout,
+            SqlState::TRANSACTION_TIMEOUT,
+            "transaction_timeout",
+        );
+        let inner = match self.unit_since {
+            Some(since) => Limit::new(
+                since,
+                policy.query_timeout,
+                SqlState::QUERY_CANCELED,
+                "query_timeout",
+            ),
+            None => Limit::new(
+                self.quiet_since,
+                policy.idle_transaction_timeout,
+                SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
+                "idle_transaction_timeout",
+            ),
+        };
+        self.poll_limits(cx, &[transaction, inner])
+    }
+
+    fn poll_limits(&mut self, cx: &mut Context<'_>, limits: &[Option<Limit>]) -> Poll<Farewell> {
+        let Some(next) = limits.iter().flatten().min_by_key(|limit| limit.at) else {
+            return Poll::Pending;
+        };
+        loop {
+            if Instant::now() >= next.at {
+                return Poll::Ready(Farewell::Limit(next.refusal()));
+            }
+            let at = next.at.into();
+            let timer = self
+                .timer
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            if timer.deadline() > at || timer.is_elapsed() {
+                timer.as_mut().reset(at);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// A moment at which patience ends.
+struct Limit {
+    at: Instant,
+    setting: &'static str,
+    after: Duration,
+    code: SqlState,
+}
+
+impl Limit {
+    /// `None` if there is no limit.
+    fn new(since: Instant, after: Duration, code: SqlState, setting: &'static str) -> Option<Self> {
+        (!after.is_zero()).then(|| Self {
+            at: since + after,
+            setting,
+            after,
+            code,
+        })
+    }
+
+    fn refusal(&self) -> Refusal {
+        Refusal::new(
+            self.code,
+            format!("terminating connection due to {}", self.setting),
+        )
+        .detail(format!("{} is {:?}.", self.setting, self.after))
+    }
+}

@@ -1,0 +1,148 @@
+//! While a client holds a server: bytes go through, in both directions at once.
+
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use crate::config::PoolMode;
+use crate::error::{Refusal, SqlState};
+use crate::farewell::Farewell;
+use crate::server::Connection;
+use crate::wire::store::CHUNK;
+
+use super::session::Session;
+use super::talk::{HIGH_WATER, Pause};
+
+/// Why a client lets go of its server.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Everything has been answered and no transaction is open.
+    Settled,
+    /// The client ends.
+    Client(Farewell),
+    /// The server has broken.
+    Server(Farewell),
+}
+
+impl Session {
+    /// Moves what can be moved. Ready when the client lets go of the server.
+    pub(super) fn poll_relay(&mut self, cx: &mut Context<'_>, server: &mut Connection) -> Poll<Stop> {
+        if let Some(farewell) = self.obey(cx) {
+            return Poll::Ready(Stop::Client(farewell));
+        }
+        loop {
+            let answers = self.talk.answers;
+            let pause = self.talk.requests(server);
+            if let Pause::Over(farewell) = pause {
+                return Poll::Ready(Stop::Client(farewell));
+            }
+            self.note_requests(server);
+            if let Poll::Ready(Err(_)) = server.stream.poll_drain(cx, &mut server.output) {
+                // Its last words may still be there to be read.
+                server.output.clear();
+            }
+            if let Some(stop) = self.hear(server) {
+                return Poll::Ready(stop);
+            }
+            if matches!(pause, Pause::Blocked) && self.talk.answers != answers {
+                continue;
+            }
+            let crowded = self.talk.output.len() >= HIGH_WATER;
+            let mut moved = false;
+            if !crowded {
+                match self.poll_read_server(cx, server) {
+                    Poll::Ready(Ok(())) => moved = true,
+                    Poll::Ready(Err(stop)) => return Poll::Ready(stop),
+                    Poll::Pending => {}
+                }
+            }
+            if matches!(pause, Pause::NeedMore) || self.talk.input.len() < CHUNK {
+                match self.stream.poll_fill(cx, &mut self.talk.input) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Stop::Client(Farewell::Vanished)),
+                    Poll::Ready(Ok(n)) => {
+                        self.talk.tally.bytes_received += n as u64;
+                        moved = true;
+                    }
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(Stop::Client(Farewell::ClientIo(error.to_string())));
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            if moved && !crowded {
+                continue;
+            }
+            // Nothing more comes for the moment: what there is goes out in one write.
+            let written = match self.poll_write_client(cx) {
+                Poll::Ready(Err(farewell)) => return Poll::Ready(Stop::Client(farewell)),
+                written => written.is_ready(),
+            };
+            let more_to_send = matches!(pause, Pause::Full)
+                && server.output.len() < HIGH_WATER
+                && self.talk.output.len() < HIGH_WATER;
+            if !(moved || more_to_send || crowded && written) {
+                return self.clock.poll_busy(cx, &self.policy, server).map(Stop::Client);
+            }
+        }
+    }
+
+    fn poll_read_server(&mut self, cx: &mut Context<'_>, server: &mut Connection) -> Poll<Result<(), Stop>> {
+        match server.stream.poll_fill(cx, &mut server.input) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(
+                self.server_is_lost("server closed the connection unexpectedly")
+            )),
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.server_is_lost(&error.to_string()))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn server_is_lost(&self, why: &str) -> Stop {
+        let refusal =
+            Refusal::new(SqlState::CONNECTION_FAILURE, "server connection was lost").detail(why.to_owned());
+        tracing::warn!(
+            client = self.seat.id,
+            why,
+            "server connection was lost while in use"
+        );
+        Stop::Server(Farewell::ServerLost(refusal))
+    }
+
+    /// Deals with what the server has said.
+    fn hear(&mut self, server: &mut Connection) -> Option<Stop> {
+        let heard = match self.talk.responses(server) {
+            Ok(heard) => heard,
+            Err(farewell @ Farewell::Limit(_)) => return Some(Stop::Client(farewell)),
+            Err(farewell) => return Some(Stop::Server(farewell)),
+        };
+        let settled = server.pipeline.is_settled()
+            && self.talk.up.is_done()
+            && self.talk.down.is_done()
+            && server.output.is_empty();
+        if heard.units > 0 {
+            let now = Instant::now();
+            let took = self.clock.end_unit(now, server.pipeline.in_flight());
+            (0..heard.units).for_each(|_| self.talk.tally.query(took));
+            self.seat.set_busy(server.pipeline.in_flight());
+            if settled {
+                self.talk.tally.transaction(self.clock.end_transaction(now));
+            }
+        }
+        if !settled {
+            return None;
+        }
+        if self.policy.pool_mode != PoolMode::Session {
+            return Some(Stop::Settled);
+        }
+        self.leave
+            .clone()
+            .map(|refusal| Stop::Client(Farewell::Administrator(refusal)))
+    }
+
+    /// Something has been asked of the server: from now on it can be cancelled, and its time counts.
+    fn note_requests(&mut self, server: &Connection) {
+        if server.pipeline.in_flight() {
+            self.seat.set_busy(true);
+            self.clock.begin_unit();
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Replication connections: a walsender of their own, and bytes through, one to one.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use crate::farewell::Farewell;
+use crate::net::Stream;
+use crate::pool::{Pool, Servers};
+use crate::server::{Connection, Target};
+use crate::wire::write;
+
+use super::clients::Seat;
+use super::startup::Wishes;
+
+/// A walsender, logged in, for a client that has not been welcomed yet.
+pub(super) struct Ready {
+    seat: Seat,
+    server: Box<Connection>,
+}
+
+/// A replication session.
+pub struct Replication {
+    stream: Stream,
+    input: BytesMut,
+    seat: Seat,
+    server: Box<Connection>,
+}
+
+/// Logs in at the server as this client's walsender. It counts against no pool: it is never shared.
+pub(super) async fn connect(
+    wishes: &Wishes,
+    pool: &Arc<Pool<Servers>>,
+    seat: Seat,
+) -> Result<Ready, Farewell> {
+    let base = pool.source().target();
+    let mut parameters = wishes.settings.clone();
+    parameters.extend(
+        wishes
+            .application_name
+            .clone()
+            .map(|name| ("application_name".to_owned(), name)),
+    );
+    parameters.extend(
+        wishes
+            .replication
+            .clone()
+            .map(|value| ("replication".to_owned(), value)),
+    );
+    let target = Target {
+        addresses: base.addresses.clone(),
+        database: base.database.clone(),
+        credentials: base.credentials.clone(),
+        parameters,
+        timeout: base.timeout,
+        keepalive: base.keepalive,
+        connect_query: String::new(),
+        prepared_max: 1,
+        resolver: base.resolver.clone(),
+        keys: parking_lot::Mutex::new(base.keys.lock().clone()),
+    };
+    let server = target
+        .connect()
+        .await
+        .map_err(|error| Farewell::LoginRefused(error.refusal))?;
+    Ok(Ready {
+        seat,
+        server: Box::new(server),
+    })
+}
+
+impl Ready {
+    pub(super) fn with(self, stream: Stream, input: BytesMut) -> Replication {
+        Replication {
+            stream,
+            input,
+            seat: self.seat,
+            server: self.server,
+        }
+    }
+}
+
+impl Replication {
+    /// The public face of this client.
+    pub fn handle(&self) -> &Arc<super::Handle> {
+        &self.seat
+    }
+
+    /// Welcomes the client, then passes on whatever either side says until one of them ends.
+    pub async fn serve(mut self) -> Farewell {
+        let mut welcome = BytesMut::new();
+        write::message(&mut welcome, b'R', |out| out.extend_from_slice(&[0; 4]));
+        for (name, value) in self.server.settings.reported.iter() {
+            write::parameter_status(&mut welcome, name, value);
+        }
+        write::message(&mut welcome, b'K', |out| {
+            out.extend_from_slice(&self.seat.pid.to_be_bytes());
+            out.extend_from_slice(&self.seat.secret);
+        });
+        write::ready_for_query(&mut welcome, b'I');
+        if let Err(error) = self.stream.drain(&mut welcome).await {
+            return Farewell::ClientIo(error.to_string());
+        }
+        self.seat.now_holds(self.server.info());
+        self.seat.set_busy(true);
+        let farewell = self.relay().await;
+        self.seat.now_idles();
+        farewell
+    }
+
+    async fn relay(&mut self) -> Farewell {
+        let Self {
+            stream,
+            input,
+            server,
+            seat,
+            ..
+        } = self;
+        if let Err(error) = server.stream.drain(input).await {
+            return Farewell::ClientIo(error.to_string());
+        }
+        let orders = std::future::poll_fn(|cx| match seat.poll_orders(cx) {
+            Some(orders) => orders
+                .into_iter()
+                .find_map(|order| match order {
+                    super::Order::Kill(refusal) | super::Order::Drain(refusal) => {
+                        Some(std::task::Poll::Ready(Farewell::Administrator(refusal)))
+                    }
+                    super::Order::Dequeue => None,
+                })
+                .unwrap_or(std::task::Poll::Pending),
+            None => std::task::Poll::Pending,
+        });
+        tokio::select! {
+            copied = tokio::io::copy_bidirectional(stream, &mut server.stream) => match copied {
+                Ok(_) => Farewell::Finished,
+                Err(error) => Farewell::ClientIo(error.to_string()),
+            },
+            farewell = orders => farewell,
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! A client from login to farewell: idle, waiting for a server, holding one, and again.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+
+use crate::config::{PoolMode, PoolSettings};
+use crate::error::{Refusal, SqlState};
+use crate::farewell::Farewell;
+use crate::net::Stream;
+use crate::pool::{Dirt, Lease, Pool, Servers, Waiter};
+use crate::server::{Connection, Failure, Parameters, Settings};
+use crate::wire::store::CHUNK;
+use crate::wire::write::{self, Severity};
+
+use super::clients::Seat;
+use super::clock::Clock;
+use super::handle::Order;
+use super::relay::Stop;
+use super::talk::{Bounds, Pause, Talk};
+
+/// How long a client may take to read its last message.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+/// Servers that are tried if they turn out to be dead before anything was sent to them.
+const DEAD_SERVERS_MAX: usize = 5;
+
+/// A client that is logged in, and its pool.
+pub struct Session {
+    pub(super) stream: Stream,
+    pub(super) talk: Talk,
+    pub(super) seat: Seat,
+    pub(super) pool: Arc<Pool<Servers>>,
+    /// What the client's session is set to.
+    pub(super) settings: Settings,
+    pub(super) policy: Arc<PoolSettings>,
+    pub(super) clock: Clock,
+    waiter: Waiter<Servers>,
+    /// The client has been asked to leave at the next transaction boundary.
+    pub(super) leave: Option<Refusal>,
+}
+
+impl Session {
+    pub(super) fn new(
+        stream: Stream,
+        input: BytesMut,
+        seat: Seat,
+        pool: Arc<Pool<Servers>>,
+        settings: Settings,
+        bounds: Bounds,
+    ) -> Self {
+        let mut talk = Talk::new(pool.source().statements.clone(), bounds);
+        talk.input = input;
+        let policy = pool.source().policy();
+        talk.context = settings.digest();
+        let session = Self {
+            stream,
+            talk,
+            seat,
+            pool,
+            settings,
+            policy,
+            clock: Clock::new(Instant::now()),
+            waiter: Waiter::new(),
+            leave: None,
+        };
+        session.show_application_name();
+        session
+    }
+
+    /// The public face of this client.
+    pub fn handle(&self) -> &Arc<super::Handle> {
+        &self.seat
+    }
+
+    /// Serves the client to its end, and tells it why if there is something to tell.
+    pub async fn serve(mut self) -> Farewell {
+        let farewell = self.run().await;
+        let refusal = farewell.refusal().filter(|_| !self.talk.server_left);
+        if let Some(refusal) = refusal
+            && self.talk.down.is_done()
+        {
+            write::refusal(&mut self.talk.output, Severity::Fatal, refusal);
+        }
+        // What the server said last is the client's, even if it will not read on.
+        let _ = tokio::time::timeout(FAREWELL_MAX, self.stream.drain(&mut self.talk.output)).await;
+        farewell
+    }
+
+    async fn run(&mut self) -> Farewell {
+        loop {
+            if let Err(farewell) = poll_fn(|cx| self.poll_idle(cx)).await {
+                return farewell;
+            }
+            let lease = match self.server().await {
+                Ok(Some(lease)) => lease,
+                Ok(None) => continue,
+                Err(farewell) => return farewell,
+            };
+            if let Err(farewell) = self.hold(lease).await {
+                return farewell;
+            }
+        }
+    }
+
+    /// Without a server: ready when the client wants something that needs one.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Farewell>> {
+        loop {
+            if let Some(farewell) = self.obey(cx) {
+                return Poll::Ready(Err(farewell));
+            }
+            if let Some(refusal) = &self.leave {
+                return Poll::Ready(Err(Farewell::Administrator(refusal.clone())));
+            }
+            let pause = self.talk.requests_without_server();
+            let written = self.poll_write_client(cx);
+            if let Poll::Ready(Err(farewell)) = written {
+                return Poll::Ready(Err(farewell));
+            }
+            match pause {
+                Pause::Over(farewell) => return Poll::Ready(Err(farewell)),
+                Pause::NeedServer => return Poll::Ready(Ok(())),
+                Pause::Full | Pause::Blocked if written.is_ready() => continue,
+                Pause::Full | Pause::Blocked => return Poll::Pending,
+                Pause::NeedMore => {}
+            }
+            match self.stream.poll_fill(cx, &mut self.talk.input) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Farewell::Vanished)),
+                Poll::Ready(Ok(n)) => self.talk.tally.bytes_received += n as u64,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Farewell::ClientIo(error.to_string()))),
+                Poll::Pending => return self.clock.poll_idle(cx, &self.policy).map(Err),
+            }
+        }
+    }
+
+    /// Takes orders from outside. Those that can wait are kept for the next transaction boundary.
+    pub(super) fn obey(&mut self, cx: &mut Context<'_>) -> Option<Farewell> {
+        for order in self.seat.poll_orders(cx)? {
+            match order {
+                Order::Kill(refusal) => return Some(Farewell::Administrator(refusal)),
+                Order::Drain(refusal) => self.leave = Some(refusal),
+                Order::Dequeue => {}
+            }
+        }
+        None
+    }
+
+    /// Gets a server that is set as the client left the last one. Dead ones do not count. `None` if the client changed
+    /// its mind.
+    async fn server(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
+        self.policy = self.pool.source().policy();
+        self.talk.single_statements = self.policy.pool_mode == PoolMode::Statement;
+        for _ in 0..DEAD_SERVERS_MAX {
+            let Some(mut lease) = self.wait().await? else {
+                self.talk.fail_request(&cancelled());
+                return Ok(None);
+            };
+            let info = lease.info().clone();
+            self.seat.now_holds(&info);
+            match lease.align(&self.settings).await {
+                Ok(()) => {
+                    self.tell_differences(&lease);
+                    return Ok(Some(lease));
+                }
+                Err(Failure::Sql(refusal)) => {
+                    self.seat.now_idles();
+                    lease.release_dirty(Dirt::Reset, &self.take_tally());
+                    return Err(Farewell::Limit(refusal));
+                }
+                Err(Failure::Lost(_)) => self.seat.now_idles(),
+            }
+        }
+        let refusal = Refusal::new(SqlState::CONNECTION_FAILURE, "server connection was lost");
+        Err(Farewell::ServerLost(refusal))
+    }
+
+    async fn wait(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
+        self.seat.now_waits(Instant::now());
+        let result = self.wait_in_line().await;
+        if !matches!(result, Ok(Some(_))) {
+            self.seat.now_idles();
+        }
+        result
+    }
+
+    async fn wait_in_line(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
+        let Self {
+            waiter,
+            pool,
+            seat,
+            stream,
+            talk,
+            policy,
+            ..
+        } = self;
+        let mut lease = pin!(pool.lease(waiter));
+        let first = poll_fn(|cx| Poll::Ready(lease.as_mut().poll(cx))).await;
+        if let Poll::Ready(result) = first {
+            return result.map(Some).map_err(|error| Farewell::Limit(error.refusal()));
+        }
+        let mut notify = Notify::after(policy.query_wait_notify);
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = lease.as_mut().poll(cx) {
+                return Poll::Ready(result.map(Some).map_err(|error| Farewell::Limit(error.refusal())));
+            }
+            for order in seat.poll_orders(cx).unwrap_or_default() {
+                match order {
+                    Order::Kill(refusal) | Order::Drain(refusal) => {
+                        return Poll::Ready(Err(Farewell::Administrator(refusal)));
+                    }
+                    Order::Dequeue => return Poll::Ready(Ok(None)),
+                }
+            }
+            if notify.is_due(cx) {
+                write::refusal(&mut talk.output, Severity::Notice, &waiting_notice());
+            }
+            if let Poll::Ready(Err(error)) = stream.poll_drain(cx, &mut talk.output) {
+                return Poll::Ready(Err(Farewell::ClientIo(error.to_string())));
+            }
+            while talk.input.len() < CHUNK {
+                match stream.poll_fill(cx, &mut talk.input) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(Farewell::Vanished)),
+                    Poll::Ready(Ok(n)) => talk.tally.bytes_received += n as u64,
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(Err(Farewell::ClientIo(error.to_string())));
+                    }
+                    Poll::Pending => break,
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// What this server reports of itself, and what follows from it, the client is told.
+    fn tell_differences(&mut self, server: &Connection) {
+        if Arc::ptr_eq(&self.settings.reported, &server.settings.reported) {
+            return;
+        }
+        for (name, value) in server.settings.reported.differing(&self.settings.reported) {
+            write::parameter_status(&mut self.talk.output, name, value);
+        }
+        self.settings.reported = server.settings.reported.clone();
+        self.talk.context = self.settings.digest();
+    }
+
+    /// Uses a server until the client has no more claim to it.
+    async fn hold(&mut self, mut lease: Lease<Servers>) -> Result<(), Farewell> {
+        self.clock.begin_lease(Instant::now());
+        let stop = poll_fn(|cx| self.poll_relay(cx, &mut lease)).await;
+        self.keep_settings(&lease);
+        let info = lease.info().clone();
+        info.prepared.store(
+            u32::try_from(lease.prepared.len()).unwrap_or(u32::MAX),
+            std::sync::atomic::Ordering::Relaxed,
+        );
+        self.seat.set_prepared(self.talk.names.len());
+        self.seat.now_idles();
+        let tally = self.take_tally();
+        let cancelling = info.cancels.load(std::sync::atomic::Ordering::Acquire) > 0;
+        match stop {
+            Stop::Settled if cancelling => lease.release_dirty(Dirt::CancelInFlight, &tally),
+            Stop::Settled => lease.release(&tally),
+            Stop::Server(farewell) => {
+                lease.report(&mut { tally });
+                return Err(farewell);
+            }
+            Stop::Client(farewell) => {
+                self.give_up(lease, &farewell, &tally);
+                return Err(farewell);
+            }
+        }
+        self.clock.begin_idle(Instant::now());
+        Ok(())
+    }
+
+    /// The client ends while it holds a server.
+    fn give_up(&self, mut lease: Lease<Servers>, farewell: &Farewell, tally: &crate::stats::Tally) {
+        if !self.talk.up.is_done() {
+            // In the middle of a message: the server could only wait for the rest.
+            return;
+        }
+        lease.tail = self.talk.down.left();
+        let dirt = match farewell {
+            _ if lease.pipeline.is_settled() && lease.output.is_empty() && lease.tail == 0 => {
+                if self.policy.pool_mode == PoolMode::Session {
+                    Dirt::Reset
+                } else {
+                    Dirt::CancelInFlight
+                }
+            }
+            // What was asked before a proper goodbye is carried out, as PostgreSQL does.
+            Farewell::Terminated => Dirt::InTransaction,
+            _ => Dirt::Abandoned,
+        };
+        lease.release_dirty(dirt, tally);
+    }
+
+    /// The session that the server has now is the client's, wherever it goes on.
+    fn keep_settings(&mut self, server: &Connection) {
+        if Arc::ptr_eq(&self.settings.reported, &server.settings.reported) {
+            return;
+        }
+        let before = std::mem::replace(&mut self.settings.reported, server.settings.reported.clone());
+        if before.get(b"application_name") != self.settings.reported.get(b"application_name") {
+            self.show_application_name();
+        }
+        self.talk.context = self.settings.digest();
+    }
+
+    fn show_application_name(&self) {
+        let reported: &Parameters = &self.settings.reported;
+        self.seat
+            .set_application_name(reported.get(b"application_name").unwrap_or_default());
+    }
+
+    fn take_tally(&mut self) -> crate::stats::Tally {
+        std::mem::take(&mut self.talk.tally)
+    }
+
+    /// Writes what there is for the client, as far as it takes it.
+    pub(super) fn poll_write_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Farewell>> {
+        if self.talk.output.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let before = self.talk.output.len();
+        let result = self.stream.poll_drain(cx, &mut self.talk.output);
+        self.talk.tally.bytes_sent += (before - self.talk.output.len()) as u64;
+        result.map_err(|error| Farewell::ClientIo(error.to_string()))
+    }
+}
+
+/// The NOTICE that tells a client why nothing happens.
+struct Notify(Option<std::pin::Pin<Box<tokio::time::Sleep>>>);
+
+impl Notify {
+    fn after(delay: Duration) -> Self {
+        Self((!delay.is_zero()).then(|| Box::pin(tokio::time::sleep(delay))))
+    }
+
+    /// True once.
+    fn is_due(&mut self, cx: &mut Context<'_>) -> bool {
+        let due = self
+            .0
+            .as_mut()
+            .is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
+        if due {
+            self.0 = None;
+        }
+        due
+    }
+}
+
+fn waiting_notice() -> Refusal {
+    Refusal::new(
+        SqlState::SUCCESSFUL_COMPLETION,
+        "no server connection available, waiting in the queue",
+    )
+}
+
+fn cancelled() -> Refusal {
+    Refusal::new(
+        SqlState::QUERY_CANCELED,
+        "canceling statement due to user request",
+    )
+    .detail("It was still waiting for a server connection.")
+}

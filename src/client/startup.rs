@@ -1,0 +1,247 @@
+//! What a client asks for in its startup message, and what its session is set to in consequence.
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::error::{Refusal, SqlState};
+use crate::farewell::Farewell;
+use crate::pool::{Pool, Servers, Waiter};
+use crate::server::{Extra, Failure, Parameters, Settings, assignments};
+use crate::stats::Tally;
+use crate::wire::startup::{Startup, split_options};
+
+/// Longer application names are cut, as PostgreSQL does (`NAMEDATALEN` less one).
+const APPLICATION_NAME_MAX: usize = 63;
+
+/// A startup message, understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Wishes {
+    pub(super) user: String,
+    pub(super) database: String,
+    /// The value of `replication`, if it asks for a walsender.
+    pub(super) replication: Option<Vec<u8>>,
+    pub(super) application_name: Option<Vec<u8>>,
+    /// All other settings, names in lower case, in the order in which they take effect.
+    pub(super) settings: Vec<(String, Vec<u8>)>,
+}
+
+impl Wishes {
+    /// Reads a startup message.
+    pub(super) fn new(startup: &Startup, config: &Config) -> Result<Self, Refusal> {
+        let user = text(startup.get("user").unwrap_or_default(), "user")?;
+        if user.is_empty() {
+            let message = "no PostgreSQL user name specified in startup packet";
+            return Err(Refusal::new(SqlState::INVALID_AUTHORIZATION, message));
+        }
+        let database = text(startup.get("database").unwrap_or_default(), "database")?;
+        let mut wishes = Self {
+            database: if database.is_empty() {
+                user.clone()
+            } else {
+                database
+            },
+            user,
+            replication: None,
+            application_name: None,
+            settings: Vec::new(),
+        };
+        let ignored = &config.settings.ignore_startup_parameters;
+        // PostgreSQL reads `options` first, so that parameters of their own go before it.
+        if let Some(options) = startup.get("options")
+            && !ignored.iter().any(|name| name == "options")
+        {
+            let options = text(options, "options")?;
+            let found = split_options(&options).map_err(|word| bad_option(&word))?;
+            for (name, value) in found {
+                wishes.wish(name, value.into_bytes(), ignored);
+            }
+        }
+        for (name, value) in &startup.parameters {
+            match name.as_str() {
+                "user" | "database" | "options" => {}
+                "replication" => wishes.replication = Some(value.clone()).filter(|value| is_on(value)),
+                name if name.starts_with("_pq_.") => {}
+                name => wishes.wish(name.to_owned(), value.clone(), ignored),
+            }
+        }
+        Ok(wishes)
+    }
+
+    fn wish(&mut self, name: String, value: Vec<u8>, ignored: &[String]) {
+        let name = name.to_ascii_lowercase();
+        if name == "application_name" {
+            self.application_name = Some(value);
+        } else if !ignored.iter().any(|have| have.eq_ignore_ascii_case(&name)) {
+            self.settings.retain(|(have, _)| *have != name);
+            self.settings.push((name, value));
+        }
+    }
+}
+
+fn is_on(replication: &[u8]) -> bool {
+    !matches!(replication, b"false" | b"off" | b"no" | b"0")
+}
+
+fn text(bytes: &[u8], what: &str) -> Result<String, Refusal> {
+    let invalid = |_| {
+        Refusal::new(
+            SqlState::PROTOCOL_VIOLATION,
+            format!("startup parameter {what} is not valid UTF-8"),
+        )
+    };
+    String::from_utf8(bytes.to_vec()).map_err(invalid)
+}
+
+fn bad_option(word: &str) -> Refusal {
+    Refusal::new(
+        SqlState::SYNTAX_ERROR,
+        format!("invalid command-line argument for server process: {word}"),
+    )
+    .hint("Only settings can be given in \"options\": -c name=value or --name=value.")
+}
+
+/// What the session of a client with these wishes is set to. Wishes that have not been tried before are tried on a
+/// server, whose error is the client's if they cannot be had.
+pub(super) async fn settle(wishes: &Wishes, pool: &Arc<Pool<Servers>>) -> Result<Settings, Farewell> {
+    let servers = pool.source();
+    let mut settings = match servers.welcome(&wishes.settings) {
+        Some(settings) => settings,
+        None => try_out(wishes, pool).await?,
+    };
+    if let Some(name) = &wishes.application_name {
+        let name = application_name(name, &settings.reported);
+        if settings
+            .reported
+            .get(b"application_name")
+            .is_some_and(|have| have != name)
+        {
+            Arc::make_mut(&mut settings.reported).set(b"application_name", &name);
+        }
+    }
+    Ok(settings)
+}
+
+async fn try_out(wishes: &Wishes, pool: &Arc<Pool<Servers>>) -> Result<Settings, Farewell> {
+    let refused = |failure: Failure| Farewell::LoginRefused(failure.refusal());
+    let mut waiter = Waiter::new();
+    let lease = pool.lease(&mut waiter).await;
+    let mut lease = lease.map_err(|error| Farewell::LoginRefused(error.refusal()))?;
+    let baseline = lease.baseline.clone();
+    lease.align(&baseline).await.map_err(refused)?;
+    if !wishes.settings.is_empty() {
+        let tried = lease.run(&assignments(&wishes.settings)).await;
+        if let Err(Failure::Sql(refusal)) = tried {
+            lease.release(&Tally::default());
+            return Err(Farewell::LoginRefused(refusal));
+        }
+        tried.map_err(refused)?;
+    }
+    let reported = lease.settings.reported.clone();
+    let unreported = |(name, _): &&(String, Vec<u8>)| reported.spelling(name).is_none();
+    let extra = wishes.settings.iter().filter(unreported).cloned().collect();
+    let settings = Settings {
+        reported: reported.clone(),
+        extra: Arc::new(Extra(extra)),
+    };
+    lease.settings.extra = settings.extra.clone();
+    lease.release(&Tally::default());
+    pool.source()
+        .remember_welcome(wishes.settings.clone(), settings.clone());
+    Ok(settings)
+}
+
+/// An application name as PostgreSQL would report it.
+fn application_name(name: &[u8], reported: &Parameters) -> Vec<u8> {
+    let version = reported.get(b"server_version").unwrap_or_default();
+    let major = version
+        .split(|byte| !byte.is_ascii_digit())
+        .next()
+        .unwrap_or_default();
+    // Up to 15 it puts a question mark for what is not printable ASCII, from 16 on an escape.
+    let escapes = !(major.len() == 1 || (major.len() == 2 && major < &b"16"[..]));
+    let mut clean = Vec::with_capacity(name.len());
+    for &byte in name {
+        match byte {
+            b' '..=b'~' => clean.push(byte),
+            _ if escapes => clean.extend(format!("\\x{byte:02x}").bytes()),
+            _ => clean.push(b'?'),
+        }
+    }
+    clean.truncate(APPLICATION_NAME_MAX);
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::startup::PROTOCOL_3_0;
+
+    fn wishes(pairs: &[(&str, &str)]) -> Result<Wishes, Refusal> {
+        let parameters = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+            .collect();
+        Wishes::new(
+            &Startup {
+                protocol: PROTOCOL_3_0,
+                parameters,
+            },
+            &Config::default(),
+        )
+    }
+
+    #[test]
+    fn the_database_is_the_user_unless_said_otherwise() {
+        assert_eq!(wishes(&[("user", "u")]).unwrap().database, "u");
+        assert_eq!(wishes(&[("user", "u"), ("database", "d")]).unwrap().database, "d");
+        assert_eq!(
+            wishes(&[("database", "d")]).unwrap_err().code,
+            SqlState::INVALID_AUTHORIZATION
+        );
+    }
+
+    #[test]
+    fn parameters_go_before_options_and_the_last_one_wins() {
+        let wishes = wishes(&[
+            ("user", "u"),
+            ("TimeZone", "UTC"),
+            (
+                "options",
+                "-c timezone=CET -c statement_timeout=5s --application-name=x",
+            ),
+            ("application_name", "y"),
+            ("_pq_.thing", "1"),
+        ])
+        .unwrap();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
+        assert_eq!(
+            wishes.settings,
+            [pair("statement_timeout", "5s"), pair("timezone", "UTC")]
+        );
+        assert_eq!(wishes.application_name.as_deref(), Some(&b"y"[..]));
+    }
+
+    #[test]
+    fn replication_is_asked_for_by_name_or_by_a_word_for_yes() {
+        for (value, wanted) in [
+            ("true", true),
+            ("database", true),
+            ("on", true),
+            ("off", false),
+            ("0", false),
+        ] {
+            let wishes = wishes(&[("user", "u"), ("replication", value)]).unwrap();
+            assert_eq!(wishes.replication.is_some(), wanted, "{value}");
+        }
+    }
+
+    #[test]
+    fn application_names_are_cleaned_as_the_server_cleans_them() {
+        let mut reported = Parameters::default();
+        reported.set(b"server_version", b"15.4 (Debian)");
+        assert_eq!(application_name("a\u{e9}\n".as_bytes(), &reported), b"a???");
+        reported.set(b"server_version", b"16.1");
+        assert_eq!(application_name(b"a\n", &reported), b"a\\x0a");
+        assert_eq!(application_name(&[b'x'; 100], &reported).len(), 63);
+    }
+}

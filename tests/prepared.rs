@@ -1,0 +1,464 @@
+//! Prepared statements belong to the client, whichever server it meets.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Cluster, Howdah, Pair, Wire, msg};
+
+#[test]
+fn names_live_and_die_as_in_postgresql() {
+    Pair::alike_one_and_two(|wire| {
+        wire.batch(&[msg::parse("s", "SELECT 's one'")]);
+        wire.batch(&[msg::run("s", &[])]);
+        wire.batch(&[msg::parse("s", "SELECT 's two'")]);
+        wire.batch(&[msg::run("s", &[])]);
+        wire.batch(&[msg::describe_statement("s")]);
+        wire.batch(&[msg::close_statement("s")]);
+        wire.batch(&[msg::run("s", &[])]);
+        wire.batch(&[msg::describe_statement("s")]);
+        wire.batch(&[
+            msg::parse("s", "SELECT 's three'"),
+            msg::run("s", &[]),
+            msg::close_statement("s"),
+        ]);
+        wire.batch(&[
+            msg::close_statement("s"),
+            msg::parse("s", "SELECT 4"),
+            msg::run("s", &[]),
+        ]);
+        wire.batch(&[
+            msg::parse("s1", "SELECT $1::int + $2"),
+            msg::describe_statement("s1"),
+        ]);
+        wire.batch(&[
+            msg::run("s1", &[Some("1"), Some("2")]),
+            msg::run("s", &[]),
+            msg::run("s1", &[None, Some("2")]),
+        ]);
+        wire.batch(&[msg::run("s1", &[Some("1")])]);
+        wire.batch(&[msg::run("_pg3_0", &[])]);
+        wire.batch(&[
+            msg::parse_types("s2", "SELECT $1, $2", &[23, 25]),
+            msg::describe_statement("s2"),
+        ]);
+        wire.batch(&[
+            msg::parse_types("s3", "SELECT $1, $2", &[25, 23]),
+            msg::describe_statement("s3"),
+        ]);
+        wire.batch(&[
+            msg::run("s2", &[Some("7"), Some("x")]),
+            msg::run("s3", &[Some("x"), Some("7")]),
+        ]);
+    });
+}
+
+#[test]
+fn a_failed_parse_leaves_nothing() {
+    Pair::alike_one_and_two(|wire| {
+        wire.batch(&[msg::parse("s", "SELECT * FROM not_yet")]);
+        wire.batch(&[msg::run("s", &[])]);
+        wire.query("CREATE TABLE not_yet (a int)");
+        wire.batch(&[
+            msg::parse("s", "SELECT * FROM not_yet"),
+            msg::describe_statement("s"),
+        ]);
+        wire.batch(&[msg::run("s", &[])]);
+        wire.query("DROP TABLE not_yet");
+        wire.batch(&[msg::run("s", &[])]);
+        wire.batch(&[msg::parse("s1", "SELECT * FROM not_yet")]);
+        wire.query("CREATE TABLE not_yet (a int)");
+        wire.batch(&[msg::run("s", &[])]);
+        wire.batch(&[msg::run("s1", &[])]);
+        // Skipped after an error: not prepared either, and a Close that was skipped closed nothing.
+        wire.batch(&[
+            msg::extended("SELECT 1/0", &[]),
+            msg::parse("s1", "SELECT 'skipped'"),
+            msg::close_statement("s"),
+        ]);
+        wire.batch(&[msg::run("s1", &[])]);
+        wire.batch(&[msg::run("s", &[])]);
+        wire.query("BEGIN");
+        wire.query("SELECT 1/0");
+        wire.batch(&[msg::parse("s1", "SELECT 'in a failed transaction'")]);
+        wire.batch(&[msg::run("s", &[])]);
+        wire.query("ROLLBACK");
+        wire.batch(&[msg::run("s1", &[])]);
+        // What was prepared in a transaction that is rolled back stays.
+        wire.query("BEGIN");
+        wire.batch(&[msg::parse("s2", "SELECT 'stays'")]);
+        wire.query("ROLLBACK");
+        wire.batch(&[msg::run("s2", &[])]);
+    });
+}
+
+#[test]
+fn deallocate_in_every_spelling() {
+    Pair::alike_one_and_two(|wire| {
+        for sql in [
+            "DEALLOCATE s",
+            "deallocate prepare S",
+            "DEALLOCATE \"s\"",
+            "/* c */ DEALLOCATE -- d\n s ;",
+            "DEALLOCATE ALL",
+            "deallocate  prepare all",
+            "DISCARD ALL",
+            "SELECT 1; DEALLOCATE s; SELECT 2",
+            "DEALLOCATE ALL; SELECT 3",
+            "DEALLOCATE no_such_name",
+            "DEALLOCATE \"S\"",
+            "SELECT 'DEALLOCATE ALL'",
+            "DISCARD PLANS",
+        ] {
+            for extended in [false, true] {
+                wire.batch(&[msg::parse("s", "SELECT 's'"), msg::parse("s1", "SELECT 's1'")]);
+                if extended {
+                    wire.batch(&[msg::extended(sql, &[])]);
+                } else {
+                    wire.query(sql);
+                }
+                wire.batch(&[msg::run("s", &[])]);
+                wire.batch(&[msg::run("s1", &[])]);
+                wire.batch(&[msg::close_statement("s"), msg::close_statement("s1")]);
+            }
+        }
+    });
+}
+
+#[test]
+fn deallocate_within_transactions_and_pipelines() {
+    Pair::alike_one_and_two(|wire| {
+        wire.batch(&[msg::parse("s", "SELECT 's'")]);
+        wire.query("BEGIN");
+        wire.query("DEALLOCATE s");
+        wire.query("ROLLBACK");
+        wire.batch(&[msg::run("s", &[])]);
+        wire.batch(&[msg::parse("s", "SELECT 's'")]);
+        wire.query("BEGIN; SELECT 1/0");
+        wire.query("DEALLOCATE ALL");
+        wire.query("ROLLBACK");
+        wire.batch(&[msg::run("s", &[])]);
+        // A name prepared behind DEALLOCATE ALL in the same pipeline lives on.
+        wire.send(
+            &[
+                msg::extended("DEALLOCATE ALL", &[]),
+                msg::parse("s", "SELECT 'new'"),
+                msg::sync(),
+                msg::run("s", &[]),
+                msg::sync(),
+                msg::query("DEALLOCATE ALL"),
+                msg::parse("s", "SELECT 'newer'"),
+                msg::sync(),
+            ]
+            .concat(),
+        );
+        (0..4).for_each(|_| drop(wire.until_ready()));
+        wire.batch(&[msg::run("s", &[])]);
+        // psycopg's rollback.
+        wire.query("BEGIN");
+        wire.batch(&[msg::run("s", &[])]);
+        wire.query("ROLLBACK");
+        wire.query("DEALLOCATE ALL");
+        wire.batch(&[msg::parse("_pg3_0", "SELECT 'again'")]);
+        wire.batch(&[msg::run("_pg3_0", &[])]);
+        wire.query("SELECT 1/0; DEALLOCATE ALL");
+        wire.batch(&[msg::run("_pg3_0", &[])]);
+        wire.batch(&[
+            msg::extended("SELECT 1/0", &[]),
+            msg::extended("DEALLOCATE ALL", &[]),
+        ]);
+        wire.batch(&[msg::run("_pg3_0", &[])]);
+    });
+}
+
+#[test]
+fn the_unnamed_statement_lives_from_unit_to_unit() {
+    Pair::alike_one_and_two(|wire| {
+        wire.batch(&[msg::bind("", "", &[])]);
+        wire.batch(&[msg::parse("", "SELECT $1::text || ' unnamed'")]);
+        wire.batch(&[msg::run("", &[Some("first")])]);
+        wire.batch(&[msg::run("", &[Some("second")])]);
+        wire.batch(&[msg::describe_statement("")]);
+        wire.batch(&[msg::run("", &[Some("third")]), msg::run("", &[Some("fourth")])]);
+        wire.batch(&[msg::close_statement("")]);
+        wire.batch(&[msg::run("", &[Some("closed")])]);
+        wire.batch(&[msg::parse("", "SELECT 'again'")]);
+        wire.batch(&[msg::parse("", "SELEKT")]);
+        wire.batch(&[msg::run("", &[])]);
+        wire.batch(&[msg::parse("", "SELECT 'a query forgets it'")]);
+        wire.query("SELECT 1");
+        wire.batch(&[msg::run("", &[])]);
+        wire.batch(&[msg::parse("", "SELECT 'an empty query too'")]);
+        wire.query("");
+        wire.batch(&[msg::run("", &[])]);
+        wire.batch(&[msg::parse("", "SELECT 'deallocate does not reach it'")]);
+        wire.batch(&[msg::parse("s", "SELECT 's'")]);
+        wire.batch(&[msg::run("", &[])]);
+        wire.batch(&[
+            msg::parse("", "SELECT 'in a transaction'"),
+            msg::extended("BEGIN", &[]),
+        ]);
+        wire.batch(&[msg::run("", &[])]);
+        wire.query("ROLLBACK");
+    });
+}
+
+#[test]
+fn errors_in_the_middle_of_pipelines_and_reuse() {
+    Pair::alike_one_and_two(|wire| {
+        for round in 0..3 {
+            wire.send(
+                &[
+                    msg::parse("a", "SELECT 'a'"),
+                    msg::run("a", &[]),
+                    msg::extended("SELECT 1/0", &[]),
+                    msg::parse("b", "SELECT 'b'"),
+                    msg::run("b", &[]),
+                    msg::sync(),
+                    msg::run("a", &[]),
+                    msg::sync(),
+                    msg::run("b", &[]),
+                    msg::sync(),
+                    msg::parse("b", "SELECT 'b after all'"),
+                    msg::sync(),
+                ]
+                .concat(),
+            );
+            (0..4).for_each(|_| drop(wire.until_ready()));
+            wire.batch(&[msg::run("b", &[]), msg::close_statement("b")]);
+            wire.batch(&[
+                msg::run("a", &[]),
+                msg::parse("a", "SELECT 'twice'"),
+                msg::run("a", &[]),
+            ]);
+            if round == 1 {
+                wire.batch(&[msg::close_statement("a")]);
+            }
+        }
+    });
+}
+
+#[test]
+fn prepared_by_sql_and_used_in_one_transaction() {
+    Pair::with_pool(2).alike(|wire| {
+        wire.query("BEGIN");
+        wire.query("PREPARE q (int) AS SELECT $1 + 1");
+        wire.query("EXECUTE q (41)");
+        wire.query("DEALLOCATE q");
+        wire.query("EXECUTE q (41)");
+        wire.query("ROLLBACK");
+    });
+}
+
+#[test]
+fn settings_decide_what_a_prepared_text_means() {
+    Pair::with_pool(2).alike(|wire| {
+        wire.query("CREATE SCHEMA one; CREATE SCHEMA two; CREATE TABLE one.t AS SELECT 1 AS a; CREATE TABLE two.t AS SELECT 2 AS a");
+        for schema in ["one", "two"] {
+            wire.query("BEGIN");
+            wire.query(&format!("SET LOCAL search_path = {schema}"));
+            wire.batch(&[msg::parse(schema, "SELECT a FROM t"), msg::run(schema, &[])]);
+            wire.query("COMMIT");
+        }
+        wire.query("DROP SCHEMA one, two CASCADE");
+    });
+}
+
+/// Three clients take turns with the same names for other texts.
+fn interleave(pool: u32, statements: u32, max_prepared: i64) {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster)
+        .set("default_pool_size", i64::from(pool))
+        .set("max_prepared_statements", max_prepared)
+        .start();
+    let mut clients: Vec<Wire> = (0..3).map(|_| Wire::app(howdah.target())).collect();
+    // One more client occupies a server every other round, so that the others meet another one.
+    let mut keeper = (pool > 1).then(|| Wire::app(howdah.target()));
+    for (number, wire) in clients.iter_mut().enumerate() {
+        for statement in 0..statements {
+            let sql = format!("SELECT 'client {number} statement {statement} ' || $1::text");
+            assert_eq!(
+                wire.batch(&[msg::parse(&format!("_pg3_{statement}"), &sql)]),
+                "1Z"
+            );
+        }
+    }
+    for round in 0..6 {
+        if let Some(keeper) = &mut keeper {
+            keeper.query(if round % 2 == 0 { "BEGIN" } else { "COMMIT" });
+        }
+        for statement in 0..statements {
+            for (number, wire) in clients.iter_mut().enumerate() {
+                let name = format!("_pg3_{statement}");
+                let answer = wire.extended(&[msg::run(&name, &[Some("x")])]);
+                let wanted = format!("client {number} statement {statement} x");
+                assert_eq!(answer.value(), wanted, "round {round}: {answer:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_names_for_other_texts() {
+    interleave(1, 4, 200);
+    interleave(2, 4, 200);
+}
+
+#[test]
+fn more_statements_than_a_server_may_hold() {
+    interleave(1, 5, 2);
+    interleave(2, 5, 2);
+}
+
+#[test]
+fn a_server_holds_no_more_statements_than_allowed() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster)
+        .set("default_pool_size", 1)
+        .set("max_prepared_statements", 2)
+        .start();
+    let mut wire = Wire::app(howdah.target());
+    for number in 0..50 {
+        let name = format!("s{number}");
+        assert_eq!(
+            wire.batch(&[
+                msg::parse(&name, &format!("SELECT {number}")),
+                msg::run(&name, &[])
+            ]),
+            "12TDCZ"
+        );
+    }
+    if howdah.is_howdah() {
+        let held: u32 = wire
+            .value("SELECT count(*) FROM pg_prepared_statements")
+            .parse()
+            .expect("a count");
+        assert!(held <= 3, "{held} statements on a server that may hold 2");
+    }
+    // In one pipeline, more than fit: each is there when its turn comes.
+    let mut pipeline = Vec::new();
+    for number in 0..50 {
+        pipeline.extend(msg::run(&format!("s{number}"), &[]));
+    }
+    let answer = wire.extended(&[pipeline]);
+    let got: Vec<String> = answer
+        .rows
+        .iter()
+        .map(|row| row[0].clone().expect("no NULL"))
+        .collect();
+    let wanted: Vec<String> = (0..50).map(|number| number.to_string()).collect();
+    assert_eq!(got, wanted, "{answer:?}");
+}
+
+#[test]
+fn one_text_of_many_clients_is_prepared_once() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    for number in 0..10 {
+        let mut wire = Wire::app(howdah.target());
+        let name = format!("name_{number}");
+        let sql = "SELECT $1::int * 2 /* shared */";
+        assert_eq!(
+            wire.batch(&[msg::parse(&name, sql), msg::run(&name, &[Some("21")])]),
+            "12TDCZ"
+        );
+    }
+    if howdah.is_howdah() {
+        let count = Wire::app(howdah.target()).value(
+            "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%shared%' AND NOT from_sql",
+        );
+        assert_eq!(count, "1", "ten clients prepared the same text");
+    }
+}
+
+#[test]
+fn a_clients_deallocate_does_not_poison_the_others() {
+    for sql in ["DEALLOCATE ALL", "DISCARD ALL", "DEALLOCATE s"] {
+        let cluster = Cluster::start();
+        let howdah = Howdah::with_pool(&cluster, 1);
+        let (mut one, mut two) = (Wire::app(howdah.target()), Wire::app(howdah.target()));
+        for wire in [&mut one, &mut two] {
+            assert_eq!(wire.batch(&[msg::parse("s", "SELECT 'shared'")]), "1Z");
+        }
+        for extended in [false, true] {
+            if extended {
+                one.batch(&[msg::extended(sql, &[])]);
+            } else {
+                one.query(sql);
+            }
+            assert_eq!(one.extended(&[msg::run("s", &[])]).code(), "26000", "after {sql}");
+            assert_eq!(
+                two.extended(&[msg::run("s", &[])]).value(),
+                "shared",
+                "after {sql}"
+            );
+            assert_eq!(
+                one.batch(&[msg::parse("s", "SELECT 'shared'"), msg::run("s", &[])]),
+                "12TDCZ",
+                "{sql}"
+            );
+        }
+    }
+}
+
+#[test]
+fn after_a_change_of_the_result_type_the_retry_works() {
+    for pool in [1, 2] {
+        let cluster = Cluster::start();
+        let howdah = Howdah::with_pool(&cluster, pool);
+        let mut wires: Vec<Wire> = (0..3).map(|_| Wire::app(howdah.target())).collect();
+        wires[0].query("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
+        for wire in &mut wires {
+            assert_eq!(
+                wire.batch(&[msg::parse("s", "SELECT * FROM t"), msg::run("s", &[])]),
+                "12TDCZ"
+            );
+        }
+        wires[0].query("ALTER TABLE t ADD COLUMN b text DEFAULT 'new'");
+        for wire in &mut wires {
+            let first = wire.extended(&[msg::run("s", &[])]);
+            assert!(["", "0A000"].contains(&first.code()), "{first:?}");
+            // What a driver does then: it forgets the statement and prepares it anew.
+            wire.batch(&[msg::close_statement("s")]);
+            assert_eq!(wire.batch(&[msg::parse("s", "SELECT * FROM t")]), "1Z");
+            let retry = wire.extended(&[msg::run("s", &[])]);
+            assert_eq!(
+                retry.rows,
+                [[Some("1".to_owned()), Some("new".to_owned())]],
+                "pool of {pool}: {retry:?}"
+            );
+        }
+        // And without preparing it anew, once the stale plan has been dropped.
+        wires[0].query("ALTER TABLE t DROP COLUMN b");
+        for wire in &mut wires {
+            let last = (0..4)
+                .map(|_| wire.extended(&[msg::run("s", &[])]))
+                .last()
+                .expect("four tries");
+            if howdah.is_howdah() {
+                assert_eq!(last.rows, [[Some("1".to_owned())]], "pool of {pool}: {last:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_long_lived_client_may_prepare_and_close_without_end() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 2);
+    let mut wire = Wire::app(howdah.target());
+    for number in 0..2000 {
+        let text = format!("SELECT {number}");
+        let messages = [
+            msg::parse("s", &text),
+            msg::run("s", &[]),
+            msg::close_statement("s"),
+            msg::sync(),
+        ];
+        wire.send(&messages.concat());
+    }
+    for number in 0..2000 {
+        assert_eq!(wire.answer().value(), number.to_string());
+    }
+    wire.expect_silence(Duration::from_millis(50));
+}
