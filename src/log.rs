@@ -180,13 +180,10 @@ pub fn log_disconnect(leaver: Leaver<'_>, farewell: &Farewell, after: Duration) 
     }
 }
 
-/// The reason in words, with the detail that the client was told.
+/// The reason in words.
 fn why(farewell: &Farewell) -> String {
     match farewell.refusal() {
-        Some(refusal) => match &refusal.detail {
-            Some(detail) => format!("{refusal}: {detail}"),
-            None => refusal.to_string(),
-        },
+        Some(refusal) => refusal.to_string(),
         None => farewell.to_string(),
     }
 }

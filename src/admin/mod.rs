@@ -17,15 +17,12 @@ mod words;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::Front;
+use crate::client::{Front, Visit};
 use crate::farewell::Farewell;
-use crate::net::Stream;
-use crate::wire::startup::PROTOCOL_3_2;
 
 pub use order::{Answer, Order, Shutdown, Task};
 pub use sampler::Sampler;
@@ -41,25 +38,15 @@ const SERVER_VERSION: &str = "1.25.0/howdah";
 
 /// What somebody may do on the console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rights {
+enum Rights {
     /// Look: a user of `stats_users`.
     Stats,
     /// Do anything: a user of `admin_users`.
     Admin,
 }
 
-/// Who has logged in to the console.
-#[derive(Clone, Debug)]
-pub struct Visitor {
-    /// The role.
-    pub user: String,
-    /// What it may do.
-    pub rights: Rights,
-    /// The `application_name` of the startup message; may be empty.
-    pub application_name: String,
-    /// The protocol that the session speaks, as major << 16 | minor.
-    pub protocol: u32,
-}
+/// As long as it must be before protocol 3.2, and may be since. All that it opens is the end of somebody's waiting.
+const SECRET_LEN: usize = 4;
 
 /// What all sessions on the console share.
 pub struct Console {
@@ -72,7 +59,7 @@ pub struct Console {
 
 /// What a cancel request has to know, and whom it wakes.
 struct Key {
-    secret: Box<[u8]>,
+    secret: [u8; SECRET_LEN],
     canceled: Arc<Notify>,
 }
 
@@ -93,12 +80,9 @@ impl Console {
         })
     }
 
-    /// Serves a session, from right after `AuthenticationOk` to its end. `input` is what has been read already.
-    pub async fn serve(&self, stream: Stream, input: BytesMut, visitor: Visitor) -> Farewell {
-        let seat = self.sit(visitor.protocol);
-        session::Session::new(self, seat, stream, input, visitor)
-            .run()
-            .await
+    /// Serves a visitor, from right after `AuthenticationOk` to the end.
+    pub async fn serve(&self, visit: Visit) -> Farewell {
+        session::Session::new(self, self.sit(), visit).run().await
     }
 
     /// How many sessions there are.
@@ -118,12 +102,12 @@ impl Console {
         right
     }
 
-    fn sit(&self, protocol: u32) -> Seat<'_> {
-        let mut secret = vec![0; if protocol >= PROTOCOL_3_2 { 32 } else { 4 }];
+    fn sit(&self) -> Seat<'_> {
+        let mut secret = [0; SECRET_LEN];
         random(&mut secret);
         let canceled = Arc::new(Notify::new());
         let key = Key {
-            secret: secret.clone().into(),
+            secret,
             canceled: canceled.clone(),
         };
         let mut seats = self.seats.lock();
@@ -149,7 +133,7 @@ impl Console {
 struct Seat<'a> {
     console: &'a Console,
     pid: i32,
-    secret: Vec<u8>,
+    secret: [u8; SECRET_LEN],
     canceled: Arc<Notify>,
 }
 

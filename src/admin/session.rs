@@ -9,7 +9,8 @@ use super::command::{Command, HELP, Known};
 use super::extended::Extended;
 use super::rows::{Cell, Column, Formats, Row, Type, write_columns, write_row};
 use super::words::{self, Statement};
-use super::{Console, Rights, SERVER_VERSION, Seat, Visitor};
+use super::{Console, Rights, SERVER_VERSION, Seat};
+use crate::client::Visit;
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::net::Stream;
@@ -28,7 +29,8 @@ pub(super) struct Session<'a> {
     stream: Stream,
     input: BytesMut,
     pub(super) output: BytesMut,
-    visitor: Visitor,
+    user: String,
+    rights: Rights,
     pub(super) extended: Extended,
     in_transaction: bool,
 }
@@ -51,27 +53,28 @@ pub(super) fn columns(command: &Command) -> Option<&'static [Column]> {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(
-        console: &'a Console,
-        seat: Seat<'a>,
-        stream: Stream,
-        input: BytesMut,
-        visitor: Visitor,
-    ) -> Self {
-        Self {
+    /// A session whose greeting is about to be written.
+    pub(super) fn new(console: &'a Console, seat: Seat<'a>, visit: Visit) -> Self {
+        let mut session = Self {
             console,
             seat,
-            stream,
-            input,
+            stream: visit.stream,
+            input: visit.input,
             output: BytesMut::new(),
-            visitor,
+            user: visit.user,
+            rights: if visit.is_admin {
+                Rights::Admin
+            } else {
+                Rights::Stats
+            },
             extended: Extended::default(),
             in_transaction: false,
-        }
+        };
+        session.greet(&visit.application_name);
+        session
     }
 
     pub(super) async fn run(mut self) -> Farewell {
-        self.greet();
         loop {
             let step = match self.next_message() {
                 Ok(Some((tag, body))) => self.handle(tag, &body).await,
@@ -85,19 +88,15 @@ impl<'a> Session<'a> {
     }
 
     /// What a server says between `AuthenticationOk` and the first query.
-    fn greet(&mut self) {
-        let superuser = if self.visitor.rights == Rights::Admin {
-            "on"
-        } else {
-            "off"
-        };
+    fn greet(&mut self, application_name: &str) {
+        let superuser = if self.rights == Rights::Admin { "on" } else { "off" };
         for (name, value) in [
             ("server_version", SERVER_VERSION),
             ("server_encoding", "UTF8"),
             ("client_encoding", "UTF8"),
-            ("application_name", self.visitor.application_name.as_str()),
+            ("application_name", application_name),
             ("is_superuser", superuser),
-            ("session_authorization", self.visitor.user.as_str()),
+            ("session_authorization", self.user.as_str()),
             ("DateStyle", "ISO"),
             ("IntervalStyle", "postgres"),
             ("TimeZone", "GMT"),
@@ -200,7 +199,7 @@ impl<'a> Session<'a> {
 
     /// Does what a command says. `None`: it was refused, and the client has been told so.
     pub(super) async fn perform(&mut self, command: &Command) -> Result<Option<Outcome>, Farewell> {
-        let answer = if self.visitor.rights < command.needs() {
+        let answer = if self.rights < command.needs() {
             Err(Refusal::new(
                 SqlState::INSUFFICIENT_PRIVILEGE,
                 format!("permission denied for {}", command.word()),
@@ -248,7 +247,7 @@ impl<'a> Session<'a> {
 
     /// Carries out a command that may take long, unless the client leaves, cancels, or the process ends meanwhile.
     async fn attend(&mut self, command: &Command) -> Result<super::Answer, Farewell> {
-        let user = self.visitor.user.as_str();
+        let user = self.user.as_str();
         tracing::info!(user, peer = %self.stream.peer(), command = command.spoken(), "console command");
         let canceled = self.seat.canceled.clone();
         tokio::select! {

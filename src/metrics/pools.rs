@@ -1,9 +1,11 @@
 //! What is told of each pool: one row for each metric.
 
+use std::sync::Arc;
+
 use super::families::Families;
 use crate::client::Front;
 use crate::config::Config;
-use crate::pool::{PoolKey, PoolSnapshot};
+use crate::pool::{Pool, PoolKey, PoolSnapshot, Servers};
 use crate::stats::{ErrorClass, Histogram, PoolStats};
 
 /// A number: its name, what it means, where it stands.
@@ -20,7 +22,9 @@ const ERRORS: (&str, &str) = (
     "Errors that servers reported to clients, by class of SQLSTATE.",
 );
 
-const NUMBERS: [Number; 8] = [
+const CANCELS: (&str, &str) = ("howdah_pool_cancels", "Cancel requests on their way to servers.");
+
+const NUMBERS: [Number; 7] = [
     (
         "howdah_pool_size",
         "Server connections that the pool may have.",
@@ -45,11 +49,6 @@ const NUMBERS: [Number; 8] = [
         "howdah_pool_oldest_wait_seconds",
         "How long the first client in the queue has waited.",
         |pool| pool.maxwait.as_secs_f64(),
-    ),
-    (
-        "howdah_pool_cancels",
-        "Cancel requests on their way to servers.",
-        |pool| pool.sv_active_cancel.into(),
     ),
     ("howdah_pool_paused", "1 while the pool is paused.", |pool| {
         f64::from(u8::from(pool.is_paused))
@@ -179,6 +178,7 @@ pub(super) struct PoolView {
     pub(super) pool: PoolSnapshot,
     /// Clients that are logged in and served by it.
     pub(super) clients: u32,
+    cancels: u32,
 }
 
 impl PoolView {
@@ -193,10 +193,11 @@ impl PoolView {
 pub(super) fn views(front: &Front, config: &Config) -> Vec<PoolView> {
     let clients = front.clients_by_pool(config);
     let pools = front.pools.all();
-    let view = |pool: &std::sync::Arc<crate::pool::Pool<_>>| PoolView {
+    let view = |pool: &Arc<Pool<Servers>>| PoolView {
         key: pool.key().clone(),
         pool: pool.snapshot(),
         clients: clients.get(pool.key()).copied().unwrap_or(0),
+        cancels: pool.cancels_under_way(),
     };
     pools.iter().map(view).collect()
 }
@@ -226,6 +227,7 @@ pub(super) fn add(families: &mut Families, views: &[PoolView]) {
             let labels = [database, user, ("state", state)];
             families.gauge(SERVERS.0, SERVERS.1, &labels, count.into());
         }
+        families.gauge(CANCELS.0, CANCELS.1, &labels, view.cancels.into());
         for (name, help, read) in NUMBERS {
             families.gauge(name, help, &labels, read(pool));
         }

@@ -162,7 +162,7 @@ async fn readiness_waits_for_pools_that_can_be_filled() {
 }
 
 #[test]
-fn pools_that_nobody_is_known_for_are_not_waited_for() {
+fn pools_are_filled_for_the_forced_user_or_for_all_users() {
     let mut config = Config::for_url("postgres://bob:x@h/app?min_pool_size=2").unwrap();
     let keys = |config: &Config| {
         prefilled(config)
@@ -174,10 +174,11 @@ fn pools_that_nobody_is_known_for_are_not_waited_for() {
     config
         .users
         .insert("eve".to_owned(), crate::config::User::default());
+    assert_eq!(keys(&config), ["app/bob"]);
     config.databases.get_mut("app").unwrap().user = None;
+    assert_eq!(keys(&config), ["app/bob", "app/eve"]);
+    config.databases.get_mut("app").unwrap().overrides.min_pool_size = None;
     assert!(keys(&config).is_empty());
-    config.databases.get_mut("app").unwrap().user = Some("eve".to_owned());
-    assert_eq!(keys(&config), ["app/eve"]);
 }
 
 #[tokio::test]

@@ -1,9 +1,11 @@
 //! SHOW POOLS.
 
+use std::sync::Arc;
+
 use crate::admin::Console;
 use crate::admin::rows::{Cell, Column, Row, int4, split_time, text};
-use crate::config::{Config, PoolMode};
-use crate::pool::{PoolKey, PoolSnapshot};
+use crate::config::Config;
+use crate::pool::{Pool, Servers};
 
 pub(super) const POOLS: [Column; 17] = [
     text("database"),
@@ -47,47 +49,36 @@ pub(super) fn pools(console: &Console) -> Vec<Row> {
     let front = &console.front;
     let house = front.house();
     let clients = front.clients_by_pool(&house.config);
-    let mut rows: Vec<Row> = front
-        .pools
-        .all()
-        .iter()
-        .map(|pool| {
-            let key = pool.key();
-            let there = clients.get(key).copied().unwrap_or(0);
-            let mode = pool.source().policy().pool_mode;
-            row(
-                key,
-                &pool.snapshot(),
-                there,
-                mode,
-                balance(&house.config, &key.database),
-            )
-        })
-        .collect();
+    let row = |pool: &Arc<Pool<Servers>>| {
+        let there = clients.get(pool.key()).copied().unwrap_or(0);
+        pool_row(pool, there, balance(&house.config, &pool.key().database))
+    };
+    let mut rows: Vec<Row> = front.pools.all().iter().map(row).collect();
     rows.push(console_row(console.sessions() as u32));
     rows
 }
 
-fn row(key: &PoolKey, pool: &PoolSnapshot, clients: u32, mode: PoolMode, balance: Cell) -> Row {
-    let [maxwait, maxwait_us] = split_time(pool.maxwait);
+fn pool_row(pool: &Pool<Servers>, clients: u32, balance: Cell) -> Row {
+    let (key, now, cancels) = (pool.key(), pool.snapshot(), pool.cancels_under_way());
+    let [maxwait, maxwait_us] = split_time(now.maxwait);
     vec![
         key.database.as_str().into(),
         key.user.as_str().into(),
         // The line is counted in the same instant as the servers; who is not in it is not waiting.
-        clients.saturating_sub(pool.cl_waiting).max(pool.cl_active).into(),
-        pool.cl_waiting.into(),
-        pool.sv_active_cancel.into(),
+        clients.saturating_sub(now.cl_waiting).max(now.cl_active).into(),
+        now.cl_waiting.into(),
+        cancels.into(),
         0u32.into(),
-        pool.sv_active.into(),
-        pool.sv_active_cancel.into(),
-        pool.sv_being_canceled.into(),
-        pool.sv_idle.into(),
-        pool.sv_used.into(),
-        pool.sv_tested.into(),
-        pool.sv_login.into(),
+        now.sv_active.into(),
+        cancels.into(),
+        now.sv_being_canceled.into(),
+        now.sv_idle.into(),
+        now.sv_used.into(),
+        now.sv_tested.into(),
+        now.sv_login.into(),
         maxwait,
         maxwait_us,
-        mode.to_string().into(),
+        pool.source().policy().pool_mode.to_string().into(),
         balance,
     ]
 }

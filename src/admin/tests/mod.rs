@@ -8,7 +8,7 @@ mod sessions;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut};
+use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
@@ -18,7 +18,7 @@ use super::*;
 use crate::client::{ClientLimits, House, Newcomer, Seat as ClientSeat};
 use crate::config::Config;
 use crate::error::{Refusal, SqlState};
-use crate::net::PeerAddr;
+use crate::net::{PeerAddr, Stream};
 use crate::pool::{Pool, Servers};
 use crate::wire::backend::ErrorFields;
 use crate::wire::startup::PROTOCOL_3_0;
@@ -51,6 +51,16 @@ pub(super) fn client(console: &Console) -> ClientSeat {
     clients.admit(newcomer, ClientLimits::default()).unwrap()
 }
 
+fn visit(stream: UnixStream, rights: Rights) -> Visit {
+    Visit {
+        stream: Stream::Unix(stream),
+        input: BytesMut::new(),
+        user: "root".to_owned(),
+        is_admin: rights == Rights::Admin,
+        application_name: "test".to_owned(),
+    }
+}
+
 /// The other end of a session.
 struct Guest {
     stream: UnixStream,
@@ -72,16 +82,8 @@ impl Guest {
     fn silent(console: &Arc<Console>, rights: Rights) -> Self {
         let (stream, theirs) = UnixStream::pair().unwrap();
         let console = console.clone();
-        let visitor = Visitor {
-            user: "root".to_owned(),
-            rights,
-            application_name: "test".to_owned(),
-            protocol: PROTOCOL_3_0,
-        };
-        let session = async move {
-            let stream = Stream::Unix(theirs);
-            console.serve(stream, BytesMut::new(), visitor).await
-        };
+        let visit = visit(theirs, rights);
+        let session = async move { console.serve(visit).await };
         Self {
             stream,
             heard: BytesMut::new(),

@@ -137,15 +137,7 @@ async fn another_ones_driver_understands_every_table() {
         theirs.read_exact(&mut startup).await.unwrap();
         // AuthenticationOk.
         theirs.write_all(b"R\0\0\0\x08\0\0\0\0").await.unwrap();
-        let visitor = Visitor {
-            user: "root".to_owned(),
-            rights: Rights::Stats,
-            application_name: String::new(),
-            protocol: PROTOCOL_3_0,
-        };
-        console
-            .serve(Stream::Unix(theirs), BytesMut::new(), visitor)
-            .await
+        console.serve(visit(theirs, Rights::Stats)).await
     });
     let mut config = tokio_postgres::Config::new();
     config.user("root").dbname("howdah");
