@@ -13,7 +13,7 @@ const USAGE: u8 = 64;
 #[derive(Debug, Parser)]
 #[command(name = "howdah", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
-    /// Configuration file (TOML), or a URL postgres://user:password@host/database to pool. Without it the environment
+    /// Configuration file (TOML), or a URL `postgres://user:password@host/database` to pool. Without it the environment
     /// is read.
     #[arg(value_name = "FILE|URL")]
     source: Option<String>,

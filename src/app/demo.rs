@@ -98,7 +98,7 @@ fn say_where(cluster: &Cluster, password: &str, port: u16, metrics_port: u16) {
 fn random_password() -> String {
     let mut bytes = [0; 12];
     aws_lc_rs::rand::fill(&mut bytes).expect("the operating system's random source does not fail");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:024x}", bytes.iter().fold(0u128, |number, byte| number << 8 | u128::from(*byte)))
 }
 
 /// The usual port if nobody has it, else any other.

@@ -12,7 +12,7 @@ pub(super) fn raise_limit(wanted: u64) {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
-        if let Err(error) = setrlimit(Resource::Nofile, limit.clone()) {
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
             tracing::warn!(%error, "could not raise the limit of file descriptors");
         }
     }

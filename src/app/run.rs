@@ -125,7 +125,7 @@ async fn hurry(orders: &mut mpsc::Receiver<Order>) {
             return;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// The end of the command, if there is one.
