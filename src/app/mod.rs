@@ -12,6 +12,7 @@ mod prefill;
 mod process;
 mod run;
 mod signals;
+mod sweep;
 mod workers;
 
 pub use cli::main;

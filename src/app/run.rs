@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -20,15 +21,16 @@ use crate::metrics;
 use super::ending::{self, Manner};
 use super::process::Process;
 use super::signals::{Signals, Wish};
-use super::{accept, descriptors, listen, prefill, workers};
+use super::{accept, descriptors, listen, prefill, sweep, workers};
 
 /// Orders from consoles that may wait to be carried out.
 const ORDERS_MAX: usize = 16;
 /// Descriptors beyond those of clients and servers: listeners, the log, lookups, metrics.
 const DESCRIPTORS_SPARE: u64 = 100;
-/// How often pools that nobody uses are looked for, and how long they may stay unused.
-const UNUSED_LOOK: Duration = Duration::from_secs(60);
-const UNUSED_MAX: Duration = Duration::from_secs(3600);
+/// How long the command may take to end when it is asked to.
+const COMMAND_MAX: Duration = Duration::from_secs(3);
+/// How often it is looked whether statistics are wanted again.
+const NO_STATISTICS: Duration = Duration::from_secs(60);
 
 /// What ends the process in good order.
 pub(super) enum Until {
@@ -58,6 +60,7 @@ async fn serve(config: Config, log: Log, until: Until) -> Result<Option<ExitStat
     let (orders, mut orders_given) = mpsc::channel(ORDERS_MAX);
     let process = Process::new(house, log, orders);
     prefill::prefill(&process.front);
+    sweep::start(&process.front);
     let stop = CancellationToken::new();
     for listener in listeners {
         tracing::info!(%listener, "listening");
@@ -66,10 +69,13 @@ async fn serve(config: Config, log: Log, until: Until) -> Result<Option<ExitStat
     if let Some(listener) = metrics_listener {
         tokio::spawn(metrics::serve(listener, process.exhibit.clone()));
     }
-    tokio::spawn(look_after(process.clone()));
+    tokio::spawn(keep_statistics(process.clone()));
     let mut command = match until {
         Until::Signal => None,
-        Until::Ends(mut command) => Some(command.spawn().context("cannot run the command")?),
+        Until::Ends(mut command) => Some(command.spawn().with_context(|| {
+            let program = command.as_std().get_program().display().to_string();
+            format!("cannot run \"{program}\"")
+        })?),
     };
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
 
@@ -90,6 +96,8 @@ async fn serve(config: Config, log: Log, until: Until) -> Result<Option<ExitStat
             }
             Wish::Pause => process.pause(),
             Wish::Resume => process.resume(),
+            // The command's clients are its own affair: it is told instead.
+            Wish::End(_) if command.is_some() => break Manner::Now,
             Wish::End(manner) => break manner,
         }
     };
@@ -102,8 +110,24 @@ async fn serve(config: Config, log: Log, until: Until) -> Result<Option<ExitStat
         // An order that comes now comes too late, but for one to be quicker.
         () = hurry(&mut orders_given) => {}
     }
+    if let (Some(child), None) = (&mut command, status) {
+        status = Some(end(child).await.context("cannot wait for the command")?);
+    }
     ending::send_everybody_away(&process).await;
     Ok(status)
+}
+
+/// Ends the command, which may take its time to end in good order, but not for ever.
+async fn end(child: &mut Child) -> std::io::Result<ExitStatus> {
+    let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    if let Some(id) = id {
+        let _ = kill_process(id, Signal::TERM);
+    }
+    if let Ok(ended) = tokio::time::timeout(COMMAND_MAX, child.wait()).await {
+        return ended;
+    }
+    child.start_kill()?;
+    child.wait().await
 }
 
 /// Carries out an order from a console; what concerns the process as a whole comes back as a wish.
@@ -148,22 +172,18 @@ fn metrics_listener(settings: &Settings) -> Result<Option<tokio::net::TcpListene
     Ok(Some(listener))
 }
 
-/// What has to be done from time to time: statistics, and pools that nobody has used for long.
-async fn look_after(process: Arc<Process>) {
-    let mut tidied = Instant::now();
+/// Statistics for averages and for the log, every `stats_period`.
+async fn keep_statistics(process: Arc<Process>) {
     loop {
-        let settings = process.front.house().config.settings.clone();
-        let period = if settings.stats_period.is_zero() { UNUSED_LOOK } else { settings.stats_period };
-        tokio::time::sleep(period).await;
-        if !settings.stats_period.is_zero() {
-            process.sampler.tick(&process.front, Instant::now());
-            if settings.log_stats {
-                tracing::info!("{}", process.sampler.log_line());
-            }
+        let period = process.front.house().config.settings.stats_period;
+        if period.is_zero() {
+            tokio::time::sleep(NO_STATISTICS).await;
+            continue;
         }
-        if tidied.elapsed() >= UNUSED_LOOK {
-            process.front.pools.remove_unused(UNUSED_MAX);
-            tidied = Instant::now();
+        tokio::time::sleep(period).await;
+        process.sampler.tick(&process.front, Instant::now());
+        if process.front.house().config.settings.log_stats {
+            tracing::info!("{}", process.sampler.log_line());
         }
     }
 }

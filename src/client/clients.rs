@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::error::{Refusal, SqlState};
-use crate::net::PeerAddr;
+use crate::net::{PeerAddr, within};
 
 use super::handle::{Birth, Handle, Order, State};
 
@@ -176,7 +176,7 @@ impl Clients {
     }
 
     /// Carries out a cancel request, if its key is right: cancels what the client's server does for it, or takes the
-    /// client out of the queue. Never says what it did. `timeout` bounds the request to the server.
+    /// client out of the queue. Never says what it did. `timeout` bounds the request to the server; zero: it does not.
     pub async fn cancel(&self, pid: i32, secret: &[u8], timeout: Duration) {
         let handle = self.inner.lock().by_pid.get(&pid).cloned();
         let Some(handle) = handle else { return };
@@ -185,7 +185,7 @@ impl Clients {
         }
         if let Some(info) = handle.begin_cancel() {
             let mark = CancelMark(&info.cancels);
-            if let Ok(Err(error)) = tokio::time::timeout(timeout, info.cancel.send()).await {
+            if let Ok(Err(error)) = within(timeout, info.cancel.send()).await {
                 tracing::warn!(server = %info.peer, %error, "cancel request failed");
             }
             drop(mark);

@@ -139,7 +139,8 @@ impl Front {
             user: role.to_owned(),
         };
         self.pools.get_or_create(&key, |book| {
-            let policy = house.config.pool_settings(database, user);
+            // The role's own, whoever comes first: a forced user is shared by many clients.
+            let policy = house.config.pool_settings(database, role);
             self.set_limits(&key, &policy);
             let servers = Servers::new(self.target(house, database, &key, &policy), policy.clone());
             let pool = Pool::new(key.clone(), bounds(&policy), servers, book);

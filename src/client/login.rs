@@ -9,7 +9,7 @@ use crate::auth::{AuthRequest, Challenge, ClientAuth, Method, Proof, Step};
 use crate::config::{AuthType, CONSOLE_NAMES};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
-use crate::net::{PeerAddr, Stream};
+use crate::net::{PeerAddr, Stream, within};
 use crate::wire::scan::{self, HEADER_LEN};
 use crate::wire::startup::{self, Initial, Startup, StartupError};
 use crate::wire::write::{self, Severity};
@@ -80,13 +80,9 @@ pub async fn login(stream: Stream, front: Arc<Front>) -> Outcome {
         front,
         waits_for: None,
     };
-    let result = if timeout.is_zero() {
-        entrance.enter(begun).await
-    } else {
-        match tokio::time::timeout(timeout, entrance.enter(begun)).await {
-            Ok(result) => result,
-            Err(_) => Err(Farewell::LoginRefused(entrance.too_late(timeout))),
-        }
+    let result = match within(timeout, entrance.enter(begun)).await {
+        Ok(result) => result,
+        Err(_) => Err(Farewell::LoginRefused(entrance.too_late(timeout))),
     };
     match result {
         Ok(Entered::Cancel { pid, secret }) => Outcome::Cancel { pid, secret },

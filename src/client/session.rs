@@ -265,6 +265,11 @@ impl Session {
         let cancelling = info.cancels.load(std::sync::atomic::Ordering::Acquire) > 0;
         match stop {
             Stop::Settled if cancelling => lease.release_dirty(Dirt::CancelInFlight, &tally),
+            Stop::Settled
+                if self.policy.server_reset_query_always && !self.policy.server_reset_query.is_empty() =>
+            {
+                lease.release_dirty(Dirt::Reset, &tally);
+            }
             Stop::Settled => lease.release(&tally),
             Stop::Server(farewell) => {
                 lease.report(&mut { tally });

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::config::{PoolMode, PoolSettings};
 use crate::error::Refusal;
+use crate::net::within;
 use crate::server::{self, Connection, Failure, Settings, StatementCache, Target};
 
 use super::source::{Dirt, Gone, OpenError, Source};
@@ -93,12 +94,12 @@ impl Servers {
                     Self::cancel_and_abandon(conn).await?;
                 }
             }
-            Dirt::Reset => {}
-            Dirt::CancelInFlight => return conn.outlive_cancels().await,
+            Dirt::Reset | Dirt::CancelInFlight => {}
         }
         conn.outlive_cancels().await?;
-        let session_mode = policy.pool_mode == PoolMode::Session;
-        if session_mode || policy.server_reset_query_always {
+        // However a session ended, in good order or not, the next one finds nothing of it.
+        let is_session = policy.pool_mode == PoolMode::Session;
+        if matches!(dirt, Dirt::Reset) || is_session || policy.server_reset_query_always {
             conn.reset(&policy.server_reset_query).await?;
         }
         Ok(())
@@ -147,7 +148,7 @@ impl Source for Servers {
     async fn check(&self, mut conn: Self::Conn) -> Option<Self::Conn> {
         let policy = self.policy();
         let checked = conn.run(&policy.server_check_query);
-        match tokio::time::timeout(policy.server_connect_timeout, checked).await {
+        match within(policy.server_connect_timeout, checked).await {
             Ok(Ok(())) => Some(conn),
             Ok(Err(failure)) => {
                 tracing::info!(server = conn.info().id, failure = %failure.refusal(), "server failed its check");
@@ -174,8 +175,9 @@ impl Servers {
 
 /// The bounds of a pool, as its core wants them.
 pub fn bounds(policy: &PoolSettings) -> super::Settings {
+    let unlimited = |count: u32| if count == 0 { u32::MAX } else { count };
     super::Settings {
-        pool_size: policy.pool_size,
+        pool_size: unlimited(policy.pool_size),
         min_pool_size: policy.min_pool_size,
         reserve_pool_size: policy.reserve_pool_size,
         reserve_pool_timeout: policy.reserve_pool_timeout,
@@ -185,7 +187,7 @@ pub fn bounds(policy: &PoolSettings) -> super::Settings {
         server_lifetime: policy.server_lifetime,
         server_check_delay: Some(policy.server_check_delay),
         server_login_retry: policy.server_login_retry,
-        max_parallel_connects: policy.max_parallel_connects,
+        max_parallel_connects: unlimited(policy.max_parallel_connects),
         server_round_robin: policy.server_round_robin,
     }
 }
