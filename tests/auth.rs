@@ -514,5 +514,5 @@ fn two_hundred_logins_one_after_the_other() {
         assert_eq!(wire.value("SELECT 1"), "1");
         wire.terminate();
     }
-    println!("200 logins in {:?}", start.elapsed());
+    eprintln!("200 logins in {:?}", start.elapsed());
 }

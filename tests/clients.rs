@@ -42,7 +42,7 @@ fn judge(name: &str, done: &Output, passed: u32, failed: u32) {
         "{name}: {}\n{said}",
         done.status
     );
-    println!("{}", cluster::tail(&said, 12));
+    eprintln!("{}", cluster::tail(&said, 12));
 }
 
 /// The number before a word: `3` for `passed` in `3 passed, 1 failed`.

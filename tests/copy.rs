@@ -328,9 +328,9 @@ fn a_client_that_dies_during_copy_out_stops_it() {
         wire.expect("Hd");
         // psycopg's `break` out of a copy block: Terminate while rows are still coming.
         if polite {
-            wire.terminate()
+            wire.terminate();
         } else {
-            wire.vanish()
+            wire.vanish();
         }
         wait_until("the copy is stopped", || {
             cluster.backends("state = 'active'") == 0

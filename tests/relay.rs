@@ -422,7 +422,7 @@ fn write_aside(wire: &Wire, bytes: Vec<u8>) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         writer
             .write_all(&bytes)
-            .expect("the pipeline is taken in the end (a deadlock?)")
+            .expect("the pipeline is taken in the end (a deadlock?)");
     })
 }
 

@@ -11,7 +11,7 @@ use crate::farewell::Farewell;
 use crate::net::Stream;
 
 use super::listen::Listener;
-use super::run::Process;
+use super::process::Process;
 
 /// The pause after accept has failed for want of file descriptors or memory.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -64,7 +64,7 @@ fn is_about_the_peer(error: &io::Error) -> bool {
 /// One connection, from its first byte to its farewell.
 async fn welcome(stream: Stream, process: Arc<Process>) {
     let front = &process.front;
-    let peer = stream.peer();
+    let (peer, begun) = (stream.peer(), Instant::now());
     let logging_in = front.clients.count_login();
     // Boxed, because an idle client should not carry the memory of its login around.
     let outcome = Box::pin(client::login(stream, front.clone())).await;
@@ -86,12 +86,11 @@ async fn welcome(stream: Stream, process: Arc<Process>) {
         }
         Outcome::Console(visit) => Box::pin(process.console(*visit)).await,
         Outcome::Cancel { pid, secret } => {
-            let timeout = front.house().config.settings.cancel_wait_timeout;
-            front.clients.cancel(pid, &secret, timeout).await;
+            process.cancel(pid, &secret).await;
             Farewell::CancelRequest
         }
         Outcome::Ended(farewell) => {
-            tracing::info!(%peer, reason = %farewell, "login refused or abandoned");
+            process.log_refused(&peer, &farewell, begun.elapsed());
             farewell
         }
     };

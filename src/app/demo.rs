@@ -13,6 +13,7 @@ use crate::config::{Config, Source};
 
 use super::cluster::{Cluster, SUPERUSER};
 use super::run::{self, Until};
+use super::ending::Manner;
 use super::signals::{Signals, Wish};
 
 const PORT: u16 = 6432;
@@ -92,8 +93,8 @@ impl Interruption {
         const LOOK: Duration = Duration::from_millis(10);
         let next = async { tokio::time::timeout(LOOK, self.signals.next()).await };
         match self.runtime.block_on(next) {
-            Ok(Wish::Stop) => Some(128 + 2),
-            Ok(Wish::Drain) => Some(128 + 15),
+            Ok(Wish::End(Manner::Drain)) => Some(128 + 15),
+            Ok(Wish::End(_)) => Some(128 + 2),
             _ => None,
         }
     }
@@ -119,6 +120,7 @@ pool_mode = "transaction"
 default_pool_size = 4
 admin_users = ["{SUPERUSER}"]
 log_level = "{level}"
+drain_timeout = "2s"
 
 [databases]
 "*" = "host={directory}"
@@ -147,7 +149,7 @@ fn say_where(cluster: &Cluster, password: &str, port: u16, metrics_port: u16) {
 fn random_password() -> String {
     let mut bytes = [0; 12];
     aws_lc_rs::rand::fill(&mut bytes).expect("the operating system's random source does not fail");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:024x}", bytes.iter().fold(0u128, |number, byte| number << 8 | u128::from(*byte)))
 }
 
 /// The usual port if nobody has it, else any other.

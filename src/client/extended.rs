@@ -36,7 +36,7 @@ impl Talk {
             return Ok(());
         }
         let message = self.input.get(HEADER_LEN..header.len).unwrap_or_default();
-        let Ok(parse) = Parse::parse(message) else {
+        let Ok(parse) = Parse::read(message) else {
             self.pass_on(header, Request::Parse, server);
             return Ok(());
         };
@@ -148,7 +148,7 @@ impl Talk {
         if !self.bounds.shared || header.len as u64 > self.bounds.prepared_bytes {
             return false;
         }
-        let Ok(parse) = Parse::parse(self.body(header)) else {
+        let Ok(parse) = Parse::read(self.body(header)) else {
             return false;
         };
         let bytes = self.names.bytes() + header.len as u64;

@@ -38,6 +38,14 @@ pub struct Front {
     pub(super) mock: MockKey,
     farewells: [AtomicU64; Farewell::LABELS.len()],
     disabled: Mutex<std::collections::HashSet<String>>,
+    paused: Mutex<Paused>,
+}
+
+/// What PAUSE holds for pools that are there and for those to come.
+#[derive(Debug, Default)]
+struct Paused {
+    all: bool,
+    databases: std::collections::HashSet<String>,
 }
 
 impl House {
@@ -83,6 +91,7 @@ impl Front {
             mock: MockKey::new(&mut super::random),
             farewells: Default::default(),
             disabled: Mutex::default(),
+            paused: Mutex::default(),
         })
     }
 
@@ -134,7 +143,12 @@ impl Front {
             let policy = house.config.pool_settings(database, role);
             self.set_limits(&key, &policy);
             let servers = Servers::new(self.target(house, database, &key, &policy), policy.clone());
-            Pool::new(key.clone(), bounds(&policy), servers, book)
+            let pool = Pool::new(key.clone(), bounds(&policy), servers, book);
+            // Whoever pauses says so first and looks for pools then; this runs under the registry's lock.
+            if self.is_paused(&key.database) {
+                pool.pause();
+            }
+            pool
         })
     }
 
@@ -182,6 +196,21 @@ impl Front {
         }
     }
 
+    /// How many clients are logged in, by the pool that serves them.
+    pub fn clients_by_pool(&self, config: &Config) -> HashMap<PoolKey, u32> {
+        let mut counts = HashMap::new();
+        for client in self.clients.all() {
+            let database = config.database(&client.database);
+            let forced = database.as_ref().and_then(|database| database.user.clone());
+            let key = PoolKey {
+                database: client.database.clone(),
+                user: forced.unwrap_or_else(|| client.user.clone()),
+            };
+            *counts.entry(key).or_default() += 1;
+        }
+        counts
+    }
+
     /// Counts how a client connection ended.
     pub fn count_farewell(&self, farewell: &Farewell) {
         let label = farewell.label();
@@ -208,6 +237,41 @@ impl Front {
             names.insert(database.to_owned());
         } else {
             names.remove(database);
+        }
+    }
+
+    /// Whether the pools of a database are paused, those to come included.
+    pub fn is_paused(&self, database: &str) -> bool {
+        let paused = self.paused.lock();
+        paused.all || paused.databases.contains(database)
+    }
+
+    /// Whether everything is paused.
+    pub fn is_all_paused(&self) -> bool {
+        self.paused.lock().all
+    }
+
+    /// Pools of a database, or of all databases, are paused from now on (`PAUSE`, `KILL`). Those that are there are the
+    /// caller's to pause.
+    pub fn hold(&self, database: Option<&str>) {
+        let mut paused = self.paused.lock();
+        match database {
+            None => paused.all = true,
+            Some(name) => drop(paused.databases.insert(name.to_owned())),
+        }
+    }
+
+    /// Takes [`hold`](Self::hold) back; without a name all of it. Returns whether there was anything to take back.
+    /// Pools that are there are the caller's to resume.
+    pub fn release(&self, database: Option<&str>) -> bool {
+        let mut paused = self.paused.lock();
+        match database {
+            None => {
+                let was = paused.all || !paused.databases.is_empty();
+                *paused = Paused::default();
+                was
+            }
+            Some(name) => paused.databases.remove(name),
         }
     }
 }

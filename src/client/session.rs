@@ -86,7 +86,9 @@ impl Session {
             write::refusal(&mut self.talk.output, Severity::Fatal, refusal);
         }
         // What the server said last is the client's, even if it will not read on.
-        let _ = tokio::time::timeout(FAREWELL_MAX, self.stream.drain(&mut self.talk.output)).await;
+        let last = poll_fn(|cx| self.poll_write_client(cx));
+        let _ = tokio::time::timeout(FAREWELL_MAX, last).await;
+        self.pool.absorb(&self.talk.tally);
         farewell
     }
 

@@ -66,8 +66,9 @@ impl Stream {
 
     /// Reads once to the end of `buffer`, which gets memory only when there is something to read; `Ok(0)` is the end.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
-        if buffer.is_empty() {
-            ready!(self.poll_readable(cx))?;
+        if buffer.is_empty() && self.poll_readable(cx)?.is_pending() {
+            store::give_back(buffer);
+            return Poll::Pending;
         }
         store::make_room(buffer);
         let read = tokio_util::io::poll_read_buf(Pin::new(self), cx, buffer);

@@ -17,6 +17,9 @@ use super::source::{Dirt, Gone, OpenError, Source};
 
 /// Sets of startup parameters that are remembered as good; past it the memory begins anew.
 const WELCOMES_MAX: usize = 1000;
+/// Answers to a client that has said goodbye, in bytes, before it is taken that nobody wants them: about as much as
+/// PostgreSQL itself would write into the socket before it notices.
+const UNREAD_MAX: usize = 64 * 1024;
 /// How long cleaning one connection may take.
 const CLEAN_MAX: Duration = Duration::from_secs(10);
 
@@ -73,17 +76,24 @@ impl Servers {
         welcomes.insert(parameters, settings);
     }
 
+    async fn cancel_and_abandon(conn: &mut Connection) -> Result<(), Failure> {
+        if conn.pipeline.in_flight() {
+            let cancelled = conn.info().cancel.send().await;
+            cancelled.map_err(|error| Failure::Lost(error.to_string()))?;
+        }
+        conn.abandon(usize::MAX).await?;
+        Ok(())
+    }
+
     async fn cleaned(&self, conn: &mut Connection, dirt: Dirt) -> Result<(), Failure> {
         let policy = self.policy();
         match dirt {
-            Dirt::Abandoned => {
-                if conn.pipeline.in_flight() {
-                    let cancelled = conn.info().cancel.send().await;
-                    cancelled.map_err(|error| Failure::Lost(error.to_string()))?;
+            Dirt::Abandoned => Self::cancel_and_abandon(conn).await?,
+            Dirt::InTransaction => {
+                if !conn.abandon(UNREAD_MAX).await? {
+                    Self::cancel_and_abandon(conn).await?;
                 }
-                conn.abandon().await?;
             }
-            Dirt::InTransaction => conn.abandon().await?,
             Dirt::Reset | Dirt::CancelInFlight => {}
         }
         conn.outlive_cancels().await?;

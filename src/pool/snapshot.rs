@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::core::Gate;
 use super::house::Pool;
+use super::servers::Servers;
 use super::settings::Settings;
 use super::slots::ServerState;
 use super::source::Source;
@@ -132,5 +133,16 @@ impl<S: Source> Pool<S> {
         let wanted = core.settings.min_pool_size > 0 || !core.is_open();
         let unused = core.slots.is_empty() && core.line.is_empty() && !wanted;
         unused.then(|| Instant::now().duration_since(core.touched))
+    }
+}
+
+impl Pool<Servers> {
+    /// Cancel requests on their way to its servers.
+    pub fn cancels_under_way(&self) -> u32 {
+        let mut count = 0;
+        self.for_each_server(|server| {
+            count += server.info.map_or(0, |info| info.cancels.load(Ordering::Relaxed));
+        });
+        count
     }
 }

@@ -284,15 +284,21 @@ impl Connection {
         self.pipeline.sent(Request::Query, Answer::Skip, None);
         self.unnamed = UnnamedSlot::Empty;
         self.flush().await?;
-        self.wait_until_quiet().await
+        self.wait_until_quiet(usize::MAX).await.map(|_| ())
     }
 
-    /// Reads until everything asked has been answered; the first error is the result, once all is answered.
-    async fn wait_until_quiet(&mut self) -> Result<(), Failure> {
+    /// Reads until everything asked has been answered; the first error is the result, once all is answered. Gives up
+    /// with `false` after `bytes_max` of answers.
+    async fn wait_until_quiet(&mut self, bytes_max: usize) -> Result<bool, Failure> {
         let mut error = None;
+        let mut bytes = 0;
         while !self.pipeline.is_quiet() {
+            if bytes > bytes_max {
+                return Ok(false);
+            }
             let message = self.receive().await?;
             let (tag, body) = (message.tag(), message.body());
+            bytes += body.len();
             match tag {
                 b'S' => self.learn(body)?,
                 b'E' => {
@@ -313,7 +319,7 @@ impl Connection {
             unexpected.map_err(|tag| Failure::protocol(format!("message {:?}", tag.0 as char)))?;
             while self.pipeline.take_fake().is_some() {}
         }
-        error.map_or(Ok(()), |refusal| Err(Failure::Sql(refusal)))
+        error.map_or(Ok(true), |refusal| Err(Failure::Sql(refusal)))
     }
 
     /// Brings the session to `wanted`. Costs nothing if it is there already.
@@ -372,8 +378,10 @@ impl Connection {
     }
 
     /// Ends whatever was going on for a client that is gone: copy data, an open segment, a transaction. What is in
-    /// flight should have been cancelled before. Afterwards the session is idle and has no prepared statements.
-    pub async fn abandon(&mut self) -> Result<(), Failure> {
+    /// flight is carried out first, but `false` is returned, and the rest is still to do, once more than `bytes_max` of
+    /// answers have come: PostgreSQL stops as well when nobody reads what it sends. Afterwards the session is idle and
+    /// has no prepared statements.
+    pub async fn abandon(&mut self, bytes_max: usize) -> Result<bool, Failure> {
         let was_busy = self.pipeline.in_flight() || !self.pipeline.is_quiet();
         if self.pipeline.is_copying_in() {
             write::message(&mut self.output, b'f', |out| write::cstr(out, b"client is gone"));
@@ -384,8 +392,10 @@ impl Connection {
             self.pipeline.sent(Request::Sync, Answer::Skip, None);
         }
         self.flush().await?;
-        if let Err(Failure::Lost(reason)) = self.wait_until_quiet().await {
-            return Err(Failure::Lost(reason));
+        match self.wait_until_quiet(bytes_max).await {
+            Err(Failure::Lost(reason)) => return Err(Failure::Lost(reason)),
+            Ok(false) => return Ok(false),
+            Ok(true) | Err(Failure::Sql(_)) => {}
         }
         if self.pipeline.status() != Status::Idle {
             self.run("ROLLBACK").await?;
@@ -394,7 +404,7 @@ impl Connection {
             self.run("DEALLOCATE ALL").await?;
             self.prepared = Prepared::new(self.prepared.max());
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Runs a reset query, after which the session counts as new; so do its prepared statements, unless the query leaves

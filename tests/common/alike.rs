@@ -120,7 +120,7 @@ impl Noise {
     /// One disturbance; leaves the noisy client inside a transaction every other time.
     pub fn turn(&mut self) {
         self.turns += 1;
-        if self.turns % 2 == 0 {
+        if self.turns.is_multiple_of(2) {
             self.wire.query("COMMIT");
             return;
         }

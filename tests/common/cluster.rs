@@ -334,8 +334,16 @@ fn template_sql() -> String {
         ("password_u", "scram-sha-256"),
     ] {
         let password = password_of(user);
-        sql += &format!("SET password_encryption = '{encryption}';\n");
-        sql += &format!("CREATE ROLE {user} LOGIN REPLICATION PASSWORD '{password}';\n");
+        sql += "SET password_encryption = '";
+        sql += encryption;
+        sql += &[
+            "';\nCREATE ROLE ",
+            user,
+            " LOGIN REPLICATION PASSWORD '",
+            &password,
+            "';\n",
+        ]
+        .concat();
     }
     sql += "ALTER ROLE app REPLICATION;\n";
     sql += "CREATE DATABASE app OWNER app;\nCREATE DATABASE other OWNER app;\n";

@@ -113,31 +113,26 @@ impl Config {
             "max_waiting",
             "auth_file",
         ];
-        let mut ini = String::from("[databases]\n");
-        for (name, location) in &self.databases {
-            ini += &format!("{name} = {}\n", location.as_str().unwrap_or_default());
-        }
-        ini +=
-            &format!("[pgbouncer]\nauth_file = {userlist}\nignore_startup_parameters = extra_float_digits\n");
-        for (name, value) in self
+        let setting = |(name, value): (&String, &Value)| format!("{name} = {}\n", unquoted(value));
+        let databases: Vec<String> = self.databases.iter().map(setting).collect();
+        let known = self
             .settings
             .iter()
-            .filter(|(name, _)| !unknown.contains(&name.as_str()))
-        {
-            ini += &format!("{name} = {}\n", unquoted(value));
-        }
-        let mut list = String::new();
-        for name in ["app", "postgres", "trust_u"]
+            .filter(|(name, _)| !unknown.contains(&name.as_str()));
+        let settings: Vec<String> = known.map(setting).collect();
+        let ini = format!(
+            "[databases]\n{}[pgbouncer]\nauth_file = {userlist}\nignore_startup_parameters = extra_float_digits\n{}",
+            databases.concat(),
+            settings.concat()
+        );
+        let password = |name: &str| self.users.get(name)?.get("password")?.as_str();
+        let named = ["app", "postgres", "trust_u"]
             .into_iter()
-            .filter(|name| !self.users.contains_key(*name))
-        {
-            list += &format!("\"{name}\" \"\"\n");
-        }
-        for (name, user) in &self.users {
-            let password = user.get("password").and_then(Value::as_str).unwrap_or_default();
-            list += &format!("\"{name}\" \"{password}\"\n");
-        }
-        (ini, list)
+            .chain(self.users.keys().map(String::as_str));
+        let list: Vec<String> = named
+            .map(|name| format!("\"{name}\" \"{}\"\n", password(name).unwrap_or_default()))
+            .collect();
+        (ini, list.concat())
     }
 }
 

@@ -346,7 +346,7 @@ impl Wire {
         self.stream
             .set_read_timeout(Some(left))
             .expect("a timeout can be set");
-        let mut chunk = [0; 65536];
+        let mut chunk = [0; 16384];
         match self.stream.read(&mut chunk) {
             Ok(0) => Err(NoFrame::Closed),
             Ok(count) => {
