@@ -87,14 +87,14 @@ fn query_timeout_ends_the_query_and_its_client() {
 #[test]
 fn idle_transaction_timeout_ends_the_client_and_rolls_back() {
     let cluster = with_table();
-    let howdah = one(&cluster).set("idle_transaction_timeout", "1s").start();
+    let howdah = one(&cluster).set("idle_transaction_timeout", "2s").start();
     if !howdah.is_howdah() {
         return;
     }
     let mut wire = Wire::app(howdah.target());
     let server = touch(&mut wire);
-    assert_eq!(wire.value("SELECT pg_sleep(2)"), "", "a query is not idleness");
-    for _ in 0..4 {
+    assert_eq!(wire.value("SELECT pg_sleep(3)"), "", "a query is not idleness");
+    for _ in 0..6 {
         thread::sleep(SECOND / 2);
         wire.value("SELECT 1");
     }
@@ -115,7 +115,7 @@ fn idle_transaction_timeout_ends_the_client_and_rolls_back() {
 #[test]
 fn transaction_timeout_ends_the_client_whatever_it_does() {
     let cluster = with_table();
-    let howdah = one(&cluster).set("transaction_timeout", "2s").start();
+    let howdah = one(&cluster).set("transaction_timeout", "3s").start();
     if !howdah.is_howdah() {
         return;
     }
@@ -131,7 +131,7 @@ fn transaction_timeout_ends_the_client_whatever_it_does() {
         as_good_as_new(&cluster, &howdah, &server);
     }
     let mut wire = Wire::app(howdah.target());
-    for _ in 0..4 {
+    for _ in 0..5 {
         thread::sleep(SECOND * 3 / 4);
         assert_eq!(
             wire.query("BEGIN; SELECT 1; COMMIT").status,

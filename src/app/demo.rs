@@ -12,8 +12,8 @@ use tokio::runtime::Runtime;
 use crate::config::{Config, Source};
 
 use super::cluster::{Cluster, SUPERUSER};
-use super::run::{self, Until};
 use super::ending::Manner;
+use super::run::{self, Until};
 use super::signals::{Signals, Wish};
 
 const PORT: u16 = 6432;
@@ -68,7 +68,7 @@ pub(super) fn demo(command: &[String]) -> Result<u8> {
             Until::Ends(Box::new(command))
         }
     };
-    Ok(run::run(config, until)?.map_or(0, exit_code))
+    Ok(run::run(config, until, Some(interruption.signals))?.map_or(0, exit_code))
 }
 
 /// Signals that come while PostgreSQL is being started, which is no time to end at once.
@@ -149,7 +149,12 @@ fn say_where(cluster: &Cluster, password: &str, port: u16, metrics_port: u16) {
 fn random_password() -> String {
     let mut bytes = [0; 12];
     aws_lc_rs::rand::fill(&mut bytes).expect("the operating system's random source does not fail");
-    format!("{:024x}", bytes.iter().fold(0u128, |number, byte| number << 8 | u128::from(*byte)))
+    format!(
+        "{:024x}",
+        bytes
+            .iter()
+            .fold(0u128, |number, byte| number << 8 | u128::from(*byte))
+    )
 }
 
 /// The usual port if nobody has it, else any other.

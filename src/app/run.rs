@@ -40,20 +40,29 @@ pub(super) enum Until {
     Ends(Box<tokio::process::Command>),
 }
 
-/// Serves clients until a signal ends it, or the command does; then its exit status is returned.
-pub(super) fn run(config: Config, until: Until) -> Result<Option<ExitStatus>> {
+/// Serves clients until a signal ends it, or the command does; then its exit status is returned. `watched` are signals
+/// that are listened to already, so that none is lost that came before.
+pub(super) fn run(config: Config, until: Until, watched: Option<Signals>) -> Result<Option<ExitStatus>> {
     let settings = &config.settings;
     let log = log::start(settings.log_format, &settings.log_level).map_err(anyhow::Error::msg)?;
     descriptors::raise_limit(u64::from(settings.max_client_conn) * 2 + DESCRIPTORS_SPARE);
     let _pidfile = descriptors::write_pidfile(&settings.pidfile)?;
     let runtime = workers::runtime(settings.workers).context("cannot start the workers")?;
-    let result = runtime.block_on(serve(config, log, until));
+    let result = runtime.block_on(serve(config, log, until, watched));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(config: Config, log: Log, until: Until) -> Result<Option<ExitStatus>> {
-    let mut signals = Signals::new().context("cannot listen to signals")?;
+async fn serve(
+    config: Config,
+    log: Log,
+    until: Until,
+    watched: Option<Signals>,
+) -> Result<Option<ExitStatus>> {
+    let mut signals = match watched {
+        Some(signals) => signals,
+        None => Signals::new().context("cannot listen to signals")?,
+    };
     let listeners = listen::listeners(&config.settings)?;
     let metrics_listener = metrics_listener(&config.settings)?;
     let house = House::new(config).map_err(anyhow::Error::msg)?;
