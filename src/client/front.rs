@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::auth::{Credentials, MockKey, StoredSecret};
 use crate::config::{Config, Database, PoolSettings};
+use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::net::Keepalive;
 use crate::pool::{LimitName, Pool, PoolKey, Registry, Servers, bounds};
@@ -108,25 +109,20 @@ impl Front {
         self.house.store(house.clone());
         for pool in self.pools.all() {
             let key = pool.key().clone();
-            match house.config.database(&key.database) {
-                Some(database) => {
-                    let policy = house.config.pool_settings(&database, &key.user);
-                    let target = self.target(&house, &database, &key, &policy);
-                    let moved = !pool.source().target().is_same_place(&target);
-                    pool.source().apply(target, policy.clone());
-                    pool.apply(bounds(&policy));
-                    self.set_limits(&key, &policy);
-                    if moved {
-                        pool.reconnect();
-                    }
-                }
-                None => {
-                    pool.close(crate::error::Refusal::new(
-                        crate::error::SqlState::INVALID_CATALOG_NAME,
-                        format!("database \"{}\" is not configured any more", key.database),
-                    ));
-                    self.pools.remove(&key);
-                }
+            let Some(database) = house.config.database(&key.database) else {
+                let message = format!("database \"{}\" is not configured any more", key.database);
+                pool.close(Refusal::new(SqlState::INVALID_CATALOG_NAME, message));
+                self.pools.remove(&key);
+                continue;
+            };
+            let policy = house.config.pool_settings(&database, &key.user);
+            let target = self.target(&house, &database, &key, &policy);
+            let moved = !pool.source().target().is_same_place(&target);
+            pool.source().apply(target, policy.clone());
+            pool.apply(bounds(&policy));
+            self.set_limits(&key, &policy);
+            if moved {
+                pool.reconnect();
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BufMut, BytesMut};
 
 use crate::auth::{AuthRequest, Challenge, ClientAuth, Method, Proof, Step};
-use crate::config::{AuthType, CONSOLE_NAMES};
+use crate::config::{AuthType, CONSOLE_NAMES, PoolMode};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::net::{PeerAddr, Stream, within};
@@ -184,6 +184,7 @@ impl Entrance {
         pool.record_login(begun.elapsed());
         let limit = |value: usize| if value == 0 { usize::MAX } else { value };
         let bounds = Bounds {
+            transactions: policy.pool_mode != PoolMode::Statement,
             shared: policy.max_prepared_statements > 0,
             prepared: limit(house.config.settings.max_client_prepared_statements as usize),
             prepared_bytes: limit(house.config.settings.max_client_prepared_bytes as usize) as u64,
@@ -418,8 +419,7 @@ fn no_database(name: &str) -> Farewell {
 
 fn add_host(wishes: &mut Wishes, peer: &PeerAddr) {
     let name = wishes.application_name.take().unwrap_or_default();
-    let mut name = String::from_utf8_lossy(&name).into_owned();
+    let name = String::from_utf8_lossy(&name);
     let separator = if name.is_empty() { "" } else { " - " };
-    name.push_str(&format!("{separator}{peer}"));
-    wishes.application_name = Some(name.into_bytes());
+    wishes.application_name = Some(format!("{name}{separator}{peer}").into_bytes());
 }

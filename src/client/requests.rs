@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Refusal;
 use crate::farewell::Farewell;
-use crate::server::{Connection, NAME_PREFIX, NOTHING, Note, Unnamed, UnnamedSlot};
+use crate::server::{Connection, Deallocates, NAME_PREFIX, NOTHING, Note, Unnamed, UnnamedSlot};
 use crate::sql::{Deallocation, deallocation};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, Target};
@@ -14,7 +14,7 @@ use crate::wire::write::{self, Severity};
 
 use super::extended::{close_quietly, prepare_empty};
 use super::names::Known;
-use super::talk::{HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
+use super::talk::{Batch, HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
 
 impl Talk {
     /// Deals with what the client has sent while it holds no server: the few messages that need none.
@@ -33,11 +33,11 @@ impl Talk {
             };
             match header.tag {
                 b'X' => return Pause::Over(Farewell::Terminated),
-                tag if self.skips_to_sync && tag != b'S' => self.discard(header),
+                tag if self.batch == Batch::Refused && tag != b'S' => self.discard(header),
                 // "will simply be dropped", as the manual says of late copy data; a Flush has nothing to flush.
                 b'd' | b'c' | b'f' | b'H' => self.discard(header),
                 b'S' => {
-                    self.skips_to_sync = false;
+                    self.batch = Batch::Served;
                     self.discard(header);
                     write::ready_for_query(&mut self.output, Status::Idle.byte());
                 }
@@ -57,7 +57,7 @@ impl Talk {
                 self.discard(header);
                 write::ready_for_query(&mut self.output, Status::Idle.byte());
             }
-            _ => self.skips_to_sync = true,
+            _ => self.batch = Batch::Refused,
         }
     }
 
@@ -77,7 +77,7 @@ impl Talk {
         let Some(effect) = self.sole_deallocation(header) else {
             return false;
         };
-        let done = self.deallocate_now(effect.as_deref(), Status::Idle);
+        let done = self.deallocate_now(&effect, Status::Idle);
         if done {
             self.discard(header);
         }
@@ -95,7 +95,7 @@ impl Talk {
                 return Pause::NeedMore;
             }
             if server.pipeline.is_full() {
-                return self.wait_for_answers(server);
+                return wait_for_answers(server);
             }
             if let Err(pause) = self.next().and_then(|header| self.request(header, server)) {
                 return pause;
@@ -143,38 +143,31 @@ impl Talk {
         server.pipeline.sent(request, Answer::Forward, None);
     }
 
-    /// Nothing goes on before something has been answered; the server is not to sit on its answers meanwhile.
-    fn wait_for_answers(&mut self, server: &mut Connection) -> Pause {
-        if server.pipeline.take_flush() {
-            write::empty(&mut server.output, b'H');
-        }
-        Pause::Blocked
-    }
-
     fn query(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
         let sole = self.sole_deallocation(header);
         let meddles = self.speaks_of_ours(header);
         if (sole.is_some() || meddles) && server.pipeline.in_flight() {
-            return Err(self.wait_for_answers(server));
+            return Err(wait_for_answers(server));
         }
         if meddles {
             server.prepared.forget_all();
         }
         // Within a segment the server has to hear of it, because a Query ends the implicit transaction.
         let alone = server.pipeline.is_quiet();
-        if let Some(effect) = &sole {
-            if alone && self.deallocate_now(effect.as_deref(), server.pipeline.status()) {
-                self.discard(header);
-                return Ok(());
-            }
+        if let Some(effect) = &sole
+            && alone
+            && self.deallocate_now(effect, server.pipeline.status())
+        {
+            self.discard(header);
+            return Ok(());
         }
         let before = self.unnamed.take();
-        if let Some(Some(name)) = sole
+        if let Some(Deallocates::Name(name)) = sole
             && looks_like_ours(&name)
             && matches!(self.names.get(&name, 0), Known::Nothing)
         {
             self.discard(header);
-            deallocate_nothing(name.into(), before, server);
+            deallocate_nothing(name, before, server);
             return Ok(());
         }
         let deallocates = self.deallocation_among_others(header, server);
@@ -224,31 +217,31 @@ impl Talk {
     }
 
     /// What a simple query deallocates, if it does nothing else.
-    fn sole_deallocation(&self, header: Header) -> Option<Option<Vec<u8>>> {
+    fn sole_deallocation(&self, header: Header) -> Option<Deallocates> {
         if !self.bounds.shared || header.len > QUERY_LOOK_MAX {
             return None;
         }
         let text = frontend::query_text(self.body(header)).ok()?;
         match deallocation(text, true) {
-            Deallocation::All { sole: true } => Some(None),
-            Deallocation::Name { name, sole: true } => Some(Some(name.into_owned())),
+            Deallocation::All { sole: true } => Some(Deallocates::All),
+            Deallocation::Name { name, sole: true } => Some(Deallocates::Name(name.into_owned().into())),
             _ => None,
         }
     }
 
     /// Carries out a DEALLOCATE of this client's names, as PostgreSQL would in this transaction status. False if it is
     /// not about them.
-    fn deallocate_now(&mut self, name: Option<&[u8]>, status: Status) -> bool {
+    fn deallocate_now(&mut self, what: &Deallocates, status: Status) -> bool {
         if status == Status::Failed {
             // PostgreSQL is to say that the transaction is aborted.
             return false;
         }
-        match name {
-            None => {
+        match what {
+            Deallocates::All => {
                 self.names.clear();
                 self.answer_query(b"DEALLOCATE ALL", status.byte());
             }
-            Some(name) => {
+            Deallocates::Name(name) => {
                 if matches!(self.names.get(name, 0), Known::Nothing) {
                     return false;
                 }
@@ -259,6 +252,14 @@ impl Talk {
         self.unnamed = None;
         true
     }
+}
+
+/// Nothing goes on before something has been answered; the server is not to sit on its answers meanwhile.
+fn wait_for_answers(server: &mut Connection) -> Pause {
+    if server.pipeline.take_flush() {
+        write::empty(&mut server.output, b'H');
+    }
+    Pause::Blocked
 }
 
 /// A DEALLOCATE of a name that only howdah may give: the server is to say that this client has no such statement.

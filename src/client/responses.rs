@@ -140,7 +140,7 @@ impl Talk {
         if route == Route::Forward {
             heard.units += 1;
         }
-        if self.single_statements && status != Status::Idle {
+        if !self.bounds.transactions && status != Status::Idle {
             self.send_on(header, Route::Skip, server);
             return Err(Farewell::Limit(no_transactions()));
         }
@@ -296,7 +296,6 @@ impl Talk {
         match note {
             Note::Injected(id) => server.prepared.settle(id, done),
             Note::Evicted(statement) if !done => server.prepared.put_back(statement),
-            Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) | Note::Uses(_) => {}
             Note::Learn { name, prepares } => {
                 if let Some(statement) = prepares {
                     server.prepared.settle(statement.id, done);
@@ -311,7 +310,7 @@ impl Talk {
                 self.settle_names(forgotten.into_iter().map(|(name, was)| (name, Some(was))), done);
             }
             Note::Query { before, .. } if !done && self.unnamed.is_none() => self.unnamed = before,
-            Note::Query { .. } => {}
+            Note::Query { .. } | Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) | Note::Uses(_) => {}
             Note::Unnamed { id, before } => self.settle_unnamed(id, before, outcome, server),
             Note::InjectedUnnamed(id) => match (outcome, server.unnamed) {
                 (Outcome::Done, UnnamedSlot::Expects(expected, _)) if expected == id => {

@@ -154,7 +154,7 @@ impl Session {
     /// its mind.
     async fn server(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
         self.policy = self.pool.source().policy();
-        self.talk.single_statements = self.policy.pool_mode == PoolMode::Statement;
+        self.talk.bounds.transactions = self.policy.pool_mode != PoolMode::Statement;
         for _ in 0..DEAD_SERVERS_MAX {
             let Some(mut lease) = self.wait().await? else {
                 self.talk.fail_request(&cancelled());

@@ -53,7 +53,7 @@ impl Wishes {
             let options = text(options, "options")?;
             let found = split_options(&options).map_err(|word| bad_option(&word))?;
             for (name, value) in found {
-                wishes.wish(name, value.into_bytes(), ignored);
+                wishes.wish(&name, value.into_bytes(), ignored);
             }
         }
         for (name, value) in &startup.parameters {
@@ -61,13 +61,13 @@ impl Wishes {
                 "user" | "database" | "options" => {}
                 "replication" => wishes.replication = wants_walsender(value)?.then(|| value.clone()),
                 name if name.starts_with("_pq_.") => {}
-                name => wishes.wish(name.to_owned(), value.clone(), ignored),
+                name => wishes.wish(name, value.clone(), ignored),
             }
         }
         Ok(wishes)
     }
 
-    fn wish(&mut self, name: String, value: Vec<u8>, ignored: &[String]) {
+    fn wish(&mut self, name: &str, value: Vec<u8>, ignored: &[String]) {
         let name = name.to_ascii_lowercase();
         if name == "application_name" {
             self.application_name = Some(value);

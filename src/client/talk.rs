@@ -66,6 +66,8 @@ impl Passing {
 /// What a client may hold.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
+    /// Transaction blocks may be begun (not so in statement mode).
+    pub(super) transactions: bool,
     /// Prepared statements; 0 turns sharing off, and names go to the server as they are.
     pub(super) shared: bool,
     /// `max_client_prepared_statements`.
@@ -115,10 +117,17 @@ pub(super) struct Talk {
     pub(super) schema_touched: bool,
     /// Messages of the server, and answers in its place, that were dealt with.
     pub(super) answers: u64,
-    /// Starting a transaction block ends the session (statement mode).
-    pub(super) single_statements: bool,
-    /// A request was refused while there was no server: the rest of its batch is passed over, up to Sync.
-    pub(super) skips_to_sync: bool,
+    /// What becomes of requests while there is no server.
+    pub(super) batch: Batch,
+}
+
+/// Where a batch of requests stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Batch {
+    /// Its requests are carried out.
+    Served,
+    /// One of them was refused while there was no server: the rest is passed over, up to Sync.
+    Refused,
 }
 
 impl Talk {
@@ -138,8 +147,7 @@ impl Talk {
             server_left: false,
             schema_touched: false,
             answers: 0,
-            single_statements: false,
-            skips_to_sync: false,
+            batch: Batch::Served,
         }
     }
 

@@ -23,6 +23,9 @@ const UNREAD_MAX: usize = 64 * 1024;
 /// How long cleaning one connection may take.
 const CLEAN_MAX: Duration = Duration::from_secs(10);
 
+/// A startup parameter: its name in lower case, and its value.
+type Parameter = (String, Vec<u8>);
+
 /// What one pool's connections are to be, and what is known of the servers.
 #[derive(Debug)]
 pub struct Servers {
@@ -31,7 +34,7 @@ pub struct Servers {
     /// The prepared statements that the clients of this pool share.
     pub statements: Arc<StatementCache>,
     /// What a session is set to after its client asked for these startup parameters.
-    welcomes: Mutex<HashMap<Vec<(String, Vec<u8>)>, Settings>>,
+    welcomes: Mutex<HashMap<Vec<Parameter>, Settings>>,
 }
 
 impl Servers {
