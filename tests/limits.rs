@@ -473,3 +473,58 @@ fn a_server_that_refuses_is_left_alone_for_longer_and_longer() {
     }
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
 }
+
+#[test]
+fn those_who_have_not_logged_in_are_limited_too() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster).set("max_client_conn", 5).start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let target = howdah.target();
+    let mut inside = Wire::app(target);
+    let silent: Vec<Wire> = (0..100)
+        .map(|_| Wire::connect(target).expect("it listens"))
+        .collect();
+    let start = Instant::now();
+    let mut late = Wire::connect(target).expect("it listens");
+    assert_eq!(late.expect_fatal().code(), "53300");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(inside.value("SELECT 'undisturbed'"), "undisturbed");
+    drop(silent);
+    admitted_in_the_end(target, "app", "app");
+}
+
+#[test]
+fn a_client_that_goes_while_its_login_waits_for_a_server_is_forgotten() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster)
+        .set("max_db_connections", 1)
+        .user_set("trust_u", "max_user_client_connections", 1)
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let target = howdah.target();
+    let mut holder = Wire::app(target);
+    holder.query("BEGIN");
+    let startup = msg::startup(&[("user", "trust_u"), ("database", "app")]);
+    let mut first = Wire::connect(target).expect("it listens");
+    first.send(&startup);
+    first.expect_silence(WATCH);
+    assert_eq!(refused(target, "trust_u", "other").code(), "53300");
+    first.vanish();
+    let mut second = eventually("there is room for another", SOON, || {
+        let mut second = Wire::connect(target).expect("it listens");
+        second.send(&startup);
+        second.patience = WATCH;
+        second
+            .try_read()
+            .is_err_and(|why| why == common::wire::NoFrame::Timeout)
+            .then_some(second)
+    });
+    holder.query("COMMIT");
+    second.patience = SOON;
+    second.until_ready();
+    assert_eq!(second.value("SELECT current_user"), "trust_u");
+}

@@ -16,6 +16,9 @@ use crate::server::{Address, Resolver, Target};
 
 use super::clients::{ClientLimits, Clients};
 
+/// How many connections more than `max_client_conn` may be logging in: cancel requests and visitors of the console.
+const STRANGERS_SPARE: usize = 50;
+
 /// The configuration, and what is derived from it once rather than at every login.
 #[derive(Debug)]
 pub struct House {
@@ -209,6 +212,13 @@ impl Front {
             *counts.entry(key).or_default() += 1;
         }
         counts
+    }
+
+    /// Whether so many connections have not logged in yet that one more must be turned away unheard. As many may be at
+    /// it as there may be clients.
+    pub(super) fn is_crowded(&self) -> bool {
+        let max = self.house().config.settings.max_client_conn as usize;
+        max > 0 && self.clients.logging_in() > max + STRANGERS_SPARE
     }
 
     /// Counts how a client connection ended.
