@@ -150,9 +150,7 @@ fn a_signal_ends_the_command_too_whenever_it_comes() {
         let (mut command, home) = demo(&["sh", "-c", "trap 'exit 9' TERM; sleep 60 & wait"]);
         let mut daemon = Daemon::start(&mut command);
         thread::sleep(Duration::from_millis(delay));
-        if daemon.try_wait().is_some() {
-            panic!("it ended before it was told to");
-        }
+        assert!(daemon.try_wait().is_none(), "it ended before it was told to");
         daemon.signal(signal);
         let status = daemon.wait(LIMIT);
         assert!(!status.success(), "{status} after {delay} ms");

@@ -234,7 +234,7 @@ fn out_of_file_descriptors_it_waits_says_so_and_recovers() {
     });
     let before = cpu_time(daemon.id());
     thread::sleep(Duration::from_secs(3));
-    let used = cpu_time(daemon.id()) - before;
+    let used = cpu_time(daemon.id()).saturating_sub(before);
     assert!(used < Duration::from_millis(600), "it spins: {used:?} in 3 s");
     assert_eq!(
         inside.value("SELECT 'those inside are served'"),
