@@ -41,6 +41,7 @@ pub(super) fn write_pidfile(path: &str) -> Result<Option<PidFile>> {
     if path.is_empty() {
         return Ok(None);
     }
-    fs::write(path, format!("{}\n", std::process::id())).with_context(|| format!("cannot write pidfile {path}"))?;
+    fs::write(path, format!("{}\n", std::process::id()))
+        .with_context(|| format!("cannot write pidfile {path}"))?;
     Ok(Some(PidFile(path.into())))
 }

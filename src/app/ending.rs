@@ -84,7 +84,10 @@ async fn nobody_is_left(process: &Process) {
 /// Ends what is left.
 pub(super) async fn send_everybody_away(process: &Process) {
     process.end.cancel();
-    process.front.clients.order_all(&Order::Kill(shutting_down()), |_| true);
+    process
+        .front
+        .clients
+        .order_all(&Order::Kill(shutting_down()), |_| true);
     let left = async {
         nobody_is_left(process).await;
         while process.console.sessions() > 0 {
@@ -99,5 +102,8 @@ pub(super) async fn send_everybody_away(process: &Process) {
 }
 
 fn shutting_down() -> Refusal {
-    Refusal::new(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
+    Refusal::new(
+        SqlState::ADMIN_SHUTDOWN,
+        "terminating connection due to administrator command",
+    )
 }

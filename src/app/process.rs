@@ -58,7 +58,11 @@ impl Process {
         let before = self.front.house();
         let config = Config::load(&before.config.origin).map_err(|faults| {
             tracing::error!(%faults, "configuration is faulty and was not reloaded");
-            Refusal::new(SqlState::CONFIG_FILE, "configuration is faulty and was not reloaded").detail(faults.to_string())
+            Refusal::new(
+                SqlState::CONFIG_FILE,
+                "configuration is faulty and was not reloaded",
+            )
+            .detail(faults.to_string())
         })?;
         let notices = self.apply(config)?;
         prefill::prefill(&self.front);
@@ -68,9 +72,20 @@ impl Process {
 
     /// Changes one setting until the next reload.
     fn set(&self, name: &str, value: Option<&str>) -> Answer {
-        let default = || TABLE.iter().find(|row| row.name == name).map_or("", |row| row.default);
-        let refused = |fault: Fault| Refusal::new(SqlState::INVALID_PARAMETER_VALUE, fault.message().to_owned());
-        let config = self.front.house().config.set(name, value.unwrap_or_else(default)).map_err(refused)?;
+        let default = || {
+            TABLE
+                .iter()
+                .find(|row| row.name == name)
+                .map_or("", |row| row.default)
+        };
+        let refused =
+            |fault: Fault| Refusal::new(SqlState::INVALID_PARAMETER_VALUE, fault.message().to_owned());
+        let config = self
+            .front
+            .house()
+            .config
+            .set(name, value.unwrap_or_else(default))
+            .map_err(refused)?;
         self.apply(config)
     }
 
@@ -92,7 +107,9 @@ impl Process {
         }
         let settings = restart.join(", ");
         tracing::warn!(settings, "these settings take effect after a restart");
-        Ok(vec![format!("these settings take effect after a restart: {settings}")])
+        Ok(vec![format!(
+            "these settings take effect after a restart: {settings}"
+        )])
     }
 
     /// Carries out what an administrator asks for, except for a shutdown, which is the caller's.
@@ -143,7 +160,9 @@ impl Process {
 
     pub(super) fn log_disconnect(&self, handle: &Handle, farewell: &Farewell) {
         if self.front.house().config.settings.log_disconnections {
-            let after = SystemTime::now().duration_since(handle.connected_at).unwrap_or_default();
+            let after = SystemTime::now()
+                .duration_since(handle.connected_at)
+                .unwrap_or_default();
             log::log_disconnect(handle.into(), farewell, after);
         }
     }
@@ -151,7 +170,11 @@ impl Process {
     /// A connection that never became a client. An address that keeps failing does not fill the log.
     pub(super) fn log_refused(&self, peer: &PeerAddr, farewell: &Farewell, after: Duration) {
         let settings = &self.front.house().config.settings;
-        let wanted = if *farewell == Farewell::Vanished { settings.log_connections } else { settings.log_pooler_errors };
+        let wanted = if *farewell == Farewell::Vanished {
+            settings.log_connections
+        } else {
+            settings.log_pooler_errors
+        };
         if !wanted {
             return;
         }
@@ -163,7 +186,16 @@ impl Process {
             if kept_back > 0 {
                 tracing::info!(%peer, kept_back, "more connections of this address failed than were logged");
             }
-            log::log_disconnect(Leaver { id: 0, user: "", database: "", peer }, farewell, after);
+            log::log_disconnect(
+                Leaver {
+                    id: 0,
+                    user: "",
+                    database: "",
+                    peer,
+                },
+                farewell,
+                after,
+            );
         }
     }
 }

@@ -128,7 +128,10 @@ async fn serve(
 
 /// Ends the command, which may take its time to end in good order, but not for ever.
 async fn end(child: &mut Child) -> std::io::Result<ExitStatus> {
-    let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let id = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
     if let Some(id) = id {
         let _ = kill_process(id, Signal::TERM);
     }
