@@ -528,3 +528,35 @@ fn a_client_that_goes_while_its_login_waits_for_a_server_is_forgotten() {
     second.until_ready();
     assert_eq!(second.value("SELECT current_user"), "trust_u");
 }
+
+#[test]
+fn limits_hold_whatever_the_number_of_workers() {
+    let cluster = Cluster::start();
+    for workers in [1, 2, 7] {
+        let howdah = Howdah::before(&cluster)
+            .set("workers", workers)
+            .set("default_pool_size", 4)
+            .set("max_db_connections", 3)
+            .start();
+        if !howdah.is_howdah() {
+            return;
+        }
+        let target = howdah.target();
+        thread::scope(|scope| {
+            let load = |client: usize| {
+                let mut wire = Wire::login(target, ["app", "trust_u"][client % 2], "app");
+                for round in 0..20 {
+                    assert_eq!(wire.query("BEGIN").status, 'T');
+                    assert_eq!(wire.value(&format!("SELECT {round}")), round.to_string());
+                    assert_eq!(wire.query("COMMIT").status, 'I');
+                }
+            };
+            let clients: Vec<_> = (0..30).map(|client| scope.spawn(move || load(client))).collect();
+            while clients.iter().any(|client| !client.is_finished()) {
+                let servers = cluster.backends("datname = 'app'");
+                assert!(servers <= 3, "{servers} servers with {workers} workers");
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+    }
+}
