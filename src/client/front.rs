@@ -115,7 +115,9 @@ impl Front {
                 Some(database) => {
                     let policy = house.config.pool_settings(&database, &key.user);
                     let target = self.target(&house, &database, &key, &policy);
-                    let moved = !pool.source().target().is_same_place(&target);
+                    // What a session left on its server is not cleaned up as it should be once the mode is another.
+                    let changed = pool.source().policy().pool_mode != policy.pool_mode;
+                    let moved = changed || !pool.source().target().is_same_place(&target);
                     pool.source().apply(target, policy.clone());
                     pool.apply(bounds(&policy));
                     self.set_limits(&key, &policy);
