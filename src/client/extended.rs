@@ -70,7 +70,7 @@ impl Talk {
         let known = |name: &[u8]| matches!(self.names.get(name, segment), Known::Statement(_));
         let deallocates = match deallocation(parse.text, true) {
             Deallocation::All { sole: true } => Some(Deallocates::All),
-            Deallocation::Name { name, sole: true } if known(&name) => {
+            Deallocation::Name { name, sole: true } if known(&name) || looks_like_ours(&name) => {
                 Some(Deallocates::Name(name.into_owned().into()))
             }
             _ => None,
@@ -125,11 +125,7 @@ impl Talk {
                 server.pipeline.sent(Request::Parse, Answer::Fake, note(None))
             }
             Standing::Ready | Standing::Stale | Standing::Absent => {
-                if standing != Standing::Absent {
-                    close_on_server(statement.clone(), server);
-                    server.prepared.settle(statement.id, false);
-                }
-                self.make_room_and_parse(&statement, server);
+                self.make_room_and_parse(&statement, standing, server);
                 server
                     .pipeline
                     .sent(Request::Parse, Answer::Forward, note(Some(statement.clone())))
@@ -169,8 +165,19 @@ impl Talk {
         true
     }
 
-    fn make_room_and_parse(&mut self, statement: &Arc<Statement>, server: &mut Connection) {
+    fn make_room_and_parse(
+        &mut self,
+        statement: &Arc<Statement>,
+        standing: Standing,
+        server: &mut Connection,
+    ) {
         let segment = server.pipeline.segment();
+        if standing == Standing::Absent {
+            // Should a client have taken the name by a PREPARE of its own, nobody else is to suffer for it.
+            close_quietly(&statement.name, server);
+        } else {
+            close_on_server(statement.clone(), server);
+        }
         if let Some(evicted) = server.prepared.insert(statement.clone(), segment) {
             close_on_server(evicted, server);
         }
@@ -191,10 +198,7 @@ impl Talk {
             Standing::Uncertain => return Err(Pause::Blocked),
             Standing::Ready => {}
             standing @ (Standing::Stale | Standing::Absent) => {
-                if standing == Standing::Stale {
-                    close_on_server(statement.clone(), server);
-                }
-                self.make_room_and_parse(&statement, server);
+                self.make_room_and_parse(&statement, standing, server);
                 server
                     .pipeline
                     .sent(Request::Parse, Answer::Skip, Some(Note::Injected(statement.id)));
@@ -378,10 +382,15 @@ impl Talk {
 
 /// Makes sure that the server has a statement of this name, which does nothing.
 pub(super) fn prepare_empty(name: &[u8], server: &mut Connection) {
-    write::close_statement(&mut server.output, name);
-    server.pipeline.sent(Request::Close, Answer::Skip, None);
+    close_quietly(name, server);
     write_parse(&mut server.output, name, b"\0\0\0");
     server.pipeline.sent(Request::Parse, Answer::Skip, None);
+}
+
+/// Closes a statement that may or may not be there.
+pub(super) fn close_quietly(name: &[u8], server: &mut Connection) {
+    write::close_statement(&mut server.output, name);
+    server.pipeline.sent(Request::Close, Answer::Skip, None);
 }
 
 fn write_parse(out: &mut BytesMut, name: &[u8], definition: &[u8]) {
@@ -404,8 +413,7 @@ fn refuse(server: &mut Connection, refusal: Refusal) {
 }
 
 fn bind_nothing(server: &mut Connection, note: Note) {
-    write::close_statement(&mut server.output, NOTHING);
-    server.pipeline.sent(Request::Close, Answer::Skip, None);
+    close_quietly(NOTHING, server);
     write::message(&mut server.output, b'B', |out| {
         out.put_u8(0);
         write::cstr(out, NOTHING);

@@ -25,8 +25,24 @@ struct Slot {
     statement: Option<Arc<Statement>>,
     /// The statement's revision that the client knows of.
     revision: u64,
-    /// The segment of the change that has not been answered yet.
-    pending: Option<u64>,
+    /// Changes that have not been answered yet.
+    pending: u32,
+    /// The segment of those changes.
+    segment: u64,
+}
+
+/// The part of a name that PostgreSQL looks at (`NAMEDATALEN` less one).
+const NAME_LEN_MAX: usize = 63;
+
+fn key(name: &[u8]) -> &[u8] {
+    name.get(..NAME_LEN_MAX).unwrap_or(name)
+}
+
+impl Slot {
+    /// Whether a request in `segment` cannot know what the name will stand for when it is carried out.
+    fn is_uncertain(&self, segment: u64) -> bool {
+        self.pending > 0 && self.segment != segment
+    }
 }
 
 /// Names to statements.
@@ -39,11 +55,9 @@ pub(super) struct Names {
 impl Names {
     /// What `name` stands for, to a request in `segment`.
     pub(super) fn get(&self, name: &[u8], segment: u64) -> Known {
-        match self.slots.get(name) {
+        match self.slots.get(key(name)) {
             None => Known::Nothing,
-            Some(Slot {
-                pending: Some(other), ..
-            }) if *other != segment => Known::Uncertain,
+            Some(slot) if slot.is_uncertain(segment) => Known::Uncertain,
             Some(Slot {
                 statement: Some(statement),
                 ..
@@ -54,24 +68,37 @@ impl Names {
 
     /// A Parse of `name` goes out.
     pub(super) fn learn(&mut self, name: &[u8], statement: Arc<Statement>, segment: u64) {
-        self.bytes += statement.definition.len() as u64;
-        let slot = Slot {
-            revision: statement.revision(),
-            statement: Some(statement),
-            pending: Some(segment),
+        let pending = self.slots.get(key(name)).map_or(0, |slot| slot.pending) + 1;
+        self.put(name, Some(statement), pending, segment);
+    }
+
+    fn put(&mut self, name: &[u8], statement: Option<Arc<Statement>>, pending: u32, segment: u64) {
+        let size = |statement: &Option<Arc<Statement>>| {
+            statement
+                .as_ref()
+                .map_or(0, |statement| statement.definition.len() as u64)
         };
-        if let Some(Slot {
-            statement: Some(old), ..
-        }) = self.slots.insert(name.into(), slot)
-        {
-            self.bytes -= old.definition.len() as u64;
-        }
+        self.bytes += size(&statement);
+        let slot = Slot {
+            revision: statement.as_ref().map_or(0, |statement| statement.revision()),
+            statement,
+            pending,
+            segment,
+        };
+        let is_vacant = slot.pending == 0 && slot.statement.is_none();
+        let before = if is_vacant {
+            self.slots.remove(key(name))
+        } else {
+            self.slots.insert(key(name).into(), slot)
+        };
+        self.bytes -= before.map_or(0, |slot| size(&slot.statement));
     }
 
     /// A Close of `name` goes out; returns what it stood for.
     pub(super) fn forget(&mut self, name: &[u8], segment: u64) -> Option<Arc<Statement>> {
-        let slot = self.slots.get_mut(name)?;
-        slot.pending = Some(segment);
+        let slot = self.slots.get_mut(key(name))?;
+        slot.pending += 1;
+        slot.segment = segment;
         let statement = slot.statement.take()?;
         self.bytes -= statement.definition.len() as u64;
         Some(statement)
@@ -79,11 +106,11 @@ impl Names {
 
     /// Takes every name away that is there; returns what they stood for. `None` if some of them are uncertain.
     pub(super) fn forget_all(&mut self, segment: u64) -> Option<Vec<Forgotten>> {
-        let uncertain = |slot: &Slot| slot.pending.is_some_and(|other| other != segment);
-        if self.slots.values().any(uncertain) {
+        if self.slots.values().any(|slot| slot.is_uncertain(segment)) {
             return None;
         }
-        let names: Vec<Box<[u8]>> = self.slots.keys().cloned().collect();
+        let there = self.slots.iter().filter(|(_, slot)| slot.statement.is_some());
+        let names: Vec<Box<[u8]>> = there.map(|(name, _)| name.clone()).collect();
         Some(
             names
                 .into_iter()
@@ -92,48 +119,35 @@ impl Names {
         )
     }
 
-    /// The Parse or Close of `name` has been carried out.
+    /// The first change of `name` that has not been answered has been carried out.
     pub(super) fn confirm(&mut self, name: &[u8]) {
-        if let Some(slot) = self.slots.get_mut(name) {
-            slot.pending = None;
-            if slot.statement.is_none() {
-                self.slots.remove(name);
+        if let Some(slot) = self.slots.get_mut(key(name)) {
+            slot.pending = slot.pending.saturating_sub(1);
+            if slot.pending == 0 && slot.statement.is_none() {
+                self.slots.remove(key(name));
             }
         }
     }
 
-    /// The Parse or Close of `name` has not been carried out: it stands for what it stood for before.
+    /// The last change of `name` has not been carried out: it stands for what it stood for before.
     pub(super) fn undo(&mut self, name: &[u8], before: Option<Arc<Statement>>) {
-        if let Some(Slot {
-            statement: Some(gone),
-            ..
-        }) = self.slots.remove(name)
-        {
-            self.bytes -= gone.definition.len() as u64;
-        }
-        if let Some(statement) = before {
-            self.bytes += statement.definition.len() as u64;
-            self.slots.insert(
-                name.into(),
-                Slot {
-                    revision: statement.revision(),
-                    statement: Some(statement),
-                    pending: None,
-                },
-            );
-        }
+        let (pending, segment) = match self.slots.get(key(name)) {
+            Some(slot) => (slot.pending.saturating_sub(1), slot.segment),
+            None => (0, 0),
+        };
+        self.put(name, before, pending, segment);
     }
 
     /// Removes `name` at once, with nothing in flight; tells whether it was there.
     pub(super) fn remove(&mut self, name: &[u8]) -> bool {
-        let found = self.slots.contains_key(name);
-        self.undo(name, None);
+        let found = self.slots.contains_key(key(name));
+        self.put(name, None, 0, 0);
         found
     }
 
     /// All names have been deallocated; those on their way come after.
     pub(super) fn clear(&mut self) {
-        self.slots.retain(|_, slot| slot.pending.is_some());
+        self.slots.retain(|_, slot| slot.pending > 0);
         let kept = self.slots.values().filter_map(|slot| slot.statement.as_ref());
         self.bytes = kept.map(|statement| statement.definition.len() as u64).sum();
     }
@@ -153,7 +167,7 @@ impl Names {
 
     /// Whether the statement's result has changed without the client's having heard of it. It has, from now on.
     pub(super) fn catch_up(&mut self, name: &[u8]) -> bool {
-        let Some(slot) = self.slots.get_mut(name) else {
+        let Some(slot) = self.slots.get_mut(key(name)) else {
             return false;
         };
         let Some(statement) = &slot.statement else {
@@ -216,6 +230,34 @@ mod tests {
         names.undo(b"s", closed);
         assert_eq!(id(&names.get(b"s", 4)), Some(a.id));
         assert_eq!(names.name_of(a.id), Some(&b"s"[..]));
+    }
+
+    #[test]
+    fn a_name_is_uncertain_until_the_last_of_its_changes_is_answered() {
+        let cache = StatementCache::default();
+        let (mut names, a, b) = (Names::default(), cache.intern(b"a", 0), cache.intern(b"b", 0));
+        names.learn(b"s", a.clone(), 1);
+        let closed = names.forget(b"s", 1);
+        names.learn(b"s", b, 1);
+        names.confirm(b"s");
+        assert!(matches!(names.get(b"s", 2), Known::Uncertain));
+        // The rest fails: last first.
+        names.undo(b"s", None);
+        names.undo(b"s", closed);
+        assert_eq!((id(&names.get(b"s", 2)), names.bytes()), (Some(a.id), 1));
+        names.remove(b"s");
+        assert_eq!((names.len(), names.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn names_differ_in_their_first_63_bytes_as_in_postgresql() {
+        let cache = StatementCache::default();
+        let mut names = Names::default();
+        names.learn(&[b'x'; 70], cache.intern(b"a", 0), 1);
+        assert!(matches!(names.get(&[b'x'; 63], 1), Known::Statement(_)));
+        assert!(matches!(names.get(&[b'x'; 62], 1), Known::Nothing));
+        names.confirm(&[b'x'; 64]);
+        assert!(names.remove(&[b'x'; 65]));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::farewell::Farewell;
 use crate::server::Connection;
 use crate::wire::store::CHUNK;
 
+use super::responses::server_violation;
 use super::session::Session;
 use super::talk::{HIGH_WATER, Pause};
 
@@ -43,8 +44,14 @@ impl Session {
             if let Some(stop) = self.hear(server) {
                 return Poll::Ready(stop);
             }
-            if matches!(pause, Pause::Blocked) && self.talk.answers != answers {
-                continue;
+            if matches!(pause, Pause::Blocked) {
+                if self.talk.answers != answers {
+                    continue;
+                }
+                if !server.pipeline.in_flight() {
+                    // A fault of howdah's own; it shall not become a client that waits for ever.
+                    return Poll::Ready(Stop::Server(server_violation("an answer is missing")));
+                }
             }
             let crowded = self.talk.output.len() >= HIGH_WATER;
             let mut moved = false;

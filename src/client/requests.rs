@@ -1,8 +1,10 @@
 //! From the client to the server.
 
+use std::sync::Arc;
+
 use crate::error::Refusal;
 use crate::farewell::Farewell;
-use crate::server::{Connection, NAME_PREFIX, Note, UnnamedSlot};
+use crate::server::{Connection, NAME_PREFIX, NOTHING, Note, Unnamed, UnnamedSlot};
 use crate::sql::{Deallocation, deallocation};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, Target};
@@ -10,7 +12,7 @@ use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::Header;
 use crate::wire::write::{self, Severity};
 
-use super::extended::prepare_empty;
+use super::extended::{close_quietly, prepare_empty};
 use super::names::Known;
 use super::talk::{HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
 
@@ -75,7 +77,7 @@ impl Talk {
         let Some(effect) = self.sole_deallocation(header) else {
             return false;
         };
-        let done = self.deallocate_now(effect, Status::Idle);
+        let done = self.deallocate_now(effect.as_deref(), Status::Idle);
         if done {
             self.discard(header);
         }
@@ -92,6 +94,9 @@ impl Talk {
             if !self.up.is_done() {
                 return Pause::NeedMore;
             }
+            if server.pipeline.is_full() {
+                return self.wait_for_answers(server);
+            }
             if let Err(pause) = self.next().and_then(|header| self.request(header, server)) {
                 return pause;
             }
@@ -105,6 +110,12 @@ impl Talk {
             return Ok(());
         }
         match header.tag {
+            // Late copy data, and nothing to flush: PostgreSQL would drop it too, but only once all of it is there.
+            b'H' | b'd' | b'c' | b'f' if server.pipeline.is_quiet() => self.discard(header),
+            // It makes the COPY fail and is forgotten, whatever it is.
+            b'Q' | b'F' | b'P' | b'B' | b'D' | b'C' | b'E' if server.pipeline.is_copying_in() => {
+                self.pass_on(header, Request::Query, server);
+            }
             b'Q' => self.query(header, server)?,
             b'P' if self.bounds.shared => self.parse(header, server)?,
             b'B' if self.bounds.shared => self.bind(header, server)?,
@@ -118,7 +129,6 @@ impl Talk {
             b'E' => self.pass_on(header, Request::Execute, server),
             b'S' => self.pass_on(header, Request::Sync, server),
             b'F' => self.pass_on(header, Request::Function, server),
-            b'H' if server.pipeline.is_quiet() => self.discard(header),
             b'H' | b'd' => self.forward(header, server),
             b'c' | b'f' => self.pass_on(header, Request::CopyEnd, server),
             b'X' => return Err(Pause::Over(Farewell::Terminated)),
@@ -133,46 +143,78 @@ impl Talk {
         server.pipeline.sent(request, Answer::Forward, None);
     }
 
+    /// Nothing goes on before something has been answered; the server is not to sit on its answers meanwhile.
+    fn wait_for_answers(&mut self, server: &mut Connection) -> Pause {
+        if server.pipeline.take_flush() {
+            write::empty(&mut server.output, b'H');
+        }
+        Pause::Blocked
+    }
+
     fn query(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
-        if let Some(effect) = self.sole_deallocation(header) {
-            if server.pipeline.in_flight() {
-                return Err(Pause::Blocked);
-            }
-            if self.deallocate_now(effect, server.pipeline.status()) {
+        let sole = self.sole_deallocation(header);
+        let meddles = self.speaks_of_ours(header);
+        if (sole.is_some() || meddles) && server.pipeline.in_flight() {
+            return Err(self.wait_for_answers(server));
+        }
+        if meddles {
+            server.prepared.forget_all();
+        }
+        // Within a segment the server has to hear of it, because a Query ends the implicit transaction.
+        let alone = server.pipeline.is_quiet();
+        if let Some(effect) = &sole {
+            if alone && self.deallocate_now(effect.as_deref(), server.pipeline.status()) {
                 self.discard(header);
                 return Ok(());
             }
         }
         let before = self.unnamed.take();
+        if let Some(Some(name)) = sole
+            && looks_like_ours(&name)
+            && matches!(self.names.get(&name, 0), Known::Nothing)
+        {
+            self.discard(header);
+            deallocate_nothing(name.into(), before, server);
+            return Ok(());
+        }
         let deallocates = self.deallocation_among_others(header, server);
         if let Some(name) = &deallocates {
             // It is to find a statement of that name, whichever way it goes about it, and to leave none.
             prepare_empty(name, server);
-            sync(server);
+            if alone {
+                sync(server);
+            }
         }
-        let note = (before.is_some() || deallocates.is_some()).then(|| Note::Query {
+        let note = Note::Query {
             before,
             deallocates: deallocates.clone(),
-        });
+        };
         self.forward(header, server);
-        match server.pipeline.sent(Request::Query, Answer::Forward, note) {
-            Some(Note::Query { before, .. }) => self.unnamed = before,
-            _ => server.unnamed = UnnamedSlot::Empty,
-        }
+        server.pipeline.sent(Request::Query, Answer::Forward, Some(note));
+        server.unnamed = UnnamedSlot::Empty;
         if let Some(name) = &deallocates {
-            write::close_statement(&mut server.output, name);
-            server.pipeline.sent(Request::Close, Answer::Skip, None);
+            close_quietly(name, server);
             sync(server);
         }
         Ok(())
     }
 
+    /// Whether a simple query has a word in it that might be the name of a shared statement, to do who knows what with.
+    fn speaks_of_ours(&self, header: Header) -> bool {
+        let looked_at = self.bounds.shared && header.len <= QUERY_LOOK_MAX;
+        looked_at && memchr::memmem::find(self.body(header), NAME_PREFIX.as_bytes()).is_some()
+    }
+
     /// A name of this client's that a simple query deallocates beside other things.
     fn deallocation_among_others(&self, header: Header, server: &Connection) -> Option<Box<[u8]>> {
-        if !self.bounds.shared || header.len > QUERY_LOOK_MAX || !server.pipeline.is_quiet() {
+        if !self.bounds.shared || header.len > QUERY_LOOK_MAX || server.pipeline.in_flight() {
             return None;
         }
         let text = frontend::query_text(self.body(header)).ok()?;
+        if text.windows(5).any(|word| word.eq_ignore_ascii_case(b"stdin")) {
+            // What is sent behind the query would be taken for copy data.
+            return None;
+        }
         match deallocation(text, true) {
             Deallocation::Name { name, .. } if matches!(self.names.get(&name, 0), Known::Statement(_)) => {
                 Some(name.into_owned().into())
@@ -196,7 +238,7 @@ impl Talk {
 
     /// Carries out a DEALLOCATE of this client's names, as PostgreSQL would in this transaction status. False if it is
     /// not about them.
-    fn deallocate_now(&mut self, name: Option<Vec<u8>>, status: Status) -> bool {
+    fn deallocate_now(&mut self, name: Option<&[u8]>, status: Status) -> bool {
         if status == Status::Failed {
             // PostgreSQL is to say that the transaction is aborted.
             return false;
@@ -207,16 +249,28 @@ impl Talk {
                 self.answer_query(b"DEALLOCATE ALL", status.byte());
             }
             Some(name) => {
-                if matches!(self.names.get(&name, 0), Known::Nothing) {
+                if matches!(self.names.get(name, 0), Known::Nothing) {
                     return false;
                 }
-                self.names.remove(&name);
+                self.names.remove(name);
                 self.answer_query(b"DEALLOCATE", status.byte());
             }
         }
         self.unnamed = None;
         true
     }
+}
+
+/// A DEALLOCATE of a name that only howdah may give: the server is to say that this client has no such statement.
+fn deallocate_nothing(name: Box<[u8]>, before: Option<Arc<Unnamed>>, server: &mut Connection) {
+    close_quietly(NOTHING, server);
+    write::query(&mut server.output, &[b"DEALLOCATE ", NOTHING].concat());
+    let note = Note::Query {
+        before,
+        deallocates: Some(name),
+    };
+    server.pipeline.sent(Request::Query, Answer::Forward, Some(note));
+    server.unnamed = UnnamedSlot::Empty;
 }
 
 fn sync(server: &mut Connection) {

@@ -199,7 +199,13 @@ impl Talk {
         }
         let (refusal, alias) = match server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
             Some(Note::Refuse(refusal)) if code == b"26000" => (Some(refusal.clone()), None),
-            Some(Note::Alias(name)) => (None, Some(name.clone())),
+            Some(
+                Note::Alias(name)
+                | Note::Query {
+                    deallocates: Some(name),
+                    ..
+                },
+            ) => (None, Some(name.clone())),
             _ => (None, None),
         };
         let ours = memchr::memmem::find(&body, NAME_PREFIX.as_bytes()).is_some();
@@ -264,7 +270,12 @@ impl Talk {
         // Few requests carry a note, and few answers settle more than one.
         let mut first = None;
         let mut more = Vec::new();
+        let unnamed = &mut server.unnamed;
         let route = server.pipeline.received(tag, status, |entry, outcome| {
+            if entry.request == Request::Query && outcome != Outcome::Done {
+                // It would have done away with the unnamed statement, which may be another client's.
+                *unnamed = UnnamedSlot::Unknown;
+            }
             if let Some(note) = entry.note {
                 if first.is_none() {
                     first = Some((note, outcome));
@@ -299,6 +310,7 @@ impl Talk {
             Note::Deallocate(forgotten, _) => {
                 self.settle_names(forgotten.into_iter().map(|(name, was)| (name, Some(was))), done);
             }
+            Note::Query { before, .. } if !done && self.unnamed.is_none() => self.unnamed = before,
             Note::Query { .. } => {}
             Note::Unnamed { id, before } => self.settle_unnamed(id, before, outcome, server),
             Note::InjectedUnnamed(id) => match (outcome, server.unnamed) {

@@ -167,6 +167,10 @@ impl Session {
                     self.tell_differences(&lease);
                     return Ok(Some(lease));
                 }
+                Err(Failure::Sql(_)) if lease.settings.extra != lease.baseline.extra => {
+                    // What another client has left there cannot be taken back, which is not this client's fault.
+                    self.seat.now_idles();
+                }
                 Err(Failure::Sql(refusal)) => {
                     self.seat.now_idles();
                     lease.release_dirty(Dirt::Reset, &self.take_tally());
@@ -208,13 +212,17 @@ impl Session {
             if let Poll::Ready(result) = lease.as_mut().poll(cx) {
                 return Poll::Ready(result.map(Some).map_err(|error| Farewell::Limit(error.refusal())));
             }
+            let mut dequeued = false;
             for order in seat.poll_orders(cx).unwrap_or_default() {
                 match order {
                     Order::Kill(refusal) | Order::Drain(refusal) => {
                         return Poll::Ready(Err(Farewell::Administrator(refusal)));
                     }
-                    Order::Dequeue => return Poll::Ready(Ok(None)),
+                    Order::Dequeue => dequeued = true,
                 }
+            }
+            if dequeued {
+                return Poll::Ready(Ok(None));
             }
             if notify.is_due(cx) {
                 write::refusal(&mut talk.output, Severity::Notice, &waiting_notice());
@@ -262,9 +270,11 @@ impl Session {
         self.seat.set_prepared(self.talk.names.len());
         self.seat.now_idles();
         let tally = self.take_tally();
-        let cancelling = info.cancels.load(std::sync::atomic::Ordering::Acquire) > 0;
+        // Something may still come of it that is nobody's: the effect of a cancel request, a notice half read.
+        let stirs = info.cancels.load(std::sync::atomic::Ordering::Acquire) > 0 || !lease.input.is_empty();
         match stop {
-            Stop::Settled if cancelling => lease.release_dirty(Dirt::CancelInFlight, &tally),
+            Stop::Settled if lease.pipeline.is_doubtful() => lease.report(&mut { tally }),
+            Stop::Settled if stirs => lease.release_dirty(Dirt::CancelInFlight, &tally),
             Stop::Settled
                 if self.policy.server_reset_query_always && !self.policy.server_reset_query.is_empty() =>
             {
@@ -286,9 +296,10 @@ impl Session {
 
     /// The client ends while it holds a server.
     fn give_up(&self, mut lease: Lease<Servers>, farewell: &Farewell, tally: &crate::stats::Tally) {
-        if !self.talk.up.is_done() {
-            // In the middle of a message: the server could only wait for the rest.
-            return;
+        // In the middle of a message the server could only wait for the rest.
+        lease.is_spent = !self.talk.up.is_done() || lease.pipeline.is_doubtful();
+        if lease.is_spent {
+            return lease.release_dirty(Dirt::Abandoned, tally);
         }
         lease.tail = self.talk.down.left();
         let dirt = match farewell {

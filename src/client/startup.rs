@@ -59,7 +59,7 @@ impl Wishes {
         for (name, value) in &startup.parameters {
             match name.as_str() {
                 "user" | "database" | "options" => {}
-                "replication" => wishes.replication = Some(value.clone()).filter(|value| is_on(value)),
+                "replication" => wishes.replication = wants_walsender(value)?.then(|| value.clone()),
                 name if name.starts_with("_pq_.") => {}
                 name => wishes.wish(name.to_owned(), value.clone(), ignored),
             }
@@ -78,8 +78,23 @@ impl Wishes {
     }
 }
 
-fn is_on(replication: &[u8]) -> bool {
-    !matches!(replication, b"false" | b"off" | b"no" | b"0")
+/// Whether a walsender is wanted, read as PostgreSQL reads it: a session of one's own must not be had by a word that
+/// PostgreSQL takes for no.
+fn wants_walsender(value: &[u8]) -> Result<bool, Refusal> {
+    let word = value.to_ascii_lowercase();
+    let begins = |whole: &[u8], least: usize| word.len() >= least && whole.starts_with(&word);
+    if value == b"database" || begins(b"true", 1) || begins(b"yes", 1) || word == b"on" || word == b"1" {
+        Ok(true)
+    } else if begins(b"false", 1) || begins(b"no", 1) || begins(b"off", 2) || word == b"0" {
+        Ok(false)
+    } else {
+        let message = format!(
+            "invalid value for parameter \"replication\": \"{}\"",
+            String::from_utf8_lossy(value)
+        );
+        let hint = "Valid values are: \"false\", 0, \"true\", 1, \"database\".";
+        Err(Refusal::new(SqlState::INVALID_PARAMETER_VALUE, message).hint(hint))
+    }
 }
 
 fn text(bytes: &[u8], what: &str) -> Result<String, Refusal> {
@@ -242,9 +257,18 @@ mod tests {
             ("on", true),
             ("off", false),
             ("0", false),
+            ("FALSE", false),
+            ("f", false),
+            ("of", false),
+            ("No", false),
+            ("TRUE", true),
         ] {
             let wishes = wishes(&[("user", "u"), ("replication", value)]).unwrap();
             assert_eq!(wishes.replication.is_some(), wanted, "{value}");
+        }
+        for value in ["", "o", "maybe", "Database"] {
+            let refusal = wishes(&[("user", "u"), ("replication", value)]).unwrap_err();
+            assert_eq!(refusal.code, SqlState::INVALID_PARAMETER_VALUE, "{value}");
         }
     }
 

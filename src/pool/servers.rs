@@ -81,6 +81,9 @@ impl Servers {
             let cancelled = conn.info().cancel.send().await;
             cancelled.map_err(|error| Failure::Lost(error.to_string()))?;
         }
+        if conn.is_spent {
+            return Err(Failure::Lost("its client left it in a doubtful state".to_owned()));
+        }
         conn.abandon(usize::MAX).await?;
         Ok(())
     }

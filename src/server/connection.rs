@@ -190,6 +190,8 @@ pub struct Connection {
     pub unnamed: UnnamedSlot,
     /// So many bytes of the message that a client left half read are still to come.
     pub tail: usize,
+    /// It cannot serve anybody any more: it waits for the rest of a message, or may owe answers that nobody counts.
+    pub is_spent: bool,
     info: Option<Arc<Info>>,
 }
 
@@ -207,6 +209,7 @@ impl Connection {
             prepared: Prepared::new(prepared_max),
             unnamed: UnnamedSlot::Empty,
             tail: 0,
+            is_spent: false,
             info: None,
         }
     }
@@ -243,6 +246,10 @@ impl Connection {
     pub fn learn(&mut self, body: &[u8]) -> Result<(), Failure> {
         let (name, value) = backend::parameter_status(body).map_err(Failure::wire)?;
         if self.settings.reported.get(name) != Some(value) {
+            self.settings
+                .reported
+                .has_room_for(name, value)
+                .map_err(Failure::wire)?;
             Arc::make_mut(&mut self.settings.reported).set(name, value);
         }
         Ok(())
@@ -292,7 +299,12 @@ impl Connection {
     async fn wait_until_quiet(&mut self, bytes_max: usize) -> Result<bool, Failure> {
         let mut error = None;
         let mut bytes = 0;
-        while !self.pipeline.is_quiet() {
+        loop {
+            while self.pipeline.take_fake().is_some() {}
+            self.end_what_is_open().await?;
+            if self.pipeline.is_quiet() {
+                break;
+            }
             if bytes > bytes_max {
                 return Ok(false);
             }
@@ -317,13 +329,29 @@ impl Connection {
             };
             let unexpected = self.pipeline.received(tag, status, |_, _| ());
             unexpected.map_err(|tag| Failure::protocol(format!("message {:?}", tag.0 as char)))?;
-            while self.pipeline.take_fake().is_some() {}
+        }
+        if self.pipeline.is_doubtful() {
+            return Err(Failure::protocol("end of a COPY"));
         }
         error.map_or(Ok(true), |refusal| Err(Failure::Sql(refusal)))
     }
 
+    /// Ends copy data and segments that nobody else is going to end, whenever they come to light.
+    async fn end_what_is_open(&mut self) -> Result<(), Failure> {
+        if self.pipeline.is_copying_in() {
+            write::message(&mut self.output, b'f', |out| write::cstr(out, b"client is gone"));
+            self.pipeline.sent(Request::CopyEnd, Answer::Skip, None);
+        }
+        if !self.pipeline.is_quiet() && !self.pipeline.unit_in_flight() {
+            write::empty(&mut self.output, b'S');
+            self.pipeline.sent(Request::Sync, Answer::Skip, None);
+        }
+        self.flush().await
+    }
+
     /// Brings the session to `wanted`. Costs nothing if it is there already.
     pub async fn align(&mut self, wanted: &Settings) -> Result<(), Failure> {
+        self.hear_while_idle().map_err(|gone| Failure::Lost(gone.0))?;
         if let Some(sql) = self.settings.towards(wanted) {
             self.run(&sql).await?;
         }
@@ -338,24 +366,26 @@ impl Connection {
     /// Looks after an idle connection: ready when it is of no more use. Registers `cx` to be woken.
     pub fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         loop {
+            if let Err(gone) = self.hear_while_idle() {
+                return Poll::Ready(gone);
+            }
             match self.stream.poll_fill(cx, &mut self.input) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => return Poll::Ready(Gone("server closed the connection".to_owned())),
                 Poll::Ready(Err(error)) => return Poll::Ready(Gone(error.to_string())),
                 Poll::Ready(Ok(_)) => {}
             }
-            loop {
-                match Message::take(&mut self.input) {
-                    Ok(Some(message)) => match self.heard_while_idle(&message) {
-                        Ok(()) => {}
-                        Err(gone) => return Poll::Ready(gone),
-                    },
-                    Ok(None) => break,
-                    Err(failure) => return Poll::Ready(Gone(failure.refusal().to_string())),
-                }
-            }
-            crate::wire::store::give_back(&mut self.input);
         }
+    }
+
+    /// Takes in what came behind the last answer. Whatever it is, it is nothing that the next client has asked for.
+    fn hear_while_idle(&mut self) -> Result<(), Gone> {
+        let taken = |failure: Failure| Gone(failure.refusal().to_string());
+        while let Some(message) = Message::take(&mut self.input).map_err(taken)? {
+            self.heard_while_idle(&message)?;
+        }
+        crate::wire::store::give_back(&mut self.input);
+        Ok(())
     }
 
     /// A configuration reload, a notice, a notification that nobody waits for; or the end.
@@ -364,6 +394,8 @@ impl Connection {
             b'S' => {
                 let (name, value) =
                     backend::parameter_status(message.body()).map_err(|error| Gone(error.to_string()))?;
+                let room = self.settings.reported.has_room_for(name, value);
+                room.map_err(|error| Gone(error.to_string()))?;
                 Arc::make_mut(&mut self.settings.reported).set(name, value);
                 Arc::make_mut(&mut self.baseline.reported).set(name, value);
                 Ok(())
@@ -383,14 +415,6 @@ impl Connection {
     /// has no prepared statements.
     pub async fn abandon(&mut self, bytes_max: usize) -> Result<bool, Failure> {
         let was_busy = self.pipeline.in_flight() || !self.pipeline.is_quiet();
-        if self.pipeline.is_copying_in() {
-            write::message(&mut self.output, b'f', |out| write::cstr(out, b"client is gone"));
-            self.pipeline.sent(Request::CopyEnd, Answer::Skip, None);
-        }
-        if !self.pipeline.is_quiet() && !self.pipeline.unit_in_flight() {
-            write::empty(&mut self.output, b'S');
-            self.pipeline.sent(Request::Sync, Answer::Skip, None);
-        }
         self.flush().await?;
         match self.wait_until_quiet(bytes_max).await {
             Err(Failure::Lost(reason)) => return Err(Failure::Lost(reason)),

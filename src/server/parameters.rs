@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use crate::wire::WireError;
+
 /// The reported parameters of one session, as the server spells them.
 ///
 /// The names are few (13 to 15 in PostgreSQL 15 to 18), so a sorted list is the quickest map.
@@ -11,6 +13,11 @@ use std::sync::Arc;
 pub struct Parameters {
     pairs: Vec<(Box<[u8]>, Box<[u8]>)>,
 }
+
+/// How many a server may report; extensions add a few to PostgreSQL's 15.
+const PARAMETERS_MAX: usize = 100;
+/// How long a value may be, in bytes.
+const VALUE_LEN_MAX: usize = 64 * 1024;
 
 /// Reported, but nothing that a session could set: they tell of the server, or follow from something else.
 const FIXED: [&[u8]; 6] = [
@@ -51,6 +58,15 @@ impl Parameters {
                 true
             }
         }
+    }
+
+    /// Fails where a server reports more than any PostgreSQL does: what is kept of it is kept for every client.
+    pub fn has_room_for(&self, name: &[u8], value: &[u8]) -> Result<(), WireError> {
+        let is_new = self.position(name).is_err();
+        if value.len() > VALUE_LEN_MAX || (is_new && self.pairs.len() >= PARAMETERS_MAX) {
+            return Err(WireError::Length);
+        }
+        Ok(())
     }
 
     /// Names and values, sorted by name.

@@ -97,14 +97,35 @@ enum Mode {
     Skipping,
 }
 
+/// Whether it is known which requests the server answers.
+///
+/// A request that is sent while copy data is read is swallowed by the COPY, but answered if the COPY has failed by then.
+/// As long as the COPY goes well there is no doubt about it. When it fails nobody can tell from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// It is.
+    Sure,
+    /// Only if the COPY that is running does not fail.
+    Swallowed,
+    /// It is not, for good.
+    Doubtful,
+}
+
+/// Requests in flight beyond which no more should be sent, so that a client which never stops asking cannot fill the
+/// memory.
+const REQUESTS_MAX: usize = 10_000;
+
 /// The queue of requests in flight.
 #[derive(Debug)]
 pub struct Pipeline<N> {
     queue: VecDeque<Entry<N>>,
     mode: Mode,
+    trust: Trust,
     status: Status,
     /// Requests of the extended protocol have gone out and no Sync after them.
     segment_open: bool,
+    /// Nothing has gone out since the server was asked for the answers that it holds back.
+    flushed: bool,
     /// Sync, Query and Function entries in the queue.
     units: usize,
     /// Counts the segments that were begun, from 1.
@@ -116,8 +137,10 @@ impl<N> Default for Pipeline<N> {
         Self {
             queue: VecDeque::new(),
             mode: Mode::Normal,
+            trust: Trust::Sure,
             status: Status::Idle,
             segment_open: false,
+            flushed: false,
             units: 0,
             segment: 1,
         }
@@ -150,6 +173,24 @@ impl<N> Pipeline<N> {
         !self.queue.is_empty()
     }
 
+    /// Whether it is unknown how many answers are still to come, so that the connection may not serve anybody else.
+    pub fn is_doubtful(&self) -> bool {
+        self.trust == Trust::Doubtful
+    }
+
+    /// Whether so much is in flight that some of it should be answered first.
+    pub fn is_full(&self) -> bool {
+        self.queue.len() >= REQUESTS_MAX
+    }
+
+    /// Whether the server has to be asked for the answers that are in flight, which it may hold back until a unit
+    /// ends. True once; whoever asks sends a Flush.
+    pub fn take_flush(&mut self) -> bool {
+        let due = !self.queue.is_empty() && self.units == 0 && !self.flushed;
+        self.flushed |= due;
+        due
+    }
+
     /// Whether the server will pass over the next request of the extended protocol.
     pub fn is_skipping(&self) -> bool {
         self.mode == Mode::Skipping
@@ -180,6 +221,7 @@ impl<N> Pipeline<N> {
         } else if request != Request::CopyEnd {
             self.segment_open = true;
         }
+        self.flushed = false;
         self.queue.push_back(Entry {
             request,
             answer,
@@ -194,10 +236,19 @@ impl<N> Pipeline<N> {
                 self.mode = Mode::Normal;
                 true
             }
-            (Mode::Skipping, _) | (Mode::CopyIn, Request::Sync) => false,
+            (Mode::Skipping, _) => false,
+            (Mode::CopyIn, Request::Sync) => {
+                self.swallow();
+                false
+            }
+            (Mode::CopyIn, Request::CopyEnd) => {
+                self.mode = Mode::Normal;
+                false
+            }
             (Mode::CopyIn, _) => {
-                // CopyDone and CopyFail end it; any other request makes the server fail the COPY and forget the
-                // request ("unexpected message type during COPY from stdin").
+                // The server fails the COPY and forgets the request ("unexpected message type during COPY from
+                // stdin"); from PostgreSQL 14 on it ends the session.
+                self.swallow();
                 self.mode = Mode::Normal;
                 false
             }
@@ -223,12 +274,7 @@ impl<N> Pipeline<N> {
             _ => {}
         }
         let Some(head) = self.queue.front() else {
-            // An error out of the blue is the server's farewell.
-            return if tag == b'E' {
-                Ok(Route::Forward)
-            } else {
-                Err(Unexpected(tag))
-            };
+            return self.out_of_the_blue(tag);
         };
         let (request, route) = (head.request, self.head_route());
         match tag {
@@ -237,8 +283,9 @@ impl<N> Pipeline<N> {
                 self.drop_copy_ends();
                 return Ok(Route::Forward);
             }
-            b'G' => self.begin_copy_in(),
+            b'G' if matches!(request, Request::Query | Request::Execute) => self.begin_copy_in(&mut done),
             _ if answers(tag, request) => {
+                self.end_copy(tag);
                 if tag == b'Z' {
                     self.status = status;
                     self.units -= 1;
@@ -250,7 +297,7 @@ impl<N> Pipeline<N> {
                     done(entry, Outcome::Done);
                 }
             }
-            b'T' | b'D' | b'C' | b'I' | b'H' | b'd' | b'c' | b'V' | b't' | b'W' if carries(tag, request) => {}
+            _ if carries(tag, request) => self.end_copy(tag),
             _ => return Err(Unexpected(tag)),
         }
         self.drop_copy_ends();
@@ -301,30 +348,40 @@ impl<N> Pipeline<N> {
         }
     }
 
+    /// A message for which nobody has asked. An error is the server's farewell; but between the requests of a segment it
+    /// may be that a time limit of the server is over (`statement_timeout`), and then it passes over the rest.
+    fn out_of_the_blue(&mut self, tag: u8) -> Result<Route, Unexpected> {
+        if tag != b'E' {
+            return Err(Unexpected(tag));
+        }
+        if self.segment_open {
+            self.mode = Mode::Skipping;
+        }
+        Ok(Route::Forward)
+    }
+
     /// An error: of a Query or Function call it is part of the answer; in the extended protocol it takes everything
     /// with it up to the next Sync.
     fn fail(&mut self, request: Request, done: &mut impl FnMut(Entry<N>, Outcome)) {
         self.mode = Mode::Normal;
+        if self.trust == Trust::Swallowed {
+            self.trust = Trust::Doubtful;
+        }
         if request.ends_unit() {
             return;
         }
         let sync = self.queue.iter().position(|entry| entry.request == Request::Sync);
-        let kept = match sync {
-            Some(position) => self.queue.split_off(position),
-            None => {
-                self.mode = Mode::Skipping;
-                VecDeque::new()
-            }
-        };
-        let mut failed = std::mem::replace(&mut self.queue, kept);
-        while let Some(entry) = failed.pop_back() {
-            if entry.request.ends_unit() {
-                self.units -= 1;
-            }
-            let outcome = if failed.is_empty() {
-                Outcome::Failed
-            } else {
-                Outcome::Skipped
+        if sync.is_none() {
+            self.mode = Mode::Skipping;
+        }
+        let end = sync.unwrap_or(self.queue.len());
+        let ends_unit = |entry: &&Entry<N>| entry.request.ends_unit();
+        self.units -= self.queue.iter().take(end).filter(ends_unit).count();
+        let mut failed = self.queue.drain(..end).rev().peekable();
+        while let Some(entry) = failed.next() {
+            let outcome = match failed.peek() {
+                Some(_) => Outcome::Skipped,
+                None => Outcome::Failed,
             };
             done(entry, outcome);
         }
@@ -332,24 +389,51 @@ impl<N> Pipeline<N> {
 
     /// The server begins to read copy data. What went out behind the request is read as such: Syncs before the end of
     /// the copy data are passed over without an answer.
-    fn begin_copy_in(&mut self) {
+    fn begin_copy_in(&mut self, done: &mut impl FnMut(Entry<N>, Outcome)) {
         let Some(head) = self.queue.pop_front() else {
             return;
         };
         self.mode = Mode::CopyIn;
         while self.mode == Mode::CopyIn {
-            match self.queue.pop_front() {
-                Some(Entry {
-                    request: Request::Sync,
+            let Some(entry) = self.queue.pop_front() else {
+                break;
+            };
+            self.units -= usize::from(entry.request.ends_unit());
+            match entry {
+                Entry {
+                    request: Request::CopyEnd,
                     ..
-                }) => self.units -= 1,
-                Some(_) => self.mode = Mode::Normal,
-                None => break,
+                } => self.mode = Mode::Normal,
+                // The server has not seen it.
+                Entry {
+                    answer: Answer::Fake, ..
+                } => done(entry, Outcome::Skipped),
+                entry => {
+                    self.swallow();
+                    if entry.request != Request::Sync {
+                        self.mode = Mode::Normal;
+                    }
+                    done(entry, Outcome::Skipped);
+                }
             }
         }
         let synced = self.queue.iter().any(|entry| entry.request.ends_unit());
         self.segment_open |= head.request == Request::Execute && !synced;
         self.queue.push_front(head);
+    }
+
+    /// A COPY is taken to have read a request as if it were data.
+    fn swallow(&mut self) {
+        if self.trust == Trust::Sure {
+            self.trust = Trust::Swallowed;
+        }
+    }
+
+    /// A command that ends well has read all that it was to read.
+    fn end_copy(&mut self, tag: u8) {
+        if tag == b'C' && self.trust == Trust::Swallowed {
+            self.trust = Trust::Sure;
+        }
     }
 }
 
@@ -370,12 +454,14 @@ fn answers(tag: u8, request: Request) -> bool {
 fn carries(tag: u8, request: Request) -> bool {
     match request {
         Request::Describe => tag == b't',
-        Request::Execute => matches!(tag, b'D' | b'H' | b'd' | b'c' | b'W'),
-        Request::Query => matches!(tag, b'T' | b'D' | b'C' | b'I' | b'H' | b'd' | b'c' | b'W'),
+        Request::Execute => matches!(tag, b'D' | b'H' | b'd' | b'c'),
+        Request::Query => matches!(tag, b'T' | b'D' | b'C' | b'I' | b'H' | b'd' | b'c'),
         Request::Function => tag == b'V',
         Request::Parse | Request::Bind | Request::Close | Request::Sync | Request::CopyEnd => false,
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -222,3 +222,70 @@ fn a_function_call_is_a_unit() {
     feed(&mut pipeline, "VZI");
     assert!(pipeline.is_settled());
 }
+
+#[test]
+fn a_copy_that_fails_after_swallowing_requests_leaves_doubt() {
+    // The Sync may have been read as copy data, or answered after the COPY had failed.
+    let mut pipeline = with(&[Bind, Execute, Sync]);
+    feed(&mut pipeline, "2G");
+    pipeline.sent(CopyEnd, Answer::Forward, None);
+    pipeline.sent(Sync, Answer::Forward, None);
+    assert!(!pipeline.is_doubtful());
+    feed(&mut pipeline, "EZI");
+    assert!(pipeline.is_settled() && pipeline.is_doubtful());
+
+    let mut pipeline = with(&[Query]);
+    feed(&mut pipeline, "G");
+    pipeline.sent(Query, Answer::Forward, None);
+    feed(&mut pipeline, "EZI");
+    assert!(pipeline.is_doubtful());
+}
+
+#[test]
+fn a_copy_that_ends_well_leaves_no_doubt() {
+    let mut pipeline = with(&[Bind, Execute, Sync, CopyEnd, Sync, Bind]);
+    feed(&mut pipeline, "2GCZIE");
+    assert!(!pipeline.is_doubtful());
+    let mut pipeline = with(&[Query]);
+    feed(&mut pipeline, "G");
+    pipeline.sent(CopyEnd, Answer::Forward, None);
+    feed(&mut pipeline, "EZI");
+    assert!(!pipeline.is_doubtful(), "nothing was sent but copy data");
+}
+
+#[test]
+fn requests_that_a_copy_swallows_are_given_back() {
+    let mut pipeline = with(&[Query, Query]);
+    assert_eq!(feed(&mut pipeline, "G"), [(Query, Outcome::Skipped)]);
+    assert_eq!(feed(&mut pipeline, "EZI"), [(Query, Outcome::Done)]);
+    assert!(!pipeline.unit_in_flight());
+}
+
+#[test]
+fn an_error_between_the_requests_of_a_segment_makes_the_server_skip() {
+    let mut pipeline = with(&[Parse]);
+    feed(&mut pipeline, "1E");
+    assert!(pipeline.is_skipping() && !pipeline.is_quiet());
+    pipeline.sent(Sync, Answer::Forward, None);
+    feed(&mut pipeline, "ZI");
+    assert!(pipeline.is_settled());
+}
+
+#[test]
+fn the_server_is_asked_once_for_answers_that_it_may_hold_back() {
+    let mut pipeline = with(&[Parse]);
+    assert!(pipeline.take_flush() && !pipeline.take_flush());
+    pipeline.sent(Bind, Answer::Forward, None);
+    assert!(pipeline.take_flush());
+    pipeline.sent(Sync, Answer::Forward, None);
+    assert!(!pipeline.take_flush(), "ReadyForQuery is coming");
+}
+
+#[test]
+fn only_commands_begin_to_copy() {
+    for request in [Parse, Bind, Describe, Close, Sync, Function] {
+        let mut pipeline = with(&[request]);
+        let answer = pipeline.received(b'G', Status::Idle, |_, _| ());
+        assert_eq!(answer, Err(Unexpected(b'G')), "{request:?}");
+    }
+}
