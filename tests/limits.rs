@@ -189,7 +189,7 @@ fn max_db_connections_holds_over_all_users_and_idle_servers_make_room() {
         for wire in &mut clients {
             assert_eq!(wire.value(&format!("SELECT {round}")), round.to_string());
         }
-        assert!(cluster.backends(in_app) <= 2);
+        wait_until("no more than two are left", || cluster.backends(in_app) <= 2);
     }
 }
 
@@ -242,7 +242,7 @@ fn pools_that_outnumber_their_limit_all_get_their_turn() {
             });
         }
     });
-    assert!(cluster.backends("datname = 'app'") <= 1);
+    wait_until("one is left", || cluster.backends("datname = 'app'") <= 1);
 }
 
 #[test]
@@ -553,7 +553,8 @@ fn limits_hold_whatever_the_number_of_workers() {
             };
             let clients: Vec<_> = (0..30).map(|client| scope.spawn(move || load(client))).collect();
             while clients.iter().any(|client| !client.is_finished()) {
-                let servers = cluster.backends("datname = 'app'");
+                // An idle one may be on its way out: PostgreSQL takes a moment to notice.
+                let servers = cluster.backends("datname = 'app' AND state <> 'idle'");
                 assert!(servers <= 3, "{servers} servers with {workers} workers");
                 thread::sleep(Duration::from_millis(10));
             }

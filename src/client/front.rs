@@ -216,11 +216,11 @@ impl Front {
         counts
     }
 
-    /// Whether so many connections have not logged in yet that one more must be turned away unheard. As many may be at
-    /// it as there may be clients.
-    pub(super) fn is_crowded(&self) -> bool {
+    /// Whether so many connections have not logged in yet that one more, with `ahead` before it, must be turned away
+    /// unheard. As many may be at it as there may be clients.
+    pub(super) fn is_crowded(&self, ahead: usize) -> bool {
         let max = self.house().config.settings.max_client_conn as usize;
-        max > 0 && self.clients.logging_in() > max + STRANGERS_SPARE
+        max > 0 && ahead >= max + STRANGERS_SPARE
     }
 
     /// Counts how a client connection ended.

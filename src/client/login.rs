@@ -15,7 +15,7 @@ use crate::wire::startup::{self, Initial, Startup, StartupError};
 use crate::wire::store::CHUNK;
 use crate::wire::write::{self, Severity};
 
-use super::clients::Newcomer;
+use super::clients::{LoggingIn, Newcomer};
 use super::front::{Front, House};
 use super::replication::Replication;
 use super::session::Session;
@@ -71,7 +71,7 @@ struct Entrance {
 }
 
 /// Logs a connection in, within `client_login_timeout`.
-pub async fn login(stream: Stream, front: Arc<Front>) -> Outcome {
+pub async fn login(stream: Stream, front: Arc<Front>, place: &LoggingIn) -> Outcome {
     let begun = Instant::now();
     let timeout = front.house().config.settings.client_login_timeout;
     let mut entrance = Entrance {
@@ -81,7 +81,7 @@ pub async fn login(stream: Stream, front: Arc<Front>) -> Outcome {
         front,
         waits_for: None,
     };
-    let result = if entrance.front.is_crowded() {
+    let result = if entrance.front.is_crowded(place.ahead) {
         Err(Farewell::LoginRefused(crowded()))
     } else {
         match within(timeout, entrance.enter(begun)).await {
