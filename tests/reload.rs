@@ -287,3 +287,29 @@ fn many_reloads_under_load_disturb_nobody() {
     howdah.wait_log("configuration reloaded");
     wait_until("the pool has its last size", || cluster.backends("true") <= 5);
 }
+
+#[test]
+fn a_session_leaves_nothing_when_the_mode_is_changed_meanwhile() {
+    let cluster = Cluster::start();
+    let mut howdah = Howdah::before(&cluster)
+        .set("default_pool_size", 1)
+        .set("pool_mode", "session")
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut wire = Wire::app(howdah.target());
+    wire.query("SET search_path = pg_catalog");
+    wire.query("BEGIN");
+    reload(&mut howdah, |config| config.set("pool_mode", "transaction"));
+    assert_eq!(wire.query("COMMIT").status, 'I');
+    assert_eq!(
+        wire.value("SHOW search_path"),
+        "pg_catalog",
+        "the session goes on"
+    );
+    wire.query("BEGIN");
+    wire.vanish();
+    let mut next = Wire::app(howdah.target());
+    assert_eq!(next.value("SHOW search_path"), "\"$user\", public");
+}

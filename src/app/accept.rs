@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{self, Front, Outcome, keepalive};
+use crate::client::{self, Front, LoggingIn, Outcome, keepalive};
 use crate::farewell::Farewell;
 use crate::net::Stream;
 
@@ -28,7 +28,9 @@ pub(super) async fn accept(listener: Listener, process: Arc<Process>, stop: Canc
         };
         match accepted {
             Ok(stream) => {
-                tokio::spawn(welcome(stream, process.clone()));
+                // Counted here, in the order of their coming: tasks begin in any order.
+                let logging_in = process.front.clients.count_login();
+                tokio::spawn(welcome(stream, process.clone(), logging_in));
             }
             Err(error) if is_about_the_peer(&error) => {}
             Err(error) => {
@@ -62,12 +64,11 @@ fn is_about_the_peer(error: &io::Error) -> bool {
 }
 
 /// One connection, from its first byte to its farewell.
-async fn welcome(stream: Stream, process: Arc<Process>) {
+async fn welcome(stream: Stream, process: Arc<Process>, logging_in: LoggingIn) {
     let front = &process.front;
     let (peer, begun) = (stream.peer(), Instant::now());
-    let logging_in = front.clients.count_login();
     // Boxed, because an idle client should not carry the memory of its login around.
-    let outcome = Box::pin(client::login(stream, front.clone())).await;
+    let outcome = Box::pin(client::login(stream, front.clone(), &logging_in)).await;
     drop(logging_in);
     let farewell = match outcome {
         Outcome::Pooled(session) => {

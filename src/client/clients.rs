@@ -132,8 +132,11 @@ impl Clients {
 
     /// Counts a connection that is not logged in, until the guard is dropped.
     pub fn count_login(self: &Arc<Self>) -> LoggingIn {
-        self.logging_in.fetch_add(1, Ordering::Relaxed);
-        LoggingIn(self.clone())
+        let ahead = self.logging_in.fetch_add(1, Ordering::Relaxed);
+        LoggingIn {
+            clients: self.clone(),
+            ahead,
+        }
     }
 
     /// Connections that are not logged in yet.
@@ -213,11 +216,15 @@ impl Drop for CancelMark<'_> {
 
 /// A connection that is not logged in, counted until dropped.
 #[derive(Debug)]
-pub struct LoggingIn(Arc<Clients>);
+pub struct LoggingIn {
+    clients: Arc<Clients>,
+    /// How many others were at it when it began.
+    pub(super) ahead: usize,
+}
 
 impl Drop for LoggingIn {
     fn drop(&mut self) {
-        self.0.logging_in.fetch_sub(1, Ordering::Relaxed);
+        self.clients.logging_in.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -17,6 +17,9 @@ use crate::server::{Address, Resolver, Target};
 
 use super::clients::{ClientLimits, Clients};
 
+/// How many connections more than `max_client_conn` may be logging in: cancel requests and visitors of the console.
+const STRANGERS_SPARE: usize = 50;
+
 /// The configuration, and what is derived from it once rather than at every login.
 #[derive(Debug)]
 pub struct House {
@@ -117,7 +120,9 @@ impl Front {
             };
             let policy = house.config.pool_settings(&database, &key.user);
             let target = self.target(&house, &database, &key, &policy);
-            let moved = !pool.source().target().is_same_place(&target);
+            // What a session left on its server is not cleaned up as it should be once the mode is another.
+            let changed = pool.source().policy().pool_mode != policy.pool_mode;
+            let moved = changed || !pool.source().target().is_same_place(&target);
             pool.source().apply(target, policy.clone());
             pool.apply(bounds(&policy));
             self.set_limits(&key, &policy);
@@ -205,6 +210,13 @@ impl Front {
             *counts.entry(key).or_default() += 1;
         }
         counts
+    }
+
+    /// Whether so many connections have not logged in yet that one more, with `ahead` before it, must be turned away
+    /// unheard. As many may be at it as there may be clients.
+    pub(super) fn is_crowded(&self, ahead: usize) -> bool {
+        let max = self.house().config.settings.max_client_conn as usize;
+        max > 0 && ahead >= max + STRANGERS_SPARE
     }
 
     /// Counts how a client connection ended.

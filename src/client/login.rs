@@ -12,9 +12,10 @@ use crate::farewell::Farewell;
 use crate::net::{PeerAddr, Stream, within};
 use crate::wire::scan::{self, HEADER_LEN};
 use crate::wire::startup::{self, Initial, Startup, StartupError};
+use crate::wire::store::CHUNK;
 use crate::wire::write::{self, Severity};
 
-use super::clients::Newcomer;
+use super::clients::{LoggingIn, Newcomer};
 use super::front::{Front, House};
 use super::replication::Replication;
 use super::session::Session;
@@ -70,7 +71,7 @@ struct Entrance {
 }
 
 /// Logs a connection in, within `client_login_timeout`.
-pub async fn login(stream: Stream, front: Arc<Front>) -> Outcome {
+pub async fn login(stream: Stream, front: Arc<Front>, place: &LoggingIn) -> Outcome {
     let begun = Instant::now();
     let timeout = front.house().config.settings.client_login_timeout;
     let mut entrance = Entrance {
@@ -80,9 +81,13 @@ pub async fn login(stream: Stream, front: Arc<Front>) -> Outcome {
         front,
         waits_for: None,
     };
-    let result = match within(timeout, entrance.enter(begun)).await {
-        Ok(result) => result,
-        Err(_) => Err(Farewell::LoginRefused(entrance.too_late(timeout))),
+    let result = if entrance.front.is_crowded(place.ahead) {
+        Err(Farewell::LoginRefused(crowded()))
+    } else {
+        match within(timeout, entrance.enter(begun)).await {
+            Ok(result) => result,
+            Err(_) => Err(Farewell::LoginRefused(entrance.too_late(timeout))),
+        }
     };
     match result {
         Ok(Entered::Cancel { pid, secret }) => Outcome::Cancel { pid, secret },
@@ -180,7 +185,7 @@ impl Entrance {
             add_host(&mut wishes, &self.stream.peer());
         }
         self.waits_for = Some(pool.clone());
-        let settings = settle(&wishes, &pool).await?;
+        let settings = settle(&wishes, &pool, self.gone()).await?;
         pool.record_login(begun.elapsed());
         let limit = |value: usize| if value == 0 { usize::MAX } else { value };
         let bounds = Bounds {
@@ -339,6 +344,16 @@ impl Entrance {
         }
     }
 
+    /// Ends when the client does; for the time in which nothing is expected of it.
+    async fn gone(&mut self) -> Farewell {
+        while self.input.len() < CHUNK {
+            if let Err(farewell) = self.fill().await {
+                return farewell;
+            }
+        }
+        std::future::pending().await
+    }
+
     async fn flush(&mut self) -> Result<(), Farewell> {
         self.stream
             .drain(&mut self.output)
@@ -410,6 +425,11 @@ fn refused_startup(error: StartupError) -> Farewell {
         StartupError::Protocol(_) => SqlState::FEATURE_NOT_SUPPORTED,
     };
     Farewell::ClientProtocol(Refusal::new(code, error.to_string()))
+}
+
+fn crowded() -> Refusal {
+    Refusal::new(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+        .detail("Too many connections have not logged in yet.".to_owned())
 }
 
 fn no_database(name: &str) -> Farewell {

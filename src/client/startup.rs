@@ -116,12 +116,17 @@ fn bad_option(word: &str) -> Refusal {
 }
 
 /// What the session of a client with these wishes is set to. Wishes that have not been tried before are tried on a
-/// server, whose error is the client's if they cannot be had.
-pub(super) async fn settle(wishes: &Wishes, pool: &Arc<Pool<Servers>>) -> Result<Settings, Farewell> {
+/// server, whose error is the client's if they cannot be had. `gone` ends the wait for that server, and nothing else: a
+/// trial that has begun is brought to its end.
+pub(super) async fn settle(
+    wishes: &Wishes,
+    pool: &Arc<Pool<Servers>>,
+    gone: impl Future<Output = Farewell>,
+) -> Result<Settings, Farewell> {
     let servers = pool.source();
     let mut settings = match servers.welcome(&wishes.settings) {
         Some(settings) => settings,
-        None => try_out(wishes, pool).await?,
+        None => try_out(wishes, pool, gone).await?,
     };
     if let Some(name) = &wishes.application_name {
         let name = application_name(name, &settings.reported);
@@ -136,10 +141,18 @@ pub(super) async fn settle(wishes: &Wishes, pool: &Arc<Pool<Servers>>) -> Result
     Ok(settings)
 }
 
-async fn try_out(wishes: &Wishes, pool: &Arc<Pool<Servers>>) -> Result<Settings, Farewell> {
+async fn try_out(
+    wishes: &Wishes,
+    pool: &Arc<Pool<Servers>>,
+    gone: impl Future<Output = Farewell>,
+) -> Result<Settings, Farewell> {
     let refused = |failure: Failure| Farewell::LoginRefused(failure.refusal());
     let mut waiter = Waiter::new();
-    let lease = pool.lease(&mut waiter).await;
+    let lease = tokio::select! {
+        biased;
+        lease = pool.lease(&mut waiter) => lease,
+        farewell = gone => return Err(farewell),
+    };
     let mut lease = lease.map_err(|error| Farewell::LoginRefused(error.refusal()))?;
     let baseline = lease.baseline.clone();
     lease.align(&baseline).await.map_err(refused)?;
