@@ -1,0 +1,245 @@
+//! Servers that do not speak the protocol: their clients are told, and nobody else is harmed.
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use common::net::wait_until;
+use common::{Cluster, Howdah, Wire, msg};
+
+/// What a server says and does once somebody has connected; the number tells the connections apart.
+type Script = dyn Fn(&mut TcpStream, usize) -> std::io::Result<()> + Send + Sync;
+
+/// Listens and follows the script on every connection.
+fn serve(script: impl Fn(&mut TcpStream, usize) -> std::io::Result<()> + Send + Sync + 'static) -> u16 {
+    let script: Arc<Script> = Arc::new(script);
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    let port = listener.local_addr().expect("it is bound").port();
+    let count = AtomicUsize::new(0);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, script) = (stream.expect("somebody connects"), script.clone());
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            thread::spawn(move || script(&mut stream, number));
+        }
+    });
+    port
+}
+
+fn take(stream: &mut TcpStream, len: usize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    stream.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a packet without a type, or a message behind its type.
+fn packet(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let len = take(stream, 4)?;
+    let len = u32::from_be_bytes([len[0], len[1], len[2], len[3]]) as usize;
+    take(stream, len - 4)
+}
+
+/// Reads messages until a Query has come.
+fn query(stream: &mut TcpStream) -> std::io::Result<()> {
+    while take(stream, 1)? != b"Q" {
+        packet(stream)?;
+    }
+    packet(stream).map(drop)
+}
+
+fn parameter(name: &str, value: &str) -> Vec<u8> {
+    msg::typed(b'S', format!("{name}\0{value}\0").as_bytes())
+}
+
+fn ready() -> Vec<u8> {
+    msg::typed(b'Z', b"I")
+}
+
+fn log_in(stream: &mut TcpStream) -> std::io::Result<()> {
+    packet(stream)?;
+    let welcome = [
+        msg::typed(b'R', &[0; 4]),
+        parameter("server_version", "15.0"),
+        parameter("client_encoding", "UTF8"),
+        msg::typed(b'K', &[0, 0, 0, 7, 1, 2, 3, 4]),
+        ready(),
+    ];
+    stream.write_all(&welcome.concat())
+}
+
+fn complete() -> Vec<u8> {
+    [msg::typed(b'C', b"SELECT 0\0"), ready()].concat()
+}
+
+/// Stays until the peer goes.
+fn wait(stream: &mut TcpStream) -> std::io::Result<()> {
+    while stream.read(&mut [0; 1024])? > 0 {}
+    Ok(())
+}
+
+/// A pooler before such a server (database `fake`) and a proper one (`app`).
+fn before(cluster: &Cluster, port: u16) -> Howdah {
+    let real = format!("host=127.0.0.1 port={} dbname=app", cluster.target().port);
+    let fake = format!("host=127.0.0.1 port={port} pool_size=1");
+    let config = Howdah::before(cluster)
+        .database("app", &real)
+        .database("fake", &fake);
+    config
+        .set("server_connect_timeout", "2s")
+        .set("client_login_timeout", "5s")
+        .start()
+}
+
+#[test]
+fn nonsense_in_answer_to_a_query_ends_that_client_only() {
+    let raw = |tag: u8, len: u32| [&[tag][..], &len.to_be_bytes()].concat();
+    let flood = || {
+        (0..500)
+            .flat_map(|n| parameter(&format!("p{n}"), "x"))
+            .collect::<Vec<u8>>()
+    };
+    let replies: Vec<(&str, Vec<u8>)> = vec![
+        ("an impossible status", msg::typed(b'Z', b"Q")),
+        ("no status at all", msg::typed(b'Z', b"")),
+        ("a length of nothing", raw(b'T', 0)),
+        ("a length of 4 GB", raw(b'D', u32::MAX)),
+        ("a type that nobody knows", msg::typed(b'~', b"")),
+        ("an answer to another question", msg::typed(b'1', b"")),
+        ("a COPY in both directions", msg::typed(b'W', &[0, 0, 0])),
+        ("half a parameter", msg::typed(b'S', b"name")),
+        ("too many parameters", [flood(), complete()].concat()),
+        ("a login", msg::typed(b'R', &[0; 4])),
+    ];
+    let names: Vec<&str> = replies.iter().map(|(name, _)| *name).collect();
+    let port = serve(move |stream, number| {
+        log_in(stream)?;
+        query(stream)?;
+        stream.write_all(&replies[number % replies.len()].1)?;
+        wait(stream)
+    });
+    let cluster = Cluster::start();
+    let howdah = before(&cluster, port);
+    if !howdah.is_howdah() {
+        return;
+    }
+    for name in names {
+        let mut wire = Wire::login(howdah.target(), "app", "fake");
+        wire.send(&msg::query("SELECT 1"));
+        let error = wire.expect_fatal();
+        assert_eq!(
+            (error.code(), error.severity()),
+            ("08P01", "FATAL"),
+            "{name}: {error:?}"
+        );
+        assert_eq!(Wire::app(howdah.target()).value("SELECT 1"), "1", "{name}");
+    }
+}
+
+#[test]
+fn an_error_without_fields_is_passed_on_and_counts() {
+    let port = serve(|stream, _| {
+        log_in(stream)?;
+        for body in [&b""[..], b"\0", b"C\0\0", b"SERROR\0\0", b"Mwhy\0\0"] {
+            query(stream)?;
+            stream.write_all(&[msg::typed(b'E', body), ready()].concat())?;
+        }
+        wait(stream)
+    });
+    let cluster = Cluster::start();
+    let howdah = before(&cluster, port);
+    let mut wire = Wire::login(howdah.target(), "app", "fake");
+    for _ in 0..5 {
+        wire.send(&msg::query("SELECT 1"));
+        wire.expect("EZ");
+    }
+}
+
+#[test]
+fn one_answer_too_many_is_not_the_next_clients() {
+    let port = serve(|stream, _| {
+        log_in(stream)?;
+        loop {
+            query(stream)?;
+            stream.write_all(&[complete(), complete()].concat())?;
+        }
+    });
+    let cluster = Cluster::start();
+    let howdah = before(&cluster, port);
+    if !howdah.is_howdah() {
+        return;
+    }
+    for _ in 0..5 {
+        let mut wire = Wire::login(howdah.target(), "app", "fake");
+        wire.send(&msg::query("SELECT 1"));
+        wire.expect("CZ");
+        let more = wire.expect_fatal();
+        assert_eq!(more.code(), "08P01");
+    }
+}
+
+#[test]
+fn a_server_that_speaks_while_idle_is_not_used() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let seen = connections.clone();
+    let port = serve(move |stream, number| {
+        log_in(stream)?;
+        seen.store(number + 1, Ordering::Relaxed);
+        if number == 0 {
+            stream.write_all(&complete())?;
+            return wait(stream);
+        }
+        loop {
+            query(stream)?;
+            stream.write_all(&complete())?;
+        }
+    });
+    let cluster = Cluster::start();
+    let howdah = before(&cluster, port);
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut wire = Wire::login(howdah.target(), "app", "fake");
+    thread::sleep(std::time::Duration::from_millis(200));
+    for _ in 0..3 {
+        wire.send(&msg::query("SELECT 1"));
+        assert_eq!(wire.kinds_until_ready(), "CZ");
+    }
+    wait_until("another connection was opened", || {
+        connections.load(Ordering::Relaxed) > 1
+    });
+}
+
+#[test]
+fn a_login_that_never_comes_to_the_point_is_given_up() {
+    let port = serve(|stream, number| {
+        packet(stream)?;
+        let notice = msg::typed(b'N', b"SNOTICE\0Mwait\0\0");
+        match number % 4 {
+            0 => loop {
+                stream.write_all(&notice)?;
+            },
+            1 => stream.write_all(&[b'R', 0x7f, 0xff, 0xff, 0xff])?,
+            2 => stream.write_all(&msg::typed(b'R', &[0, 0, 0, 99]))?,
+            _ => loop {
+                stream
+                    .write_all(&[msg::typed(b'R', &[0; 4]), parameter(&"x".repeat(500_000), "y")].concat())?;
+            },
+        }
+        wait(stream)
+    });
+    let cluster = Cluster::start();
+    let howdah = before(&cluster, port);
+    if !howdah.is_howdah() {
+        return;
+    }
+    for _ in 0..4 {
+        let params = [("user", "app"), ("database", "fake")];
+        let refused = Wire::login_with(howdah.target(), &params, None);
+        assert!(refused.is_err(), "nobody can be logged in");
+        assert_eq!(Wire::app(howdah.target()).value("SELECT 1"), "1");
+    }
+}
