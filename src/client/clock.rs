@@ -122,14 +122,22 @@ impl Clock {
     }
 
     fn poll_limits(&mut self, cx: &mut Context<'_>, limits: &[Option<Limit>]) -> Poll<Farewell> {
-        let Some(next) = limits.iter().flatten().min_by_key(|limit| limit.at) else {
-            return Poll::Pending;
-        };
+        match limits.iter().flatten().min_by_key(|limit| limit.at) {
+            Some(next) => self
+                .poll_until(cx, next.at)
+                .map(|()| Farewell::Limit(next.refusal())),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Ready from `at` on. The timer is made once, and moved only if it would fire too late or has fired too early: most
+    /// moments that are waited for never come.
+    pub(super) fn poll_until(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
         loop {
-            if Instant::now() >= next.at {
-                return Poll::Ready(Farewell::Limit(next.refusal()));
+            if Instant::now() >= at {
+                return Poll::Ready(());
             }
-            let at = next.at.into();
+            let at = at.into();
             let timer = self
                 .timer
                 .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));

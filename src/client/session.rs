@@ -200,6 +200,7 @@ impl Session {
             stream,
             talk,
             policy,
+            clock,
             ..
         } = self;
         let mut lease = pin!(pool.lease(waiter));
@@ -207,7 +208,8 @@ impl Session {
         if let Poll::Ready(result) = first {
             return result.map(Some).map_err(|error| Farewell::Limit(error.refusal()));
         }
-        let mut notify = Notify::after(policy.query_wait_notify);
+        let delay = policy.query_wait_notify;
+        let mut notify_at = (!delay.is_zero()).then(|| Instant::now() + delay);
         poll_fn(|cx| {
             if let Poll::Ready(result) = lease.as_mut().poll(cx) {
                 return Poll::Ready(result.map(Some).map_err(|error| Farewell::Limit(error.refusal())));
@@ -224,7 +226,10 @@ impl Session {
             if dequeued {
                 return Poll::Ready(Ok(None));
             }
-            if notify.is_due(cx) {
+            if let Some(at) = notify_at
+                && clock.poll_until(cx, at).is_ready()
+            {
+                notify_at = None;
                 write::refusal(&mut talk.output, Severity::Notice, &waiting_notice());
             }
             if let Poll::Ready(Err(error)) = stream.poll_drain(cx, &mut talk.output) {
@@ -348,27 +353,6 @@ impl Session {
         let result = self.stream.poll_drain(cx, &mut self.talk.output);
         self.talk.tally.bytes_sent += (before - self.talk.output.len()) as u64;
         result.map_err(|error| Farewell::ClientIo(error.to_string()))
-    }
-}
-
-/// The NOTICE that tells a client why nothing happens.
-struct Notify(Option<std::pin::Pin<Box<tokio::time::Sleep>>>);
-
-impl Notify {
-    fn after(delay: Duration) -> Self {
-        Self((!delay.is_zero()).then(|| Box::pin(tokio::time::sleep(delay))))
-    }
-
-    /// True once.
-    fn is_due(&mut self, cx: &mut Context<'_>) -> bool {
-        let due = self
-            .0
-            .as_mut()
-            .is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
-        if due {
-            self.0 = None;
-        }
-        due
     }
 }
 
