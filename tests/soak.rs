@@ -3,8 +3,6 @@
 //!
 //! `HOWDAH_SOAK_SECONDS` makes it longer; what it measured is printed.
 
-#![expect(clippy::print_stdout, reason = "its figures are what a long run is for")]
-
 mod common;
 
 use std::fs;
