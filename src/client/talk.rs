@@ -113,6 +113,8 @@ pub(super) struct Talk {
     pub(super) server_left: bool,
     /// The running transaction has changed the schema.
     pub(super) schema_touched: bool,
+    /// The running Query has carried out its DEALLOCATE.
+    pub(super) deallocated: bool,
     /// Messages of the server, and answers in its place, that were dealt with.
     pub(super) answers: u64,
     /// Starting a transaction block ends the session (statement mode).
@@ -137,6 +139,7 @@ impl Talk {
             tally: Tally::default(),
             server_left: false,
             schema_touched: false,
+            deallocated: false,
             answers: 0,
             single_statements: false,
             skips_to_sync: false,
