@@ -213,7 +213,7 @@ impl Talk {
         match (&self.unnamed, server.unnamed) {
             (_, UnnamedSlot::Expects(_, other)) if other != segment => return Err(Pause::Blocked),
             (Some(unnamed), UnnamedSlot::Holds(id) | UnnamedSlot::Expects(id, _)) if unnamed.id == id => {}
-            (None, UnnamedSlot::Empty) => {}
+            (None, UnnamedSlot::Empty | UnnamedSlot::Expects(0, _)) => {}
             (Some(unnamed), _) => {
                 write_parse(&mut server.output, b"", &unnamed.definition);
                 self.tally.server_parses += 1;
@@ -223,7 +223,7 @@ impl Talk {
             }
             (None, _) => {
                 write::close_statement(&mut server.output, b"");
-                server.unnamed = UnnamedSlot::Empty;
+                server.unnamed = UnnamedSlot::Expects(0, segment);
                 server
                     .pipeline
                     .sent(Request::Close, Answer::Skip, Some(Note::InjectedUnnamed(0)));
@@ -361,13 +361,7 @@ impl Talk {
             return Ok(());
         };
         let segment = server.pipeline.segment();
-        let forgotten = match &effect {
-            Deallocates::All => self.names.forget_all(segment).ok_or(Pause::Blocked)?,
-            Deallocates::Name(name) => {
-                let was = self.names.forget(name, segment);
-                was.map(|was| (name.clone(), was)).into_iter().collect()
-            }
-        };
+        let forgotten = self.forget(&effect, segment)?;
         // The statement was parsed as a DEALLOCATE of the decoy, so that PostgreSQL judges whether it may run at all.
         prepare_empty(DECOY, server);
         self.forward(header, server);

@@ -17,6 +17,8 @@ mod responses;
 mod session;
 mod startup;
 mod talk;
+#[cfg(test)]
+mod tests;
 
 pub use clients::{ClientLimits, Clients, LoggingIn, Newcomer, Seat};
 pub use front::{Front, House, keepalive};

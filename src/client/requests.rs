@@ -1,10 +1,8 @@
 //! From the client to the server.
 
-use std::sync::Arc;
-
 use crate::error::Refusal;
 use crate::farewell::Farewell;
-use crate::server::{Connection, Deallocates, NAME_PREFIX, NOTHING, Note, Unnamed, UnnamedSlot};
+use crate::server::{Connection, Deallocates, Forgotten, NAME_PREFIX, NOTHING, Note, UnnamedSlot};
 use crate::sql::{Deallocation, deallocation};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, Target};
@@ -74,10 +72,10 @@ impl Talk {
     }
 
     fn deallocate_without_server(&mut self, header: Header) -> bool {
-        let Some(effect) = self.sole_deallocation(header) else {
-            return false;
+        let done = match self.deallocation_in(header) {
+            Some((effect, true)) => self.deallocate_now(&effect, Status::Idle),
+            _ => false,
         };
-        let done = self.deallocate_now(&effect, Status::Idle);
         if done {
             self.discard(header);
         }
@@ -144,9 +142,9 @@ impl Talk {
     }
 
     fn query(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
-        let sole = self.sole_deallocation(header);
+        let found = self.deallocation_in(header);
         let meddles = self.speaks_of_ours(header);
-        if (sole.is_some() || meddles) && server.pipeline.in_flight() {
+        if (found.is_some() || meddles) && server.pipeline.in_flight() {
             return Err(wait_for_answers(server));
         }
         if meddles {
@@ -154,42 +152,80 @@ impl Talk {
         }
         // Within a segment the server has to hear of it, because a Query ends the implicit transaction.
         let alone = server.pipeline.is_quiet();
-        if let Some(effect) = &sole
+        if let Some((effect, true)) = &found
             && alone
             && self.deallocate_now(effect, server.pipeline.status())
         {
             self.discard(header);
             return Ok(());
         }
-        let before = self.unnamed.take();
-        if let Some(Deallocates::Name(name)) = sole
-            && looks_like_ours(&name)
-            && matches!(self.names.get(&name, 0), Known::Nothing)
-        {
-            self.discard(header);
-            deallocate_nothing(name, before, server);
-            return Ok(());
-        }
-        let deallocates = self.deallocation_among_others(header, server);
-        if let Some(name) = &deallocates {
+        let known = |name: &[u8]| !matches!(self.names.get(name, 0), Known::Nothing);
+        let (name, effect) = match found {
+            Some((Deallocates::Name(name), true)) if !known(&name) && looks_like_ours(&name) => {
+                self.discard(header);
+                self.deallocate_nothing(name, server);
+                return Ok(());
+            }
+            Some((Deallocates::Name(name), _)) if !known(&name) => (None, None),
+            // What is sent behind the query would be taken for copy data.
+            Some((Deallocates::Name(_), _)) if self.may_copy_in(header) => (None, None),
+            Some((effect @ Deallocates::All, _)) => (None, Some(effect)),
+            Some((Deallocates::Name(name), _)) => (Some(name.clone()), Some(Deallocates::Name(name))),
+            None => (None, None),
+        };
+        if let Some(name) = &name {
             // It is to find a statement of that name, whichever way it goes about it, and to leave none.
             prepare_empty(name, server);
             if alone {
                 sync(server);
             }
         }
+        let forgets = match &effect {
+            Some(effect) => self.forget(effect, server.pipeline.segment())?,
+            None => Vec::new(),
+        };
         let note = Note::Query {
-            before,
-            deallocates: deallocates.clone(),
+            before: self.unnamed.take(),
+            alias: name.clone(),
+            forgets,
         };
         self.forward(header, server);
+        server.unnamed = UnnamedSlot::Expects(0, server.pipeline.segment());
         server.pipeline.sent(Request::Query, Answer::Forward, Some(note));
-        server.unnamed = UnnamedSlot::Empty;
-        if let Some(name) = &deallocates {
+        if let Some(name) = &name {
             close_quietly(name, server);
             sync(server);
         }
         Ok(())
+    }
+
+    /// Takes away the names that a DEALLOCATE on its way is about to remove.
+    pub(super) fn forget(&mut self, effect: &Deallocates, segment: u64) -> Result<Vec<Forgotten>, Pause> {
+        match effect {
+            Deallocates::All => self.names.forget_all(segment).ok_or(Pause::Blocked),
+            Deallocates::Name(name) => {
+                let was = self.names.forget(name, segment);
+                Ok(was.map(|was| (name.clone(), was)).into_iter().collect())
+            }
+        }
+    }
+
+    fn may_copy_in(&self, header: Header) -> bool {
+        let mut words = self.body(header).windows(5);
+        words.any(|word| word.eq_ignore_ascii_case(b"stdin"))
+    }
+
+    /// A DEALLOCATE of a name that only howdah may give: the server is to say that this client has no such statement.
+    fn deallocate_nothing(&mut self, name: Box<[u8]>, server: &mut Connection) {
+        close_quietly(NOTHING, server);
+        write::query(&mut server.output, &[b"DEALLOCATE ", NOTHING].concat());
+        let note = Note::Query {
+            before: self.unnamed.take(),
+            alias: Some(name),
+            forgets: Vec::new(),
+        };
+        server.unnamed = UnnamedSlot::Expects(0, server.pipeline.segment());
+        server.pipeline.sent(Request::Query, Answer::Forward, Some(note));
     }
 
     /// Whether a simple query has a word in it that might be the name of a shared statement, to do who knows what with.
@@ -198,45 +234,28 @@ impl Talk {
         looked_at && memchr::memmem::find(self.body(header), NAME_PREFIX.as_bytes()).is_some()
     }
 
-    /// A name of this client's that a simple query deallocates beside other things.
-    fn deallocation_among_others(&self, header: Header, server: &Connection) -> Option<Box<[u8]>> {
-        if !self.bounds.shared || header.len > QUERY_LOOK_MAX || server.pipeline.in_flight() {
-            return None;
-        }
-        let text = frontend::query_text(self.body(header)).ok()?;
-        if text.windows(5).any(|word| word.eq_ignore_ascii_case(b"stdin")) {
-            // What is sent behind the query would be taken for copy data.
-            return None;
-        }
-        match deallocation(text, true) {
-            Deallocation::Name { name, .. } if matches!(self.names.get(&name, 0), Known::Statement(_)) => {
-                Some(name.into_owned().into())
-            }
-            _ => None,
-        }
-    }
-
-    /// What a simple query deallocates, if it does nothing else.
-    fn sole_deallocation(&self, header: Header) -> Option<Deallocates> {
+    /// What a simple query deallocates, and whether it does nothing else.
+    fn deallocation_in(&self, header: Header) -> Option<(Deallocates, bool)> {
         if !self.bounds.shared || header.len > QUERY_LOOK_MAX {
             return None;
         }
         let text = frontend::query_text(self.body(header)).ok()?;
         match deallocation(text, true) {
-            Deallocation::All { sole: true } => Some(Deallocates::All),
-            Deallocation::Name { name, sole: true } => Some(Deallocates::Name(name.into_owned().into())),
+            Deallocation::All { sole } => Some((Deallocates::All, sole)),
+            Deallocation::Name { name, sole } => Some((Deallocates::Name(name.into_owned().into()), sole)),
+            Deallocation::DiscardAll { .. } => Some((Deallocates::All, false)),
             _ => None,
         }
     }
 
     /// Carries out a DEALLOCATE of this client's names, as PostgreSQL would in this transaction status. False if it is
     /// not about them.
-    fn deallocate_now(&mut self, what: &Deallocates, status: Status) -> bool {
+    fn deallocate_now(&mut self, effect: &Deallocates, status: Status) -> bool {
         if status == Status::Failed {
             // PostgreSQL is to say that the transaction is aborted.
             return false;
         }
-        match what {
+        match effect {
             Deallocates::All => {
                 self.names.clear();
                 self.answer_query(b"DEALLOCATE ALL", status.byte());
@@ -254,29 +273,17 @@ impl Talk {
     }
 }
 
+fn sync(server: &mut Connection) {
+    write::empty(&mut server.output, b'S');
+    server.pipeline.sent(Request::Sync, Answer::Skip, None);
+}
+
 /// Nothing goes on before something has been answered; the server is not to sit on its answers meanwhile.
 fn wait_for_answers(server: &mut Connection) -> Pause {
     if server.pipeline.take_flush() {
         write::empty(&mut server.output, b'H');
     }
     Pause::Blocked
-}
-
-/// A DEALLOCATE of a name that only howdah may give: the server is to say that this client has no such statement.
-fn deallocate_nothing(name: Box<[u8]>, before: Option<Arc<Unnamed>>, server: &mut Connection) {
-    close_quietly(NOTHING, server);
-    write::query(&mut server.output, &[b"DEALLOCATE ", NOTHING].concat());
-    let note = Note::Query {
-        before,
-        deallocates: Some(name),
-    };
-    server.pipeline.sent(Request::Query, Answer::Forward, Some(note));
-    server.unnamed = UnnamedSlot::Empty;
-}
-
-fn sync(server: &mut Connection) {
-    write::empty(&mut server.output, b'S');
-    server.pipeline.sent(Request::Sync, Answer::Skip, None);
 }
 
 /// Whether a client's name could be mistaken for one of ours on a server.

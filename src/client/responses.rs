@@ -144,7 +144,7 @@ impl Talk {
             self.send_on(header, Route::Skip, server);
             return Err(Farewell::Limit(no_transactions()));
         }
-        if status == Status::Idle && std::mem::take(&mut self.schema_touched) {
+        if status == Status::Idle && std::mem::take(&mut self.doings.schema_touched) {
             self.statements.schema_changed();
         }
         self.send_on(header, route, server);
@@ -156,7 +156,7 @@ impl Talk {
         let tag = backend::command_tag(body).unwrap_or_default();
         let everything = matches!(tag, b"DEALLOCATE ALL" | b"DISCARD ALL");
         if changes_schema(tag) {
-            self.schema_touched = true;
+            self.doings.schema_touched = true;
             self.statements.schema_changed();
         }
         if everything {
@@ -165,13 +165,10 @@ impl Talk {
         }
         let note = server.pipeline.head().and_then(|entry| entry.note.as_ref());
         let all = matches!(note, Some(Note::Deallocate(_, Deallocates::All)));
-        if let Some(Note::Query {
-            deallocates: Some(name),
-            ..
-        }) = note
-            && tag == b"DEALLOCATE"
+        if let Some(Note::Query { forgets, .. }) = note
+            && !forgets.is_empty()
         {
-            self.names.remove(name);
+            self.doings.deallocated |= everything || tag == b"DEALLOCATE";
         }
         let route = self.received(b'C', Status::Idle, server)?;
         if all {
@@ -202,8 +199,7 @@ impl Talk {
             Some(
                 Note::Alias(name)
                 | Note::Query {
-                    deallocates: Some(name),
-                    ..
+                    alias: Some(name), ..
                 },
             ) => (None, Some(name.clone())),
             _ => (None, None),
@@ -309,16 +305,27 @@ impl Talk {
             Note::Deallocate(forgotten, _) => {
                 self.settle_names(forgotten.into_iter().map(|(name, was)| (name, Some(was))), done);
             }
-            Note::Query { before, .. } if !done && self.unnamed.is_none() => self.unnamed = before,
-            Note::Query { .. } | Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) | Note::Uses(_) => {}
+            Note::Query { before, forgets, .. } => {
+                match server.unnamed {
+                    UnnamedSlot::Expects(0, _) if done => server.unnamed = UnnamedSlot::Empty,
+                    _ if !done && self.unnamed.is_none() => self.unnamed = before,
+                    _ => {}
+                }
+                let deallocated = std::mem::take(&mut self.doings.deallocated);
+                self.settle_names(
+                    forgets.into_iter().map(|(name, was)| (name, Some(was))),
+                    deallocated,
+                );
+            }
             Note::Unnamed { id, before } => self.settle_unnamed(id, before, outcome, server),
             Note::InjectedUnnamed(id) => match (outcome, server.unnamed) {
                 (Outcome::Done, UnnamedSlot::Expects(expected, _)) if expected == id => {
-                    server.unnamed = UnnamedSlot::Holds(id);
+                    server.unnamed = UnnamedSlot::of(id);
                 }
                 (Outcome::Done, _) => {}
                 _ => server.unnamed = UnnamedSlot::Unknown,
             },
+            Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) | Note::Uses(_) => {}
         }
     }
 
@@ -351,11 +358,7 @@ impl Talk {
                 if let UnnamedSlot::Expects(expected, _) = server.unnamed
                     && expected == id
                 {
-                    server.unnamed = if id == 0 {
-                        UnnamedSlot::Empty
-                    } else {
-                        UnnamedSlot::Holds(id)
-                    };
+                    server.unnamed = UnnamedSlot::of(id);
                 }
             }
             Outcome::Failed => {

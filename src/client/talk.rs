@@ -113,12 +113,21 @@ pub(super) struct Talk {
     pub(super) tally: Tally,
     /// The server has said that it ends the session.
     pub(super) server_left: bool,
-    /// The running transaction has changed the schema.
-    pub(super) schema_touched: bool,
+    /// What the commands that are being answered have done.
+    pub(super) doings: Doings,
     /// Messages of the server, and answers in its place, that were dealt with.
     pub(super) answers: u64,
     /// What becomes of requests while there is no server.
     pub(super) batch: Batch,
+}
+
+/// What commands have done, until it has been taken note of.
+#[derive(Debug, Default)]
+pub(super) struct Doings {
+    /// The running transaction has changed the schema.
+    pub(super) schema_touched: bool,
+    /// The running Query has carried out its DEALLOCATE.
+    pub(super) deallocated: bool,
 }
 
 /// Where a batch of requests stands.
@@ -145,7 +154,7 @@ impl Talk {
             bounds,
             tally: Tally::default(),
             server_left: false,
-            schema_touched: false,
+            doings: Doings::default(),
             answers: 0,
             batch: Batch::Served,
         }

@@ -50,12 +50,14 @@ pub enum Note {
     Uses(Arc<Statement>),
     /// An Execute of a DEALLOCATE by a client: of these names, or of all there are.
     Deallocate(Vec<Forgotten>, Deallocates),
-    /// A simple query, which does away with the unnamed statement; among other things it deallocates this name.
+    /// A simple query, which does away with the unnamed statement.
     Query {
         /// The client's unnamed statement until now.
         before: Option<Arc<Unnamed>>,
-        /// The name.
-        deallocates: Option<Box<[u8]>>,
+        /// What the client calls the statement of which an error may speak by another name.
+        alias: Option<Box<[u8]>>,
+        /// What it deallocates, among other things, if it comes that far.
+        forgets: Vec<Forgotten>,
     },
 }
 
@@ -93,6 +95,13 @@ pub enum UnnamedSlot {
     Expects(u64, u64),
     /// Nobody knows.
     Unknown,
+}
+
+impl UnnamedSlot {
+    /// The one of this id; 0 is none.
+    pub fn of(id: u64) -> Self {
+        if id == 0 { Self::Empty } else { Self::Holds(id) }
+    }
 }
 
 /// What others may know of a connection while somebody uses it.
@@ -198,7 +207,7 @@ pub struct Connection {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Connection {
-    pub(super) fn new(stream: Stream, prepared_max: usize) -> Self {
+    pub(crate) fn new(stream: Stream, prepared_max: usize) -> Self {
         Self {
             stream,
             input: BytesMut::new(),

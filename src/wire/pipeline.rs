@@ -348,8 +348,8 @@ impl<N> Pipeline<N> {
         }
     }
 
-    /// A message for which nobody has asked. An error is the server's farewell; but between the requests of a segment it
-    /// may be that a time limit of the server is over (`statement_timeout`), and then it passes over the rest.
+    /// A message for which nobody has asked. An error is the server's farewell; but within a segment it may be that
+    /// `statement_timeout` is over and was noticed at a Flush, and then the server passes over the rest.
     fn out_of_the_blue(&mut self, tag: u8) -> Result<Route, Unexpected> {
         if tag != b'E' {
             return Err(Unexpected(tag));
