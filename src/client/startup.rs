@@ -10,6 +10,8 @@ use crate::server::{Extra, Failure, Parameters, Settings, assignments};
 use crate::stats::Tally;
 use crate::wire::startup::{Startup, split_options};
 
+use super::session::DEAD_SERVERS_MAX;
+
 /// Longer application names are cut, as PostgreSQL does (`NAMEDATALEN` less one).
 const APPLICATION_NAME_MAX: usize = 63;
 
@@ -121,7 +123,7 @@ pub(super) async fn settle(wishes: &Wishes, pool: &Arc<Pool<Servers>>) -> Result
     let servers = pool.source();
     let mut settings = match servers.welcome(&wishes.settings) {
         Some(settings) => settings,
-        None => try_out(wishes, pool).await?,
+        None => try_on_the_living(wishes, pool).await?,
     };
     if let Some(name) = &wishes.application_name {
         let name = application_name(name, &settings.reported);
@@ -136,20 +138,33 @@ pub(super) async fn settle(wishes: &Wishes, pool: &Arc<Pool<Servers>>) -> Result
     Ok(settings)
 }
 
-async fn try_out(wishes: &Wishes, pool: &Arc<Pool<Servers>>) -> Result<Settings, Farewell> {
-    let refused = |failure: Failure| Farewell::LoginRefused(failure.refusal());
+/// A server that turns out to be dead says nothing about the wishes: the next one is asked.
+async fn try_on_the_living(wishes: &Wishes, pool: &Arc<Pool<Servers>>) -> Result<Settings, Farewell> {
+    let mut tries = 1;
+    loop {
+        match try_out(wishes, pool).await? {
+            Ok(settings) => return Ok(settings),
+            Err(Failure::Lost(_)) if tries < DEAD_SERVERS_MAX => tries += 1,
+            Err(failure) => return Err(Farewell::LoginRefused(failure.refusal())),
+        }
+    }
+}
+
+async fn try_out(wishes: &Wishes, pool: &Arc<Pool<Servers>>) -> Result<Result<Settings, Failure>, Farewell> {
     let mut waiter = Waiter::new();
     let lease = pool.lease(&mut waiter).await;
     let mut lease = lease.map_err(|error| Farewell::LoginRefused(error.refusal()))?;
     let baseline = lease.baseline.clone();
-    lease.align(&baseline).await.map_err(refused)?;
-    if !wishes.settings.is_empty() {
-        let tried = lease.run(&assignments(&wishes.settings)).await;
-        if let Err(Failure::Sql(refusal)) = tried {
+    let mut tried = lease.align(&baseline).await;
+    if tried.is_ok() && !wishes.settings.is_empty() {
+        tried = lease.run(&assignments(&wishes.settings)).await;
+        if let Err(Failure::Sql(_)) = &tried {
             lease.release(&Tally::default());
-            return Err(Farewell::LoginRefused(refusal));
+            return Ok(tried.map(|()| Settings::default()));
         }
-        tried.map_err(refused)?;
+    }
+    if let Err(failure) = tried {
+        return Ok(Err(failure));
     }
     let reported = lease.settings.reported.clone();
     let unreported = |(name, _): &&(String, Vec<u8>)| reported.spelling(name).is_none();
@@ -162,7 +177,7 @@ async fn try_out(wishes: &Wishes, pool: &Arc<Pool<Servers>>) -> Result<Settings,
     lease.release(&Tally::default());
     pool.source()
         .remember_welcome(wishes.settings.clone(), settings.clone());
-    Ok(settings)
+    Ok(Ok(settings))
 }
 
 /// An application name as PostgreSQL would report it.

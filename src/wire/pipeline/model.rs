@@ -38,7 +38,7 @@ enum Message {
 /// The server: `postgres.c` and `copyfromparse.c` in fifty lines.
 #[derive(Debug)]
 struct Server {
-    /// What has been said and not been delivered: type, status, and the number of the request that is settled by it.
+    /// What has been said and not been delivered: type and status.
     said: VecDeque<(u8, Status)>,
     status: Status,
     skips_to_sync: bool,
@@ -284,7 +284,7 @@ fn messages() -> impl Strategy<Value = Message> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     /// After each message there come `pace` answers, if there are so many.
     #[test]
