@@ -91,15 +91,12 @@ impl Talk {
         let id = unnamed.id;
         write_parse(&mut server.output, b"", &unnamed.definition);
         self.tally.server_parses += 1;
-        let before = self.unnamed.replace(Arc::new(unnamed));
-        match server.pipeline.sent(
-            Request::Parse,
-            Answer::Forward,
-            Some(Note::Unnamed { id, before }),
-        ) {
-            Some(Note::Unnamed { before, .. }) => self.unnamed = before,
-            _ => server.unnamed = UnnamedSlot::Expects(id, segment),
-        }
+        let unnamed = Some(Arc::new(unnamed));
+        self.unnamed.change(unnamed.clone());
+        server.unnamed = UnnamedSlot::Expects(id, segment);
+        server
+            .pipeline
+            .sent(Request::Parse, Answer::Forward, Some(Note::Unnamed(unnamed)));
     }
 
     /// A new name: the server may have the statement already, under the one name that it has everywhere.
@@ -210,7 +207,7 @@ impl Talk {
     /// Makes sure that the server's unnamed statement is this client's.
     fn ensure_unnamed(&mut self, server: &mut Connection) -> Result<(), Pause> {
         let segment = server.pipeline.segment();
-        match (&self.unnamed, server.unnamed) {
+        match (self.unnamed.get(), server.unnamed) {
             (_, UnnamedSlot::Expects(_, other)) if other != segment => return Err(Pause::Blocked),
             (Some(unnamed), UnnamedSlot::Holds(id) | UnnamedSlot::Expects(id, _)) if unnamed.id == id => {}
             (None, UnnamedSlot::Empty | UnnamedSlot::Expects(0, _)) => {}
@@ -245,10 +242,7 @@ impl Talk {
         if name.is_empty() {
             self.ensure_unnamed(server)?;
             if to_unnamed_portal {
-                self.portal = self
-                    .unnamed
-                    .as_ref()
-                    .and_then(|unnamed| unnamed.deallocates.clone());
+                self.portal = self.unnamed.get().and_then(|unnamed| unnamed.deallocates.clone());
             }
             self.pass_on(header, Request::Bind, server);
             return Ok(());
@@ -327,14 +321,12 @@ impl Talk {
         let segment = server.pipeline.segment();
         match Target::parse(self.body(header)) {
             Ok(Target::Statement(b"")) => {
-                let before = self.unnamed.take();
+                self.unnamed.change(None);
                 self.forward(header, server);
                 server.unnamed = UnnamedSlot::Expects(0, segment);
-                server.pipeline.sent(
-                    Request::Close,
-                    Answer::Forward,
-                    Some(Note::Unnamed { id: 0, before }),
-                );
+                server
+                    .pipeline
+                    .sent(Request::Close, Answer::Forward, Some(Note::Unnamed(None)));
             }
             Ok(Target::Statement(name)) => {
                 let name = name.to_vec();

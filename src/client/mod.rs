@@ -19,6 +19,7 @@ mod startup;
 mod talk;
 #[cfg(test)]
 mod tests;
+mod unnamed;
 
 pub use clients::{ClientLimits, Clients, LoggingIn, Newcomer, Seat};
 pub use front::{Front, House, keepalive};

@@ -184,8 +184,8 @@ impl Talk {
             Some(effect) => self.forget(effect, server.pipeline.segment())?,
             None => Vec::new(),
         };
+        self.unnamed.change(None);
         let note = Note::Query {
-            before: self.unnamed.take(),
             alias: name.clone(),
             forgets,
         };
@@ -219,8 +219,8 @@ impl Talk {
     fn deallocate_nothing(&mut self, name: Box<[u8]>, server: &mut Connection) {
         close_quietly(NOTHING, server);
         write::query(&mut server.output, &[b"DEALLOCATE ", NOTHING].concat());
+        self.unnamed.change(None);
         let note = Note::Query {
-            before: self.unnamed.take(),
             alias: Some(name),
             forgets: Vec::new(),
         };
@@ -268,7 +268,7 @@ impl Talk {
                 self.answer_query(b"DEALLOCATE", status.byte());
             }
         }
-        self.unnamed = None;
+        self.unnamed.clear();
         true
     }
 }

@@ -305,11 +305,14 @@ impl Talk {
             Note::Deallocate(forgotten, _) => {
                 self.settle_names(forgotten.into_iter().map(|(name, was)| (name, Some(was))), done);
             }
-            Note::Query { before, forgets, .. } => {
-                match server.unnamed {
-                    UnnamedSlot::Expects(0, _) if done => server.unnamed = UnnamedSlot::Empty,
-                    _ if !done && self.unnamed.is_none() => self.unnamed = before,
-                    _ => {}
+            Note::Query { forgets, .. } => {
+                if done {
+                    self.unnamed.settle(None);
+                } else {
+                    self.unnamed.undo();
+                }
+                if let (true, UnnamedSlot::Expects(0, _)) = (done, server.unnamed) {
+                    server.unnamed = UnnamedSlot::Empty;
                 }
                 let deallocated = std::mem::take(&mut self.doings.deallocated);
                 self.settle_names(
@@ -317,7 +320,7 @@ impl Talk {
                     deallocated,
                 );
             }
-            Note::Unnamed { id, before } => self.settle_unnamed(id, before, outcome, server),
+            Note::Unnamed(after) => self.settle_unnamed(after, outcome, server),
             Note::InjectedUnnamed(id) => match (outcome, server.unnamed) {
                 (Outcome::Done, UnnamedSlot::Expects(expected, _)) if expected == id => {
                     server.unnamed = UnnamedSlot::of(id);
@@ -346,33 +349,28 @@ impl Talk {
 
     fn settle_unnamed(
         &mut self,
-        id: u64,
-        before: Option<std::sync::Arc<crate::server::Unnamed>>,
+        after: Option<std::sync::Arc<crate::server::Unnamed>>,
         outcome: Outcome,
         server: &mut Connection,
     ) {
-        let current = self.unnamed.as_ref().map_or(0, |unnamed| unnamed.id) == id;
+        let id = after.as_ref().map_or(0, |unnamed| unnamed.id);
         match outcome {
-            Outcome::Done if server.unnamed == UnnamedSlot::Empty => {}
             Outcome::Done => {
                 if let UnnamedSlot::Expects(expected, _) = server.unnamed
                     && expected == id
                 {
                     server.unnamed = UnnamedSlot::of(id);
                 }
+                self.unnamed.settle(after);
             }
             Outcome::Failed => {
                 // A Parse that fails has dropped the old statement first.
                 server.unnamed = UnnamedSlot::Unknown;
-                if current {
-                    self.unnamed = None;
-                }
+                self.unnamed.settle(None);
             }
             Outcome::Skipped => {
                 server.unnamed = UnnamedSlot::Unknown;
-                if current {
-                    self.unnamed = before;
-                }
+                self.unnamed.undo();
             }
         }
     }

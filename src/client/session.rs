@@ -26,7 +26,7 @@ use super::talk::{Bounds, Pause, Talk};
 /// How long a client may take to read its last message.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// Servers that are tried if they turn out to be dead before anything was sent to them.
-const DEAD_SERVERS_MAX: usize = 5;
+pub(super) const DEAD_SERVERS_MAX: usize = 5;
 
 /// A client that is logged in, and its pool.
 pub struct Session {

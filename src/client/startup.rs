@@ -1,5 +1,6 @@
 //! What a client asks for in its startup message, and what its session is set to in consequence.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use crate::config::Config;
@@ -9,6 +10,8 @@ use crate::pool::{Pool, Servers, Waiter};
 use crate::server::{Extra, Failure, Parameters, Settings, assignments};
 use crate::stats::Tally;
 use crate::wire::startup::{Startup, split_options};
+
+use super::session::DEAD_SERVERS_MAX;
 
 /// Longer application names are cut, as PostgreSQL does (`NAMEDATALEN` less one).
 const APPLICATION_NAME_MAX: usize = 63;
@@ -126,7 +129,7 @@ pub(super) async fn settle(
     let servers = pool.source();
     let mut settings = match servers.welcome(&wishes.settings) {
         Some(settings) => settings,
-        None => try_out(wishes, pool, gone).await?,
+        None => try_on_the_living(wishes, pool, gone).await?,
     };
     if let Some(name) = &wishes.application_name {
         let name = application_name(name, &settings.reported);
@@ -141,12 +144,28 @@ pub(super) async fn settle(
     Ok(settings)
 }
 
-async fn try_out(
+/// A server that turns out to be dead says nothing about the wishes: the next one is asked.
+async fn try_on_the_living(
     wishes: &Wishes,
     pool: &Arc<Pool<Servers>>,
     gone: impl Future<Output = Farewell>,
 ) -> Result<Settings, Farewell> {
-    let refused = |failure: Failure| Farewell::LoginRefused(failure.refusal());
+    let mut gone = pin!(gone);
+    let mut tries = 1;
+    loop {
+        match try_out(wishes, pool, gone.as_mut()).await? {
+            Ok(settings) => return Ok(settings),
+            Err(Failure::Lost(_)) if tries < DEAD_SERVERS_MAX => tries += 1,
+            Err(failure) => return Err(Farewell::LoginRefused(failure.refusal())),
+        }
+    }
+}
+
+async fn try_out(
+    wishes: &Wishes,
+    pool: &Arc<Pool<Servers>>,
+    gone: impl Future<Output = Farewell>,
+) -> Result<Result<Settings, Failure>, Farewell> {
     let mut waiter = Waiter::new();
     let lease = tokio::select! {
         biased;
@@ -155,14 +174,16 @@ async fn try_out(
     };
     let mut lease = lease.map_err(|error| Farewell::LoginRefused(error.refusal()))?;
     let baseline = lease.baseline.clone();
-    lease.align(&baseline).await.map_err(refused)?;
-    if !wishes.settings.is_empty() {
-        let tried = lease.run(&assignments(&wishes.settings)).await;
-        if let Err(Failure::Sql(refusal)) = tried {
+    let mut tried = lease.align(&baseline).await;
+    if tried.is_ok() && !wishes.settings.is_empty() {
+        tried = lease.run(&assignments(&wishes.settings)).await;
+        if let Err(Failure::Sql(_)) = &tried {
             lease.release(&Tally::default());
-            return Err(Farewell::LoginRefused(refusal));
+            return Ok(tried.map(|()| Settings::default()));
         }
-        tried.map_err(refused)?;
+    }
+    if let Err(failure) = tried {
+        return Ok(Err(failure));
     }
     let reported = lease.settings.reported.clone();
     let unreported = |(name, _): &&(String, Vec<u8>)| reported.spelling(name).is_none();
@@ -175,7 +196,7 @@ async fn try_out(
     lease.release(&Tally::default());
     pool.source()
         .remember_welcome(wishes.settings.clone(), settings.clone());
-    Ok(settings)
+    Ok(Ok(settings))
 }
 
 /// An application name as PostgreSQL would report it.

@@ -6,12 +6,13 @@ use bytes::{Buf, BytesMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
-use crate::server::{Connection, Deallocates, StatementCache, Unnamed};
+use crate::server::{Connection, Deallocates, StatementCache};
 use crate::stats::Tally;
 use crate::wire::store::CHUNK;
 use crate::wire::{scan, write};
 
 use super::names::Names;
+use super::unnamed::OwnUnnamed;
 
 /// Output is not added to beyond this many bytes before it is written.
 pub(super) const HIGH_WATER: usize = 4 * CHUNK;
@@ -103,7 +104,7 @@ pub(super) struct Talk {
     /// The rest of the server's current message.
     pub(super) down: Passing,
     pub(super) names: Names,
-    pub(super) unnamed: Option<Arc<Unnamed>>,
+    pub(super) unnamed: OwnUnnamed,
     /// What executing the unnamed portal removes, if it was bound to a DEALLOCATE.
     pub(super) portal: Option<Deallocates>,
     pub(super) statements: Arc<StatementCache>,
@@ -147,7 +148,7 @@ impl Talk {
             up: Passing::DONE,
             down: Passing::DONE,
             names: Names::default(),
-            unnamed: None,
+            unnamed: OwnUnnamed::default(),
             portal: None,
             statements,
             context: 0,

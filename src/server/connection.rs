@@ -33,13 +33,8 @@ pub enum Note {
     },
     /// A client's Close of this name, which stood for this statement.
     Forget(Forgotten),
-    /// A request that replaces the client's unnamed statement, or removes it.
-    Unnamed {
-        /// The new one; 0 for none.
-        id: u64,
-        /// What the client had before.
-        before: Option<Arc<Unnamed>>,
-    },
+    /// A request that replaces the client's unnamed statement by this one, or removes it.
+    Unnamed(Option<Arc<Unnamed>>),
     /// A Parse of howdah's own of the client's unnamed statement of this id; with 0 a Close.
     InjectedUnnamed(u64),
     /// A request that is bound to fail, with what the client is told of it.
@@ -52,8 +47,6 @@ pub enum Note {
     Deallocate(Vec<Forgotten>, Deallocates),
     /// A simple query, which does away with the unnamed statement.
     Query {
-        /// The client's unnamed statement until now.
-        before: Option<Arc<Unnamed>>,
         /// What the client calls the statement of which an error may speak by another name.
         alias: Option<Box<[u8]>>,
         /// What it deallocates, among other things, if it comes that far.

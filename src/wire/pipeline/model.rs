@@ -42,7 +42,7 @@ enum Message {
     reason = "it mirrors PostgreSQL's own variables"
 )]
 struct Server {
-    /// What has been said and not been delivered: type, status, and the number of the request that is settled by it.
+    /// What has been said and not been delivered: type and status.
     said: VecDeque<(u8, Status)>,
     status: Status,
     skips_to_sync: bool,
@@ -289,7 +289,7 @@ fn messages() -> impl Strategy<Value = Message> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     /// After each message there come `pace` answers, if there are so many.
     #[test]

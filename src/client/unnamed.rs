@@ -1,0 +1,47 @@
+//! The unnamed statement of one client: as it will be once all that is in flight has been carried out, and as it is by
+//! what has been answered.
+
+use std::sync::Arc;
+
+use crate::server::Unnamed;
+
+/// A client's unnamed statement.
+#[derive(Debug, Default)]
+pub(super) struct OwnUnnamed {
+    assumed: Option<Arc<Unnamed>>,
+    settled: Option<Arc<Unnamed>>,
+    /// Changes that have not been answered yet.
+    pending: usize,
+}
+
+impl OwnUnnamed {
+    /// What it is, to the next request: nothing that is in flight before it fails in its segment, or it fails as well.
+    pub(super) fn get(&self) -> Option<&Arc<Unnamed>> {
+        self.assumed.as_ref()
+    }
+
+    /// A request goes out that replaces it or, with `None`, does away with it.
+    pub(super) fn change(&mut self, after: Option<Arc<Unnamed>>) {
+        self.assumed = after;
+        self.pending += 1;
+    }
+
+    /// The first change that has not been answered yet has been carried out, and this is left.
+    pub(super) fn settle(&mut self, left: Option<Arc<Unnamed>>) {
+        self.settled = left;
+        self.undo();
+    }
+
+    /// A change has not been carried out. It stays assumed as long as others are in flight: they come after it.
+    pub(super) fn undo(&mut self) {
+        self.pending = self.pending.saturating_sub(1);
+        if self.pending == 0 {
+            self.assumed.clone_from(&self.settled);
+        }
+    }
+
+    /// It is gone, with nothing in flight.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
