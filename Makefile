@@ -7,8 +7,8 @@ help: ## this list
 
 demo: ## a throwaway PostgreSQL with howdah in front of it, in the first minute
 	@scripts/setup rust postgres
-	@cargo build --release --quiet
-	@target/release/howdah demo
+	@cargo build --profile demo
+	@target/demo/howdah demo
 
 build: ## the release binary, target/release/howdah
 	@scripts/setup rust

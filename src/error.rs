@@ -77,6 +77,8 @@ impl SqlState {
     pub const CANNOT_CONNECT_NOW: Self = Self(*b"57P03");
     /// `idle_session_timeout`.
     pub const IDLE_SESSION_TIMEOUT: Self = Self(*b"57P05");
+    /// `config_file_error`.
+    pub const CONFIG_FILE: Self = Self(*b"F0000");
     /// `io_error`.
     pub const IO_ERROR: Self = Self(*b"58030");
     /// `internal_error`.

@@ -54,7 +54,7 @@ impl Extended {
     }
 
     fn prepare(&mut self, body: &[u8]) -> Result<(), Refusal> {
-        let parse = Parse::parse(body).map_err(malformed)?;
+        let parse = Parse::read(body).map_err(malformed)?;
         let types = parse.definition.get(parse.text.len() + 1..).unwrap_or_default();
         if types != [0, 0] {
             return Err(without_parameters());

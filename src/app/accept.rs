@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{self, Front, Outcome, keepalive};
+use crate::client::{self, Front, LoggingIn, Outcome, keepalive};
 use crate::farewell::Farewell;
 use crate::net::Stream;
 
 use super::listen::Listener;
-use super::run::Process;
+use super::process::Process;
 
 /// The pause after accept has failed for want of file descriptors or memory.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -28,7 +28,9 @@ pub(super) async fn accept(listener: Listener, process: Arc<Process>, stop: Canc
         };
         match accepted {
             Ok(stream) => {
-                tokio::spawn(welcome(stream, process.clone()));
+                // Counted here, in the order of their coming: tasks begin in any order.
+                let logging_in = process.front.clients.count_login();
+                tokio::spawn(welcome(stream, process.clone(), logging_in));
             }
             Err(error) if is_about_the_peer(&error) => {}
             Err(error) => {
@@ -62,12 +64,11 @@ fn is_about_the_peer(error: &io::Error) -> bool {
 }
 
 /// One connection, from its first byte to its farewell.
-async fn welcome(stream: Stream, process: Arc<Process>) {
+async fn welcome(stream: Stream, process: Arc<Process>, logging_in: LoggingIn) {
     let front = &process.front;
-    let peer = stream.peer();
-    let logging_in = front.clients.count_login();
+    let (peer, begun) = (stream.peer(), Instant::now());
     // Boxed, because an idle client should not carry the memory of its login around.
-    let outcome = Box::pin(client::login(stream, front.clone())).await;
+    let outcome = Box::pin(client::login(stream, front.clone(), &logging_in)).await;
     drop(logging_in);
     let farewell = match outcome {
         Outcome::Pooled(session) => {
@@ -86,12 +87,11 @@ async fn welcome(stream: Stream, process: Arc<Process>) {
         }
         Outcome::Console(visit) => Box::pin(process.console(*visit)).await,
         Outcome::Cancel { pid, secret } => {
-            let timeout = front.house().config.settings.cancel_wait_timeout;
-            front.clients.cancel(pid, &secret, timeout).await;
+            process.cancel(pid, &secret).await;
             Farewell::CancelRequest
         }
         Outcome::Ended(farewell) => {
-            tracing::info!(%peer, reason = %farewell, "login refused or abandoned");
+            process.log_refused(&peer, &farewell, begun.elapsed());
             farewell
         }
     };

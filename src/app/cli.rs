@@ -13,7 +13,7 @@ const USAGE: u8 = 64;
 #[derive(Debug, Parser)]
 #[command(name = "howdah", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
-    /// Configuration file (TOML), or a URL postgres://user:password@host/database to pool. Without it the environment
+    /// Configuration file (TOML), or a URL `postgres://user:password@host/database` to pool. Without it the environment
     /// is read.
     #[arg(value_name = "FILE|URL")]
     source: Option<String>,
@@ -31,6 +31,12 @@ enum Command {
         /// Configuration file or URL; without it the environment.
         #[arg(value_name = "FILE|URL")]
         source: Option<String>,
+    },
+    /// Asks a running howdah whether it is well: exit status 0 if it is. For the health check of a container.
+    Health {
+        /// Where to ask.
+        #[arg(long, default_value = "http://127.0.0.1:9127/healthz")]
+        url: String,
     },
     /// Starts a private throwaway PostgreSQL with howdah in front of it, and removes all of it at the end.
     Demo {
@@ -52,6 +58,7 @@ pub fn main() -> ExitCode {
     };
     match arguments.command {
         Some(Command::Check { source }) => check(&Source::from_argument(source.as_deref())),
+        Some(Command::Health { url }) => exit(super::health::ask(&url).map(|()| 0)),
         Some(Command::Demo { command }) => exit(super::demo::demo(&command)),
         None => {
             let source = arguments.config.map(|file| Source::File(file.into()));
@@ -86,7 +93,7 @@ fn serve(source: &Source) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    exit(super::run::run(config, super::run::Until::Signal).map(|_| 0))
+    exit(super::run::run(config, super::run::Until::Signal, None).map(|_| 0))
 }
 
 fn exit(result: anyhow::Result<u8>) -> ExitCode {

@@ -99,6 +99,12 @@ impl Cluster {
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
         command.current_dir(self.directory.path()).stdin(Stdio::null());
+        // What the caller has set is for servers of theirs: PGPORT would put this one elsewhere.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("PG") {
+                command.env_remove(name);
+            }
+        }
         // Control-C is for howdah, which then stops PostgreSQL in good order.
         command.process_group(0);
         if let Some((uid, gid)) = self.owner {

@@ -4,22 +4,40 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::runtime::Runtime;
 
 use crate::config::{Config, Source};
 
 use super::cluster::{Cluster, SUPERUSER};
+use super::ending::Manner;
 use super::run::{self, Until};
+use super::signals::{Signals, Wish};
 
 const PORT: u16 = 6432;
 const METRICS_PORT: u16 = 9127;
 const DATABASE: &str = "postgres";
+/// Variables that would lead libpq past what the command is told.
+const MISLEADING: [&str; 6] = [
+    "PGHOSTADDR",
+    "PGSERVICE",
+    "PGSSLMODE",
+    "PGREQUIREAUTH",
+    "PGCHANNELBINDING",
+    "PGTARGETSESSIONATTRS",
+];
 
 /// Starts it all, and serves until interrupted or until `command` has ended. Returns the exit status.
 pub(super) fn demo(command: &[String]) -> Result<u8> {
     let password = random_password();
+    // Before there is anything to clean up: until now a signal has just ended the process.
+    let mut interruption = Interruption::watch()?;
     let cluster = Cluster::start(&password)?;
+    if let Some(status) = interruption.status() {
+        return Ok(status);
+    }
     let (port, metrics_port) = (free_port(PORT)?, free_port(METRICS_PORT)?);
     let file = cluster.directory().join("howdah.toml");
     let quiet = !command.is_empty();
@@ -36,6 +54,9 @@ pub(super) fn demo(command: &[String]) -> Result<u8> {
         [program, arguments @ ..] => {
             let mut command = tokio::process::Command::new(program);
             command.args(arguments).kill_on_drop(true);
+            for name in MISLEADING {
+                command.env_remove(name);
+            }
             command.envs([
                 ("PGHOST", "127.0.0.1"),
                 ("PGUSER", SUPERUSER),
@@ -47,7 +68,36 @@ pub(super) fn demo(command: &[String]) -> Result<u8> {
             Until::Ends(Box::new(command))
         }
     };
-    Ok(run::run(config, until)?.map_or(0, exit_code))
+    Ok(run::run(config, until, Some(interruption.signals))?.map_or(0, exit_code))
+}
+
+/// Signals that come while PostgreSQL is being started, which is no time to end at once.
+struct Interruption {
+    runtime: Runtime,
+    signals: Signals,
+}
+
+impl Interruption {
+    fn watch() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let signals = runtime
+            .block_on(async { Signals::new() })
+            .context("cannot listen to signals")?;
+        Ok(Self { runtime, signals })
+    }
+
+    /// What to end with, if a signal to end has come.
+    fn status(&mut self) -> Option<u8> {
+        const LOOK: Duration = Duration::from_millis(10);
+        let next = async { tokio::time::timeout(LOOK, self.signals.next()).await };
+        match self.runtime.block_on(next) {
+            Ok(Wish::End(Manner::Drain)) => Some(128 + 15),
+            Ok(Wish::End(_)) => Some(128 + 2),
+            _ => None,
+        }
+    }
 }
 
 /// As a shell tells it: 128 and the signal for a command that was killed.
@@ -70,6 +120,7 @@ pool_mode = "transaction"
 default_pool_size = 4
 admin_users = ["{SUPERUSER}"]
 log_level = "{level}"
+drain_timeout = "2s"
 
 [databases]
 "*" = "host={directory}"
@@ -98,7 +149,12 @@ fn say_where(cluster: &Cluster, password: &str, port: u16, metrics_port: u16) {
 fn random_password() -> String {
     let mut bytes = [0; 12];
     aws_lc_rs::rand::fill(&mut bytes).expect("the operating system's random source does not fail");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!(
+        "{:024x}",
+        bytes
+            .iter()
+            .fold(0u128, |number, byte| number << 8 | u128::from(*byte))
+    )
 }
 
 /// The usual port if nobody has it, else any other.

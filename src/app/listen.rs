@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -151,7 +150,7 @@ fn from_descriptor(raw: std::os::fd::RawFd) -> Result<Listener> {
         rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())
             .and_then(|me| rustix::process::pidfd_getfd(me, raw, rustix::process::PidfdGetfdFlags::empty()))
             .context("cannot take over a socket of systemd")?;
-    let socket = Socket::from(OwnedFd::from(duplicate));
+    let socket = Socket::from(duplicate);
     socket.set_nonblocking(true)?;
     if socket.local_addr()?.is_unix() {
         let listener = UnixListener::from_std(socket.into())?;

@@ -5,10 +5,14 @@ mod cli;
 mod cluster;
 mod demo;
 mod descriptors;
+mod ending;
+mod health;
 mod listen;
 mod prefill;
+mod process;
 mod run;
 mod signals;
+mod sweep;
 mod workers;
 
 pub use cli::main;

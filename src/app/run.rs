@@ -1,30 +1,36 @@
 //! The running process: from a configuration to the last farewell.
 
+use std::net::ToSocketAddrs;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Front, Handle, House, Order, Visit};
-use crate::config::Config;
-use crate::error::{Refusal, SqlState};
-use crate::farewell::Farewell;
+use crate::admin::{Order, Task};
+use crate::client::House;
+use crate::config::{Config, Settings};
+use crate::log::{self, Log};
+use crate::metrics;
 
+use super::ending::{self, Manner};
+use super::process::Process;
 use super::signals::{Signals, Wish};
-use super::{accept, descriptors, listen, prefill, workers};
+use super::{accept, descriptors, listen, prefill, sweep, workers};
 
-/// How long clients may take to leave once they have been told to.
-const LEAVE_MAX: Duration = Duration::from_secs(3);
-/// How often a drain looks whether everybody has left.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
-
-/// What the tasks of this process share.
-pub(super) struct Process {
-    pub(super) front: Arc<Front>,
-}
+/// Orders from consoles that may wait to be carried out.
+const ORDERS_MAX: usize = 16;
+/// Descriptors beyond those of clients and servers: listeners, the log, lookups, metrics.
+const DESCRIPTORS_SPARE: u64 = 100;
+/// How long the command may take to end when it is asked to.
+const COMMAND_MAX: Duration = Duration::from_secs(3);
+/// How often it is looked whether statistics are wanted again.
+const NO_STATISTICS: Duration = Duration::from_secs(60);
 
 /// What ends the process in good order.
 pub(super) enum Until {
@@ -34,64 +40,128 @@ pub(super) enum Until {
     Ends(Box<tokio::process::Command>),
 }
 
-/// Serves clients until a signal ends it, or the command does; then its exit status is returned.
-pub(super) fn run(config: Config, until: Until) -> Result<Option<ExitStatus>> {
-    let _subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).try_init();
+/// Serves clients until a signal ends it, or the command does; then its exit status is returned. `watched` are signals
+/// that are listened to already, so that none is lost that came before.
+pub(super) fn run(config: Config, until: Until, watched: Option<Signals>) -> Result<Option<ExitStatus>> {
     let settings = &config.settings;
-    descriptors::raise_limit(u64::from(settings.max_client_conn) * 2 + 100);
+    let log = log::start(settings.log_format, &settings.log_level).map_err(anyhow::Error::msg)?;
+    descriptors::raise_limit(u64::from(settings.max_client_conn) * 2 + DESCRIPTORS_SPARE);
+    let _pidfile = descriptors::write_pidfile(&settings.pidfile)?;
     let runtime = workers::runtime(settings.workers).context("cannot start the workers")?;
-    let result = runtime.block_on(serve(config, until));
+    let result = runtime.block_on(serve(config, log, until, watched));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(config: Config, until: Until) -> Result<Option<ExitStatus>> {
-    let mut signals = Signals::new().context("cannot listen to signals")?;
+async fn serve(
+    config: Config,
+    log: Log,
+    until: Until,
+    watched: Option<Signals>,
+) -> Result<Option<ExitStatus>> {
+    let mut signals = match watched {
+        Some(signals) => signals,
+        None => Signals::new().context("cannot listen to signals")?,
+    };
     let listeners = listen::listeners(&config.settings)?;
+    let metrics_listener = metrics_listener(&config.settings)?;
     let house = House::new(config).map_err(anyhow::Error::msg)?;
-    let process = Arc::new(Process {
-        front: Front::new(house),
-    });
+    let (orders, mut orders_given) = mpsc::channel(ORDERS_MAX);
+    let process = Process::new(house, log, orders);
     prefill::prefill(&process.front);
+    sweep::start(&process.front);
     let stop = CancellationToken::new();
     for listener in listeners {
         tracing::info!(%listener, "listening");
         tokio::spawn(accept::accept(listener, process.clone(), stop.clone()));
     }
-    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    if let Some(listener) = metrics_listener {
+        tokio::spawn(metrics::serve(listener, process.exhibit.clone()));
+    }
+    tokio::spawn(keep_statistics(process.clone()));
     let mut command = match until {
         Until::Signal => None,
-        Until::Ends(mut command) => Some(command.spawn().context("cannot run the command")?),
+        Until::Ends(mut command) => Some(command.spawn().with_context(|| {
+            let program = command.as_std().get_program().display().to_string();
+            format!("cannot run \"{program}\"")
+        })?),
     };
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+
     let mut status = None;
-    loop {
+    let manner = loop {
         let wish = tokio::select! {
             wish = signals.next() => wish,
+            Some(order) = orders_given.recv() => carry_out(&process, order),
             ended = ended(&mut command) => {
                 status = Some(ended.context("cannot wait for the command")?);
-                Wish::Stop
+                Wish::End(Manner::Now)
             }
         };
         match wish {
-            Wish::Reload => process.reload(),
-            Wish::Pause => process.front.pools.all().iter().for_each(|pool| pool.pause()),
-            Wish::Resume => process.front.pools.all().iter().for_each(|pool| pool.resume()),
-            Wish::Stop => break,
-            Wish::Drain => {
-                stop.cancel();
-                tokio::select! {
-                    () = process.drain() => {}
-                    // A second signal of either kind is impatience.
-                    _ = signals.next() => {}
-                }
-                break;
+            Wish::Nothing => {}
+            Wish::Reload => {
+                let _ = process.reload();
             }
+            Wish::Pause => process.pause(),
+            Wish::Resume => process.resume(),
+            // The command's clients are its own affair: it is told instead.
+            Wish::End(_) if command.is_some() => break Manner::Now,
+            Wish::End(manner) => break manner,
         }
-    }
+    };
     stop.cancel();
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
-    process.send_everybody_away().await;
+    tokio::select! {
+        () = ending::wait(&process, manner) => {}
+        // Another signal is impatience.
+        _ = signals.next() => {}
+        // An order that comes now comes too late, but for one to be quicker.
+        () = hurry(&mut orders_given) => {}
+    }
+    if let (Some(child), None) = (&mut command, status) {
+        status = Some(end(child).await.context("cannot wait for the command")?);
+    }
+    ending::send_everybody_away(&process).await;
     Ok(status)
+}
+
+/// Ends the command, which may take its time to end in good order, but not for ever.
+async fn end(child: &mut Child) -> std::io::Result<ExitStatus> {
+    let id = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
+    if let Some(id) = id {
+        let _ = kill_process(id, Signal::TERM);
+    }
+    if let Ok(ended) = tokio::time::timeout(COMMAND_MAX, child.wait()).await {
+        return ended;
+    }
+    child.start_kill()?;
+    child.wait().await
+}
+
+/// Carries out an order from a console; what concerns the process as a whole comes back as a wish.
+fn carry_out(process: &Process, order: Order) -> Wish {
+    let answer = process.obey(&order.task);
+    let wish = match order.task {
+        Task::Shutdown(shutdown) => Wish::End(shutdown.into()),
+        Task::Reload | Task::Set { .. } => Wish::Nothing,
+    };
+    // Whoever gave it may have gone.
+    let _ = order.reply.send(answer);
+    wish
+}
+
+/// Waits for an order to end at once.
+async fn hurry(orders: &mut mpsc::Receiver<Order>) {
+    while let Some(order) = orders.recv().await {
+        if let Task::Shutdown(crate::admin::Shutdown::Immediate) = order.task {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// The end of the command, if there is one.
@@ -102,104 +172,30 @@ async fn ended(command: &mut Option<Child>) -> std::io::Result<ExitStatus> {
     }
 }
 
-impl Process {
-    /// Reads the configuration again. A faulty one changes nothing.
-    pub(super) fn reload(&self) {
-        let before = self.front.house();
-        let loaded = Config::load(&before.config.origin).map_err(|faults| faults.to_string());
-        match loaded.and_then(House::new) {
-            Ok(house) => {
-                let restart = before.config.restart_needed(&house.config);
-                if !restart.is_empty() {
-                    tracing::warn!(
-                        settings = restart.join(", "),
-                        "these settings take effect after a restart"
-                    );
-                }
-                self.front.apply(house);
-                prefill::prefill(&self.front);
-                tracing::info!("configuration reloaded");
-            }
-            Err(faults) => tracing::error!(%faults, "configuration is faulty and was not reloaded"),
-        }
+fn metrics_listener(settings: &Settings) -> Result<Option<tokio::net::TcpListener>> {
+    if settings.metrics_addr.is_empty() {
+        return Ok(None);
     }
+    let context = || format!("cannot listen on metrics_addr {}", settings.metrics_addr);
+    let mut addresses = settings.metrics_addr.to_socket_addrs().with_context(context)?;
+    let address = addresses.next().with_context(context)?;
+    let listener = listen::tcp(address, settings).with_context(context)?;
+    tracing::info!(listener = %address, "metrics");
+    Ok(Some(listener))
+}
 
-    /// Waits until every client has come to the end of its transaction and left.
-    async fn drain(&self) {
-        let clients = &self.front.clients;
-        tracing::info!(
-            clients = clients.len(),
-            "draining: clients leave at the end of their transactions"
-        );
-        let refusal = Refusal::new(
-            SqlState::ADMIN_SHUTDOWN,
-            "terminating connection due to administrator command",
-        );
-        let limit = self.front.house().config.settings.drain_timeout;
-        let everybody_left = async {
-            while !clients.is_empty() || clients.logging_in() > 0 {
-                // Those who were logging in when it began hear of it as well.
-                clients.order_all(&Order::Drain(refusal.clone()), |_| true);
-                tokio::time::sleep(DRAIN_LOOK).await;
-            }
-        };
-        if limit.is_zero() {
-            everybody_left.await;
-        } else if tokio::time::timeout(limit, everybody_left).await.is_err() {
-            tracing::warn!(
-                clients = clients.len(),
-                "drain_timeout is over, the rest is sent away"
-            );
+/// Statistics for averages and for the log, every `stats_period`.
+async fn keep_statistics(process: Arc<Process>) {
+    loop {
+        let period = process.front.house().config.settings.stats_period;
+        if period.is_zero() {
+            tokio::time::sleep(NO_STATISTICS).await;
+            continue;
         }
-    }
-
-    async fn send_everybody_away(&self) {
-        let clients = &self.front.clients;
-        let refusal = Refusal::new(
-            SqlState::ADMIN_SHUTDOWN,
-            "terminating connection due to administrator command",
-        );
-        clients.order_all(&Order::Kill(refusal.clone()), |_| true);
-        let left = async {
-            while !clients.is_empty() {
-                tokio::time::sleep(DRAIN_LOOK).await;
-            }
-        };
-        let _ = tokio::time::timeout(LEAVE_MAX, left).await;
-        for pool in self.front.pools.all() {
-            pool.close(refusal.clone());
+        tokio::time::sleep(period).await;
+        process.sampler.tick(&process.front, Instant::now());
+        if process.front.house().config.settings.log_stats {
+            tracing::info!("{}", process.sampler.log_line());
         }
-        tracing::info!("stopped");
-    }
-
-    pub(super) fn log_connect(&self, handle: &Handle) {
-        if self.front.house().config.settings.log_connections {
-            tracing::info!(
-                client = handle.id,
-                peer = %handle.peer,
-                user = handle.user,
-                database = handle.database,
-                "client logged in"
-            );
-        }
-    }
-
-    pub(super) fn log_disconnect(&self, handle: &Handle, farewell: &Farewell) {
-        if self.front.house().config.settings.log_disconnections {
-            tracing::info!(
-                client = handle.id,
-                peer = %handle.peer,
-                user = handle.user,
-                database = handle.database,
-                reason = %farewell,
-                "client left"
-            );
-        }
-    }
-
-    /// Serves a visitor of the console.
-    #[expect(clippy::unused_async, reason = "the console is about to come")]
-    pub(super) async fn console(&self, _visit: Visit) -> Farewell {
-        Farewell::Finished
     }
 }

@@ -4,19 +4,21 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What the operator asks for by a signal.
+use super::ending::Manner;
+
+/// What the operator asks for, by a signal or on the console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
+    /// What was asked for has been done.
+    Nothing,
     /// HUP: read the configuration again.
     Reload,
-    /// TERM: let clients finish their transactions, then end.
-    Drain,
-    /// INT, QUIT: end now.
-    Stop,
     /// USR1: pause all pools.
     Pause,
     /// USR2: resume them.
     Resume,
+    /// TERM: let clients finish their transactions, then end. INT: let servers finish theirs. QUIT: end now.
+    End(Manner),
 }
 
 /// The signals that are listened to.
@@ -44,9 +46,9 @@ impl Signals {
     pub(super) async fn next(&mut self) -> Wish {
         tokio::select! {
             _ = self.hup.recv() => Wish::Reload,
-            _ = self.term.recv() => Wish::Drain,
-            _ = self.int.recv() => Wish::Stop,
-            _ = self.quit.recv() => Wish::Stop,
+            _ = self.term.recv() => Wish::End(Manner::Drain),
+            _ = self.int.recv() => Wish::End(Manner::Servers),
+            _ = self.quit.recv() => Wish::End(Manner::Now),
             _ = self.usr1.recv() => Wish::Pause,
             _ = self.usr2.recv() => Wish::Resume,
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::error::{Refusal, SqlState};
-use crate::net::PeerAddr;
+use crate::net::{PeerAddr, within};
 
 use super::handle::{Birth, Handle, Order, State};
 
@@ -23,9 +23,9 @@ pub struct Clients {
 
 #[derive(Debug, Default)]
 struct Inner {
-    by_pid: HashMap<i32, Arc<Handle>>,
-    by_database: HashMap<String, usize>,
-    by_user: HashMap<String, usize>,
+    clients: HashMap<i32, Arc<Handle>>,
+    of_databases: HashMap<String, usize>,
+    of_users: HashMap<String, usize>,
 }
 
 /// How many clients there may be; 0 is no limit.
@@ -85,18 +85,18 @@ impl Clients {
     pub fn admit(self: &Arc<Self>, newcomer: Newcomer, limits: ClientLimits) -> Result<Seat, Refusal> {
         let full = |max: u32, count: usize| max > 0 && count >= max as usize;
         let mut inner = self.inner.lock();
-        if full(limits.all, inner.by_pid.len()) {
+        if full(limits.all, inner.clients.len()) {
             return Err(too_many("max_client_conn"));
         }
         if full(
             limits.database,
-            inner.by_database.get(&newcomer.database).copied().unwrap_or(0),
+            inner.of_databases.get(&newcomer.database).copied().unwrap_or(0),
         ) {
             return Err(too_many("max_db_client_connections"));
         }
         if full(
             limits.user,
-            inner.by_user.get(&newcomer.user).copied().unwrap_or(0),
+            inner.of_users.get(&newcomer.user).copied().unwrap_or(0),
         ) {
             return Err(too_many("max_user_client_connections"));
         }
@@ -114,9 +114,9 @@ impl Clients {
             pid,
             secret: secret.into(),
         }));
-        *inner.by_database.entry(handle.database.clone()).or_default() += 1;
-        *inner.by_user.entry(handle.user.clone()).or_default() += 1;
-        inner.by_pid.insert(pid, handle.clone());
+        *inner.of_databases.entry(handle.database.clone()).or_default() += 1;
+        *inner.of_users.entry(handle.user.clone()).or_default() += 1;
+        inner.clients.insert(pid, handle.clone());
         Ok(Seat {
             clients: self.clone(),
             handle,
@@ -125,15 +125,18 @@ impl Clients {
 
     fn leave(&self, handle: &Handle) {
         let mut inner = self.inner.lock();
-        inner.by_pid.remove(&handle.pid);
-        forget_one(&mut inner.by_database, &handle.database);
-        forget_one(&mut inner.by_user, &handle.user);
+        inner.clients.remove(&handle.pid);
+        forget_one(&mut inner.of_databases, &handle.database);
+        forget_one(&mut inner.of_users, &handle.user);
     }
 
     /// Counts a connection that is not logged in, until the guard is dropped.
     pub fn count_login(self: &Arc<Self>) -> LoggingIn {
-        self.logging_in.fetch_add(1, Ordering::Relaxed);
-        LoggingIn(self.clone())
+        let ahead = self.logging_in.fetch_add(1, Ordering::Relaxed);
+        LoggingIn {
+            clients: self.clone(),
+            ahead,
+        }
     }
 
     /// Connections that are not logged in yet.
@@ -143,7 +146,7 @@ impl Clients {
 
     /// Those who are logged in.
     pub fn len(&self) -> usize {
-        self.inner.lock().by_pid.len()
+        self.inner.lock().clients.len()
     }
 
     /// Whether nobody is.
@@ -153,17 +156,17 @@ impl Clients {
 
     /// Clients that are logged in to a database.
     pub fn of_database(&self, database: &str) -> usize {
-        self.inner.lock().by_database.get(database).copied().unwrap_or(0)
+        self.inner.lock().of_databases.get(database).copied().unwrap_or(0)
     }
 
     /// Clients that are logged in as a user.
     pub fn of_user(&self, user: &str) -> usize {
-        self.inner.lock().by_user.get(user).copied().unwrap_or(0)
+        self.inner.lock().of_users.get(user).copied().unwrap_or(0)
     }
 
     /// All of them, in the order of their ids.
     pub fn all(&self) -> Vec<Arc<Handle>> {
-        let mut all: Vec<_> = self.inner.lock().by_pid.values().cloned().collect();
+        let mut all: Vec<_> = self.inner.lock().clients.values().cloned().collect();
         all.sort_by_key(|handle| handle.id);
         all
     }
@@ -176,16 +179,16 @@ impl Clients {
     }
 
     /// Carries out a cancel request, if its key is right: cancels what the client's server does for it, or takes the
-    /// client out of the queue. Never says what it did. `timeout` bounds the request to the server.
+    /// client out of the queue. Never says what it did. `timeout` bounds the request to the server; zero: it does not.
     pub async fn cancel(&self, pid: i32, secret: &[u8], timeout: Duration) {
-        let handle = self.inner.lock().by_pid.get(&pid).cloned();
+        let handle = self.inner.lock().clients.get(&pid).cloned();
         let Some(handle) = handle else { return };
         if aws_lc_rs::constant_time::verify_slices_are_equal(&handle.secret, secret).is_err() {
             return;
         }
         if let Some(info) = handle.begin_cancel() {
             let mark = CancelMark(&info.cancels);
-            match tokio::time::timeout(timeout, info.cancel.send()).await {
+            match within(timeout, info.cancel.send()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(server = %info.peer, %error, "cancel request failed"),
                 Err(_) => {
@@ -213,11 +216,15 @@ impl Drop for CancelMark<'_> {
 
 /// A connection that is not logged in, counted until dropped.
 #[derive(Debug)]
-pub struct LoggingIn(Arc<Clients>);
+pub struct LoggingIn {
+    clients: Arc<Clients>,
+    /// How many others were at it when it began.
+    pub(super) ahead: usize,
+}
 
 impl Drop for LoggingIn {
     fn drop(&mut self) {
-        self.0.logging_in.fetch_sub(1, Ordering::Relaxed);
+        self.clients.logging_in.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -231,7 +238,7 @@ fn free_pid(inner: &Inner) -> i32 {
         let mut bytes = [0; 4];
         random(&mut bytes);
         let pid = i32::from_be_bytes(bytes) & i32::MAX;
-        if pid > 0 && !inner.by_pid.contains_key(&pid) {
+        if pid > 0 && !inner.clients.contains_key(&pid) {
             return pid;
         }
     }

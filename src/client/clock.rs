@@ -16,8 +16,8 @@ use crate::server::Connection;
 pub(super) struct Clock {
     /// When the client was last left without anything to do.
     idle_since: Instant,
-    /// When the running transaction began.
-    transaction_since: Instant,
+    /// When the running transaction began, if there is one.
+    transaction_since: Option<Instant>,
     /// When the oldest unanswered request went out.
     unit_since: Option<Instant>,
     /// When the server last had nothing more to do within a transaction.
@@ -30,7 +30,7 @@ impl Clock {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             idle_since: now,
-            transaction_since: now,
+            transaction_since: None,
             unit_since: None,
             quiet_since: now,
             timer: None,
@@ -43,14 +43,16 @@ impl Clock {
     }
 
     pub(super) fn begin_lease(&mut self, now: Instant) {
-        self.transaction_since = now;
+        self.transaction_since = Some(now);
         self.quiet_since = now;
         self.unit_since = None;
     }
 
     pub(super) fn begin_unit(&mut self) {
         if self.unit_since.is_none() {
-            self.unit_since = Some(Instant::now());
+            let now = Instant::now();
+            self.unit_since = Some(now);
+            self.transaction_since.get_or_insert(now);
         }
     }
 
@@ -66,8 +68,9 @@ impl Clock {
 
     /// The transaction is over; returns how long it took.
     pub(super) fn end_transaction(&mut self, now: Instant) -> Duration {
-        let took = now.saturating_duration_since(self.transaction_since);
-        self.transaction_since = now;
+        let since = self.transaction_since.take();
+        let took = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        // In a session that goes on, the next one begins with the next request.
         self.idle_since = now;
         took
     }
@@ -93,12 +96,14 @@ impl Clock {
         if server.pipeline.is_settled() {
             return self.poll_idle(cx, policy);
         }
-        let transaction = Limit::new(
-            self.transaction_since,
-            policy.transaction_timeout,
-            SqlState::TRANSACTION_TIMEOUT,
-            "transaction_timeout",
-        );
+        let transaction = self.transaction_since.and_then(|since| {
+            Limit::new(
+                since,
+                policy.transaction_timeout,
+                SqlState::TRANSACTION_TIMEOUT,
+                "transaction_timeout",
+            )
+        });
         let inner = match self.unit_since {
             Some(since) => Limit::new(
                 since,
@@ -117,14 +122,22 @@ impl Clock {
     }
 
     fn poll_limits(&mut self, cx: &mut Context<'_>, limits: &[Option<Limit>]) -> Poll<Farewell> {
-        let Some(next) = limits.iter().flatten().min_by_key(|limit| limit.at) else {
-            return Poll::Pending;
-        };
+        match limits.iter().flatten().min_by_key(|limit| limit.at) {
+            Some(next) => self
+                .poll_until(cx, next.at)
+                .map(|()| Farewell::Limit(next.refusal())),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Ready from `at` on. The timer is made once, and moved only if it would fire too late or has fired too early: most
+    /// moments that are waited for never come.
+    pub(super) fn poll_until(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
         loop {
-            if Instant::now() >= next.at {
-                return Poll::Ready(Farewell::Limit(next.refusal()));
+            if Instant::now() >= at {
+                return Poll::Ready(());
             }
-            let at = next.at.into();
+            let at = at.into();
             let timer = self
                 .timer
                 .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));

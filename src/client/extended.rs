@@ -36,7 +36,7 @@ impl Talk {
             return Ok(());
         }
         let message = self.input.get(HEADER_LEN..header.len).unwrap_or_default();
-        let Ok(parse) = Parse::parse(message) else {
+        let Ok(parse) = Parse::read(message) else {
             self.pass_on(header, Request::Parse, server);
             return Ok(());
         };
@@ -51,15 +51,15 @@ impl Talk {
             Known::Uncertain => return Err(Pause::Blocked),
             Known::Statement(_) => duplicate(parse, server),
             Known::Nothing if self.names.len() >= self.bounds.prepared => {
-                refuse(server, too_many(self.bounds.prepared))
+                refuse(server, too_many(self.bounds.prepared));
             }
             Known::Nothing if self.names.bytes() + header.len as u64 > self.bounds.prepared_bytes => {
                 refuse(server, too_large(self.bounds.prepared_bytes));
             }
             Known::Nothing => {
                 let statement = self.statements.intern(parse.definition, self.context);
-                let name: Box<[u8]> = parse.name.into();
-                self.parse_named(name, statement, server)?;
+                let name = parse.name.to_vec();
+                self.parse_named(&name, statement, server)?;
             }
         }
         self.discard(header);
@@ -102,7 +102,7 @@ impl Talk {
     /// A new name: the server may have the statement already, under the one name that it has everywhere.
     fn parse_named(
         &mut self,
-        name: Box<[u8]>,
+        name: &[u8],
         statement: Arc<Statement>,
         server: &mut Connection,
     ) -> Result<(), Pause> {
@@ -112,7 +112,7 @@ impl Talk {
         let certain = server.pipeline.status() != Status::Failed && !server.pipeline.unit_in_flight();
         let note = |prepares| {
             Some(Note::Learn {
-                name: name.clone(),
+                name: name.into(),
                 prepares,
             })
         };
@@ -132,7 +132,7 @@ impl Talk {
             unsent.is_none(),
             "requests are discarded while the server passes over them"
         );
-        self.names.learn(&name, statement, segment);
+        self.names.learn(name, statement, segment);
         Ok(())
     }
 
@@ -141,7 +141,7 @@ impl Talk {
         if !self.bounds.shared || header.len as u64 > self.bounds.prepared_bytes {
             return false;
         }
-        let Ok(parse) = Parse::parse(self.body(header)) else {
+        let Ok(parse) = Parse::read(self.body(header)) else {
             return false;
         };
         let bytes = self.names.bytes() + header.len as u64;

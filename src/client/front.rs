@@ -9,12 +9,16 @@ use parking_lot::Mutex;
 
 use crate::auth::{Credentials, MockKey, StoredSecret};
 use crate::config::{Config, Database, PoolSettings};
+use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::net::Keepalive;
 use crate::pool::{LimitName, Pool, PoolKey, Registry, Servers, bounds};
 use crate::server::{Address, Resolver, Target};
 
 use super::clients::{ClientLimits, Clients};
+
+/// How many connections more than `max_client_conn` may be logging in: cancel requests and visitors of the console.
+const STRANGERS_SPARE: usize = 50;
 
 /// The configuration, and what is derived from it once rather than at every login.
 #[derive(Debug)]
@@ -108,25 +112,22 @@ impl Front {
         self.house.store(house.clone());
         for pool in self.pools.all() {
             let key = pool.key().clone();
-            match house.config.database(&key.database) {
-                Some(database) => {
-                    let policy = house.config.pool_settings(&database, &key.user);
-                    let target = self.target(&house, &database, &key, &policy);
-                    let moved = !pool.source().target().is_same_place(&target);
-                    pool.source().apply(target, policy.clone());
-                    pool.apply(bounds(&policy));
-                    self.set_limits(&key, &policy);
-                    if moved {
-                        pool.reconnect();
-                    }
-                }
-                None => {
-                    pool.close(crate::error::Refusal::new(
-                        crate::error::SqlState::INVALID_CATALOG_NAME,
-                        format!("database \"{}\" is not configured any more", key.database),
-                    ));
-                    self.pools.remove(&key);
-                }
+            let Some(database) = house.config.database(&key.database) else {
+                let message = format!("database \"{}\" is not configured any more", key.database);
+                pool.close(Refusal::new(SqlState::INVALID_CATALOG_NAME, message));
+                self.pools.remove(&key);
+                continue;
+            };
+            let policy = house.config.pool_settings(&database, &key.user);
+            let target = self.target(&house, &database, &key, &policy);
+            // What a session left on its server is not cleaned up as it should be once the mode is another.
+            let changed = pool.source().policy().pool_mode != policy.pool_mode;
+            let moved = changed || !pool.source().target().is_same_place(&target);
+            pool.source().apply(target, policy.clone());
+            pool.apply(bounds(&policy));
+            self.set_limits(&key, &policy);
+            if moved {
+                pool.reconnect();
             }
         }
     }
@@ -139,7 +140,8 @@ impl Front {
             user: role.to_owned(),
         };
         self.pools.get_or_create(&key, |book| {
-            let policy = house.config.pool_settings(database, user);
+            // The role's own, whoever comes first: a forced user is shared by many clients.
+            let policy = house.config.pool_settings(database, role);
             self.set_limits(&key, &policy);
             let servers = Servers::new(self.target(house, database, &key, &policy), policy.clone());
             let pool = Pool::new(key.clone(), bounds(&policy), servers, book);
@@ -208,6 +210,13 @@ impl Front {
             *counts.entry(key).or_default() += 1;
         }
         counts
+    }
+
+    /// Whether so many connections have not logged in yet that one more, with `ahead` before it, must be turned away
+    /// unheard. As many may be at it as there may be clients.
+    pub(super) fn is_crowded(&self, ahead: usize) -> bool {
+        let max = self.house().config.settings.max_client_conn as usize;
+        max > 0 && ahead >= max + STRANGERS_SPARE
     }
 
     /// Counts how a client connection ended.

@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BufMut, BytesMut};
 
 use crate::auth::{AuthRequest, Challenge, ClientAuth, Method, Proof, Step};
-use crate::config::{AuthType, CONSOLE_NAMES};
+use crate::config::{AuthType, CONSOLE_NAMES, PoolMode};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
-use crate::net::{PeerAddr, Stream};
+use crate::net::{PeerAddr, Stream, within};
 use crate::wire::scan::{self, HEADER_LEN};
 use crate::wire::startup::{self, Initial, Startup, StartupError};
+use crate::wire::store::CHUNK;
 use crate::wire::write::{self, Severity};
 
-use super::clients::Newcomer;
+use super::clients::{LoggingIn, Newcomer};
 use super::front::{Front, House};
 use super::replication::Replication;
 use super::session::Session;
@@ -70,7 +71,7 @@ struct Entrance {
 }
 
 /// Logs a connection in, within `client_login_timeout`.
-pub async fn login(stream: Stream, front: Arc<Front>) -> Outcome {
+pub async fn login(stream: Stream, front: Arc<Front>, place: &LoggingIn) -> Outcome {
     let begun = Instant::now();
     let timeout = front.house().config.settings.client_login_timeout;
     let mut entrance = Entrance {
@@ -80,10 +81,10 @@ pub async fn login(stream: Stream, front: Arc<Front>) -> Outcome {
         front,
         waits_for: None,
     };
-    let result = if timeout.is_zero() {
-        entrance.enter(begun).await
+    let result = if entrance.front.is_crowded(place.ahead) {
+        Err(Farewell::LoginRefused(crowded()))
     } else {
-        match tokio::time::timeout(timeout, entrance.enter(begun)).await {
+        match within(timeout, entrance.enter(begun)).await {
             Ok(result) => result,
             Err(_) => Err(Farewell::LoginRefused(entrance.too_late(timeout))),
         }
@@ -184,10 +185,11 @@ impl Entrance {
             add_host(&mut wishes, &self.stream.peer());
         }
         self.waits_for = Some(pool.clone());
-        let settings = settle(&wishes, &pool).await?;
+        let settings = settle(&wishes, &pool, self.gone()).await?;
         pool.record_login(begun.elapsed());
         let limit = |value: usize| if value == 0 { usize::MAX } else { value };
         let bounds = Bounds {
+            transactions: policy.pool_mode != PoolMode::Statement,
             shared: policy.max_prepared_statements > 0,
             prepared: limit(house.config.settings.max_client_prepared_statements as usize),
             prepared_bytes: limit(house.config.settings.max_client_prepared_bytes as usize) as u64,
@@ -342,6 +344,16 @@ impl Entrance {
         }
     }
 
+    /// Ends when the client does; for the time in which nothing is expected of it.
+    async fn gone(&mut self) -> Farewell {
+        while self.input.len() < CHUNK {
+            if let Err(farewell) = self.fill().await {
+                return farewell;
+            }
+        }
+        std::future::pending().await
+    }
+
     async fn flush(&mut self) -> Result<(), Farewell> {
         self.stream
             .drain(&mut self.output)
@@ -415,6 +427,11 @@ fn refused_startup(error: StartupError) -> Farewell {
     Farewell::ClientProtocol(Refusal::new(code, error.to_string()))
 }
 
+fn crowded() -> Refusal {
+    Refusal::new(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+        .detail("Too many connections have not logged in yet.".to_owned())
+}
+
 fn no_database(name: &str) -> Farewell {
     let message = format!("database \"{name}\" does not exist");
     Farewell::LoginRefused(Refusal::new(SqlState::INVALID_CATALOG_NAME, message))
@@ -422,8 +439,7 @@ fn no_database(name: &str) -> Farewell {
 
 fn add_host(wishes: &mut Wishes, peer: &PeerAddr) {
     let name = wishes.application_name.take().unwrap_or_default();
-    let mut name = String::from_utf8_lossy(&name).into_owned();
+    let name = String::from_utf8_lossy(&name);
     let separator = if name.is_empty() { "" } else { " - " };
-    name.push_str(&format!("{separator}{peer}"));
-    wishes.application_name = Some(name.into_bytes());
+    wishes.application_name = Some(format!("{name}{separator}{peer}").into_bytes());
 }

@@ -56,13 +56,12 @@ impl Names {
     /// What `name` stands for, to a request in `segment`.
     pub(super) fn get(&self, name: &[u8], segment: u64) -> Known {
         match self.slots.get(key(name)) {
-            None => Known::Nothing,
             Some(slot) if slot.is_uncertain(segment) => Known::Uncertain,
             Some(Slot {
                 statement: Some(statement),
                 ..
             }) => Known::Statement(statement.clone()),
-            Some(_) => Known::Nothing,
+            Some(_) | None => Known::Nothing,
         }
     }
 

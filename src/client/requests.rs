@@ -12,7 +12,7 @@ use crate::wire::write::{self, Severity};
 
 use super::extended::{close_quietly, prepare_empty};
 use super::names::Known;
-use super::talk::{HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
+use super::talk::{Batch, HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
 
 impl Talk {
     /// Deals with what the client has sent while it holds no server: the few messages that need none.
@@ -31,11 +31,11 @@ impl Talk {
             };
             match header.tag {
                 b'X' => return Pause::Over(Farewell::Terminated),
-                tag if self.skips_to_sync && tag != b'S' => self.discard(header),
+                tag if self.batch == Batch::Refused && tag != b'S' => self.discard(header),
                 // "will simply be dropped", as the manual says of late copy data; a Flush has nothing to flush.
                 b'd' | b'c' | b'f' | b'H' => self.discard(header),
                 b'S' => {
-                    self.skips_to_sync = false;
+                    self.batch = Batch::Served;
                     self.discard(header);
                     write::ready_for_query(&mut self.output, Status::Idle.byte());
                 }
@@ -55,7 +55,7 @@ impl Talk {
                 self.discard(header);
                 write::ready_for_query(&mut self.output, Status::Idle.byte());
             }
-            _ => self.skips_to_sync = true,
+            _ => self.batch = Batch::Refused,
         }
     }
 
@@ -93,7 +93,7 @@ impl Talk {
                 return Pause::NeedMore;
             }
             if server.pipeline.is_full() {
-                return self.wait_for_answers(server);
+                return wait_for_answers(server);
             }
             if let Err(pause) = self.next().and_then(|header| self.request(header, server)) {
                 return pause;
@@ -141,19 +141,11 @@ impl Talk {
         server.pipeline.sent(request, Answer::Forward, None);
     }
 
-    /// Nothing goes on before something has been answered; the server is not to sit on its answers meanwhile.
-    fn wait_for_answers(&mut self, server: &mut Connection) -> Pause {
-        if server.pipeline.take_flush() {
-            write::empty(&mut server.output, b'H');
-        }
-        Pause::Blocked
-    }
-
     fn query(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
         let found = self.deallocation_in(header);
         let meddles = self.speaks_of_ours(header);
         if (found.is_some() || meddles) && server.pipeline.in_flight() {
-            return Err(self.wait_for_answers(server));
+            return Err(wait_for_answers(server));
         }
         if meddles {
             server.prepared.forget_all();
@@ -284,6 +276,14 @@ impl Talk {
 fn sync(server: &mut Connection) {
     write::empty(&mut server.output, b'S');
     server.pipeline.sent(Request::Sync, Answer::Skip, None);
+}
+
+/// Nothing goes on before something has been answered; the server is not to sit on its answers meanwhile.
+fn wait_for_answers(server: &mut Connection) -> Pause {
+    if server.pipeline.take_flush() {
+        write::empty(&mut server.output, b'H');
+    }
+    Pause::Blocked
 }
 
 /// Whether a client's name could be mistaken for one of ours on a server.

@@ -140,11 +140,11 @@ impl Talk {
         if route == Route::Forward {
             heard.units += 1;
         }
-        if self.single_statements && status != Status::Idle {
+        if !self.bounds.transactions && status != Status::Idle {
             self.send_on(header, Route::Skip, server);
             return Err(Farewell::Limit(no_transactions()));
         }
-        if status == Status::Idle && std::mem::take(&mut self.schema_touched) {
+        if status == Status::Idle && std::mem::take(&mut self.doings.schema_touched) {
             self.statements.schema_changed();
         }
         self.send_on(header, route, server);
@@ -156,7 +156,7 @@ impl Talk {
         let tag = backend::command_tag(body).unwrap_or_default();
         let everything = matches!(tag, b"DEALLOCATE ALL" | b"DISCARD ALL");
         if changes_schema(tag) {
-            self.schema_touched = true;
+            self.doings.schema_touched = true;
             self.statements.schema_changed();
         }
         if everything {
@@ -168,7 +168,7 @@ impl Talk {
         if let Some(Note::Query { forgets, .. }) = note
             && !forgets.is_empty()
         {
-            self.deallocated |= everything || tag == b"DEALLOCATE";
+            self.doings.deallocated |= everything || tag == b"DEALLOCATE";
         }
         let route = self.received(b'C', Status::Idle, server)?;
         if all {
@@ -292,7 +292,6 @@ impl Talk {
         match note {
             Note::Injected(id) => server.prepared.settle(id, done),
             Note::Evicted(statement) if !done => server.prepared.put_back(statement),
-            Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) | Note::Uses(_) => {}
             Note::Learn { name, prepares } => {
                 if let Some(statement) = prepares {
                     server.prepared.settle(statement.id, done);
@@ -315,7 +314,7 @@ impl Talk {
                 if let (true, UnnamedSlot::Expects(0, _)) = (done, server.unnamed) {
                     server.unnamed = UnnamedSlot::Empty;
                 }
-                let deallocated = std::mem::take(&mut self.deallocated);
+                let deallocated = std::mem::take(&mut self.doings.deallocated);
                 self.settle_names(
                     forgets.into_iter().map(|(name, was)| (name, Some(was))),
                     deallocated,
@@ -329,6 +328,7 @@ impl Talk {
                 (Outcome::Done, _) => {}
                 _ => server.unnamed = UnnamedSlot::Unknown,
             },
+            Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) | Note::Uses(_) => {}
         }
     }
 

@@ -86,7 +86,9 @@ impl Session {
             write::refusal(&mut self.talk.output, Severity::Fatal, refusal);
         }
         // What the server said last is the client's, even if it will not read on.
-        let _ = tokio::time::timeout(FAREWELL_MAX, self.stream.drain(&mut self.talk.output)).await;
+        let last = poll_fn(|cx| self.poll_write_client(cx));
+        let _ = tokio::time::timeout(FAREWELL_MAX, last).await;
+        self.pool.absorb(&self.talk.tally);
         farewell
     }
 
@@ -152,7 +154,7 @@ impl Session {
     /// its mind.
     async fn server(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
         self.policy = self.pool.source().policy();
-        self.talk.single_statements = self.policy.pool_mode == PoolMode::Statement;
+        self.talk.bounds.transactions = self.policy.pool_mode != PoolMode::Statement;
         for _ in 0..DEAD_SERVERS_MAX {
             let Some(mut lease) = self.wait().await? else {
                 self.talk.fail_request(&cancelled());
@@ -198,6 +200,7 @@ impl Session {
             stream,
             talk,
             policy,
+            clock,
             ..
         } = self;
         let mut lease = pin!(pool.lease(waiter));
@@ -205,7 +208,8 @@ impl Session {
         if let Poll::Ready(result) = first {
             return result.map(Some).map_err(|error| Farewell::Limit(error.refusal()));
         }
-        let mut notify = Notify::after(policy.query_wait_notify);
+        let delay = policy.query_wait_notify;
+        let mut notify_at = (!delay.is_zero()).then(|| Instant::now() + delay);
         poll_fn(|cx| {
             if let Poll::Ready(result) = lease.as_mut().poll(cx) {
                 return Poll::Ready(result.map(Some).map_err(|error| Farewell::Limit(error.refusal())));
@@ -222,7 +226,10 @@ impl Session {
             if dequeued {
                 return Poll::Ready(Ok(None));
             }
-            if notify.is_due(cx) {
+            if let Some(at) = notify_at
+                && clock.poll_until(cx, at).is_ready()
+            {
+                notify_at = None;
                 write::refusal(&mut talk.output, Severity::Notice, &waiting_notice());
             }
             if let Poll::Ready(Err(error)) = stream.poll_drain(cx, &mut talk.output) {
@@ -273,6 +280,11 @@ impl Session {
         match stop {
             Stop::Settled if lease.pipeline.is_doubtful() => lease.report(&mut { tally }),
             Stop::Settled if stirs => lease.release_dirty(Dirt::CancelInFlight, &tally),
+            Stop::Settled
+                if self.policy.server_reset_query_always && !self.policy.server_reset_query.is_empty() =>
+            {
+                lease.release_dirty(Dirt::Reset, &tally);
+            }
             Stop::Settled => lease.release(&tally),
             Stop::Server(farewell) => {
                 lease.report(&mut { tally });
@@ -341,27 +353,6 @@ impl Session {
         let result = self.stream.poll_drain(cx, &mut self.talk.output);
         self.talk.tally.bytes_sent += (before - self.talk.output.len()) as u64;
         result.map_err(|error| Farewell::ClientIo(error.to_string()))
-    }
-}
-
-/// The NOTICE that tells a client why nothing happens.
-struct Notify(Option<std::pin::Pin<Box<tokio::time::Sleep>>>);
-
-impl Notify {
-    fn after(delay: Duration) -> Self {
-        Self((!delay.is_zero()).then(|| Box::pin(tokio::time::sleep(delay))))
-    }
-
-    /// True once.
-    fn is_due(&mut self, cx: &mut Context<'_>) -> bool {
-        let due = self
-            .0
-            .as_mut()
-            .is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
-        if due {
-            self.0 = None;
-        }
-        due
     }
 }
 

@@ -55,7 +55,7 @@ impl Wishes {
             let options = text(options, "options")?;
             let found = split_options(&options).map_err(|word| bad_option(&word))?;
             for (name, value) in found {
-                wishes.wish(name, value.into_bytes(), ignored);
+                wishes.wish(&name, value.into_bytes(), ignored);
             }
         }
         for (name, value) in &startup.parameters {
@@ -63,13 +63,13 @@ impl Wishes {
                 "user" | "database" | "options" => {}
                 "replication" => wishes.replication = wants_walsender(value)?.then(|| value.clone()),
                 name if name.starts_with("_pq_.") => {}
-                name => wishes.wish(name.to_owned(), value.clone(), ignored),
+                name => wishes.wish(name, value.clone(), ignored),
             }
         }
         Ok(wishes)
     }
 
-    fn wish(&mut self, name: String, value: Vec<u8>, ignored: &[String]) {
+    fn wish(&mut self, name: &str, value: Vec<u8>, ignored: &[String]) {
         let name = name.to_ascii_lowercase();
         if name == "application_name" {
             self.application_name = Some(value);
@@ -118,12 +118,17 @@ fn bad_option(word: &str) -> Refusal {
 }
 
 /// What the session of a client with these wishes is set to. Wishes that have not been tried before are tried on a
-/// server, whose error is the client's if they cannot be had.
-pub(super) async fn settle(wishes: &Wishes, pool: &Arc<Pool<Servers>>) -> Result<Settings, Farewell> {
+/// server, whose error is the client's if they cannot be had. `gone` ends the wait for that server, and nothing else: a
+/// trial that has begun is brought to its end.
+pub(super) async fn settle(
+    wishes: &Wishes,
+    pool: &Arc<Pool<Servers>>,
+    gone: impl Future<Output = Farewell>,
+) -> Result<Settings, Farewell> {
     let servers = pool.source();
     let mut settings = match servers.welcome(&wishes.settings) {
         Some(settings) => settings,
-        None => try_on_the_living(wishes, pool).await?,
+        None => try_on_the_living(wishes, pool, gone).await?,
     };
     if let Some(name) = &wishes.application_name {
         let name = application_name(name, &settings.reported);
@@ -139,10 +144,15 @@ pub(super) async fn settle(wishes: &Wishes, pool: &Arc<Pool<Servers>>) -> Result
 }
 
 /// A server that turns out to be dead says nothing about the wishes: the next one is asked.
-async fn try_on_the_living(wishes: &Wishes, pool: &Arc<Pool<Servers>>) -> Result<Settings, Farewell> {
+async fn try_on_the_living(
+    wishes: &Wishes,
+    pool: &Arc<Pool<Servers>>,
+    gone: impl Future<Output = Farewell>,
+) -> Result<Settings, Farewell> {
+    let mut gone = std::pin::pin!(gone);
     let mut tries = 1;
     loop {
-        match try_out(wishes, pool).await? {
+        match try_out(wishes, pool, gone.as_mut()).await? {
             Ok(settings) => return Ok(settings),
             Err(Failure::Lost(_)) if tries < DEAD_SERVERS_MAX => tries += 1,
             Err(failure) => return Err(Farewell::LoginRefused(failure.refusal())),
@@ -150,9 +160,17 @@ async fn try_on_the_living(wishes: &Wishes, pool: &Arc<Pool<Servers>>) -> Result
     }
 }
 
-async fn try_out(wishes: &Wishes, pool: &Arc<Pool<Servers>>) -> Result<Result<Settings, Failure>, Farewell> {
+async fn try_out(
+    wishes: &Wishes,
+    pool: &Arc<Pool<Servers>>,
+    gone: impl Future<Output = Farewell>,
+) -> Result<Result<Settings, Failure>, Farewell> {
     let mut waiter = Waiter::new();
-    let lease = pool.lease(&mut waiter).await;
+    let lease = tokio::select! {
+        biased;
+        lease = pool.lease(&mut waiter) => lease,
+        farewell = gone => return Err(farewell),
+    };
     let mut lease = lease.map_err(|error| Farewell::LoginRefused(error.refusal()))?;
     let baseline = lease.baseline.clone();
     let mut tried = lease.align(&baseline).await;

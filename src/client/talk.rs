@@ -67,6 +67,8 @@ impl Passing {
 /// What a client may hold.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
+    /// Transaction blocks may be begun (not so in statement mode).
+    pub(super) transactions: bool,
     /// Prepared statements; 0 turns sharing off, and names go to the server as they are.
     pub(super) shared: bool,
     /// `max_client_prepared_statements`.
@@ -112,16 +114,30 @@ pub(super) struct Talk {
     pub(super) tally: Tally,
     /// The server has said that it ends the session.
     pub(super) server_left: bool,
+    /// What the commands that are being answered have done.
+    pub(super) doings: Doings,
+    /// Messages of the server, and answers in its place, that were dealt with.
+    pub(super) answers: u64,
+    /// What becomes of requests while there is no server.
+    pub(super) batch: Batch,
+}
+
+/// What commands have done, until it has been taken note of.
+#[derive(Debug, Default)]
+pub(super) struct Doings {
     /// The running transaction has changed the schema.
     pub(super) schema_touched: bool,
     /// The running Query has carried out its DEALLOCATE.
     pub(super) deallocated: bool,
-    /// Messages of the server, and answers in its place, that were dealt with.
-    pub(super) answers: u64,
-    /// Starting a transaction block ends the session (statement mode).
-    pub(super) single_statements: bool,
-    /// A request was refused while there was no server: the rest of its batch is passed over, up to Sync.
-    pub(super) skips_to_sync: bool,
+}
+
+/// Where a batch of requests stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Batch {
+    /// Its requests are carried out.
+    Served,
+    /// One of them was refused while there was no server: the rest is passed over, up to Sync.
+    Refused,
 }
 
 impl Talk {
@@ -139,11 +155,9 @@ impl Talk {
             bounds,
             tally: Tally::default(),
             server_left: false,
-            schema_touched: false,
-            deallocated: false,
+            doings: Doings::default(),
             answers: 0,
-            single_statements: false,
-            skips_to_sync: false,
+            batch: Batch::Served,
         }
     }
 

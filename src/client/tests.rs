@@ -128,6 +128,7 @@ impl World {
     fn new() -> Self {
         let (ours, _) = tokio::net::UnixStream::pair().unwrap();
         let bounds = Bounds {
+            transactions: true,
             shared: true,
             prepared: 100,
             prepared_bytes: 10_000,
@@ -215,7 +216,7 @@ fn messages() -> impl Strategy<Value = Message> {
     prop_oneof![
         6 => (names.clone(), texts)
             .prop_map(|(name, text)| message(b'P', &[name.as_bytes(), b"\0", text.as_bytes(), b"\0\0\0"])),
-        6 => names.clone().prop_map(move |name| run(name)),
+        6 => names.clone().prop_map(run),
         2 => names.clone().prop_map(|name| message(b'D', &[b"S", name.as_bytes(), b"\0"])),
         3 => names.prop_map(|name| message(b'C', &[b"S", name.as_bytes(), b"\0"])),
         2 => queries.prop_map(|text| message(b'Q', &[text.as_bytes(), b"\0"])),

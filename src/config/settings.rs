@@ -37,8 +37,8 @@ settings! {
             drain_timeout: Time(Duration) = "0", Live;
             /// Startup parameters to accept and forget, for drivers that send what pooling cannot keep.
             ignore_startup_parameters: Names(Vec<String>) = "", Live;
-            /// Parameters to keep per client beside those that howdah follows anyway. Only such as the server
-            /// reports can be followed. PgBouncer has `IntervalStyle` here by default; howdah needs no telling.
+            /// Accepted so that PgBouncer's settings can be carried over: howdah follows every parameter that the server
+            /// reports, without being told.
             track_extra_parameters: Names(Vec<String>) = "", Live;
             /// Appends the client's address and port to `application_name`.
             application_name_add_host: Flag(bool) = "false", Live;

@@ -123,7 +123,8 @@ impl<S: Source> Pool<S> {
         self.run(|core, now, fx| core.break_off(slot, conn, now, self, fx));
     }
 
-    pub(super) fn absorb(&self, tally: &Tally) {
+    /// Adds what a client did while it held no server.
+    pub fn absorb(&self, tally: &Tally) {
         self.core().stats.absorb(tally);
     }
 

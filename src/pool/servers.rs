@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::config::{PoolMode, PoolSettings};
 use crate::error::Refusal;
+use crate::net::within;
 use crate::server::{self, Connection, Failure, Settings, StatementCache, Target};
 
 use super::source::{Dirt, Gone, OpenError, Source};
@@ -22,6 +23,9 @@ const UNREAD_MAX: usize = 64 * 1024;
 /// How long cleaning one connection may take.
 const CLEAN_MAX: Duration = Duration::from_secs(10);
 
+/// A startup parameter: its name in lower case, and its value.
+type Parameter = (String, Vec<u8>);
+
 /// What one pool's connections are to be, and what is known of the servers.
 #[derive(Debug)]
 pub struct Servers {
@@ -30,7 +34,7 @@ pub struct Servers {
     /// The prepared statements that the clients of this pool share.
     pub statements: Arc<StatementCache>,
     /// What a session is set to after its client asked for these startup parameters.
-    welcomes: Mutex<HashMap<Vec<(String, Vec<u8>)>, Settings>>,
+    welcomes: Mutex<HashMap<Vec<Parameter>, Settings>>,
 }
 
 impl Servers {
@@ -96,12 +100,12 @@ impl Servers {
                     Self::cancel_and_abandon(conn).await?;
                 }
             }
-            Dirt::Reset => {}
-            Dirt::CancelInFlight => return conn.outlive_cancels().await,
+            Dirt::Reset | Dirt::CancelInFlight => {}
         }
         conn.outlive_cancels().await?;
-        let session_mode = policy.pool_mode == PoolMode::Session;
-        if session_mode || policy.server_reset_query_always {
+        // However a session ended, in good order or not, the next one finds nothing of it.
+        let is_session = policy.pool_mode == PoolMode::Session;
+        if matches!(dirt, Dirt::Reset) || is_session || policy.server_reset_query_always {
             conn.reset(&policy.server_reset_query).await?;
         }
         Ok(())
@@ -150,7 +154,7 @@ impl Source for Servers {
     async fn check(&self, mut conn: Self::Conn) -> Option<Self::Conn> {
         let policy = self.policy();
         let checked = conn.run(&policy.server_check_query);
-        match tokio::time::timeout(policy.server_connect_timeout, checked).await {
+        match within(policy.server_connect_timeout, checked).await {
             Ok(Ok(())) => Some(conn),
             Ok(Err(failure)) => {
                 tracing::info!(server = conn.info().id, failure = %failure.refusal(), "server failed its check");
@@ -177,8 +181,9 @@ impl Servers {
 
 /// The bounds of a pool, as its core wants them.
 pub fn bounds(policy: &PoolSettings) -> super::Settings {
+    let unlimited = |count: u32| if count == 0 { u32::MAX } else { count };
     super::Settings {
-        pool_size: policy.pool_size,
+        pool_size: unlimited(policy.pool_size),
         min_pool_size: policy.min_pool_size,
         reserve_pool_size: policy.reserve_pool_size,
         reserve_pool_timeout: policy.reserve_pool_timeout,
@@ -188,7 +193,7 @@ pub fn bounds(policy: &PoolSettings) -> super::Settings {
         server_lifetime: policy.server_lifetime,
         server_check_delay: Some(policy.server_check_delay),
         server_login_retry: policy.server_login_retry,
-        max_parallel_connects: policy.max_parallel_connects,
+        max_parallel_connects: unlimited(policy.max_parallel_connects),
         server_round_robin: policy.server_round_robin,
     }
 }

@@ -129,7 +129,9 @@ impl<S: Source> Pool<S> {
     /// For how long it has had neither connections nor clients that wait.
     pub(super) fn unused_for(&self) -> Option<Duration> {
         let core = self.core();
-        let unused = core.slots.is_empty() && core.line.is_empty();
+        // One that is to be kept warm, or was paused, would be made anew without remembering it.
+        let wanted = core.settings.min_pool_size > 0 || !core.is_open();
+        let unused = core.slots.is_empty() && core.line.is_empty() && !wanted;
         unused.then(|| Instant::now().duration_since(core.touched))
     }
 }

@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::auth::{Credentials, Reply, SaltedKeys, ServerAuth};
 use crate::error::{Refusal, SqlState};
-use crate::net::{Keepalive, Stream};
+use crate::net::{Keepalive, Stream, within};
 use crate::wire::backend::{self, ErrorFields};
 use crate::wire::{scan, startup, write};
 
@@ -73,7 +73,7 @@ pub struct Target {
     pub credentials: Credentials,
     /// Parameters of the startup message beside user and database.
     pub parameters: Vec<(String, Vec<u8>)>,
-    /// How long connecting and logging in may take, in all.
+    /// How long connecting and logging in may take, in all. Zero: without limit.
     pub timeout: Duration,
     /// Socket options.
     pub keepalive: Keepalive,
@@ -138,7 +138,7 @@ impl Target {
 
     /// Opens a connection and logs in; it is idle and ready for use.
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
-        match tokio::time::timeout(self.timeout, self.connect_any()).await {
+        match within(self.timeout, self.connect_any()).await {
             Ok(result) => result,
             Err(_) => Err(ConnectError::unreachable(format!(
                 "no answer within {:?}",

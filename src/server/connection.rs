@@ -9,6 +9,7 @@ use bytes::{Buf, BytesMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::net::{PeerAddr, Stream};
+use crate::sql::{Deallocation, deallocation};
 use crate::wire::backend::{self, ErrorFields, Status};
 use crate::wire::pipeline::{Answer, Pipeline, Request};
 use crate::wire::{WireError, write};
@@ -432,13 +433,19 @@ impl Connection {
         Ok(true)
     }
 
-    /// Runs a reset query, after which nothing is known of the session but what a new one has.
+    /// Runs a reset query, after which the session counts as new; so do its prepared statements, unless the query leaves
+    /// them where they are.
     pub async fn reset(&mut self, query: &str) -> Result<(), Failure> {
         if query.is_empty() {
             return Ok(());
         }
         self.run(query).await?;
         self.settings.extra = self.baseline.extra.clone();
+        match deallocation(query.as_bytes(), true) {
+            Deallocation::None => return Ok(()),
+            Deallocation::All { .. } | Deallocation::DiscardAll { .. } => {}
+            Deallocation::Name { .. } | Deallocation::Mixed => self.run("DEALLOCATE ALL").await?,
+        }
         self.prepared = Prepared::new(self.prepared.max());
         Ok(())
     }

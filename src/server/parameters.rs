@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use crate::wire::WireError;
 
+/// A name and a value.
+type Pair = (Box<[u8]>, Box<[u8]>);
+
 /// The reported parameters of one session, as the server spells them.
 ///
 /// The names are few (13 to 15 in PostgreSQL 15 to 18), so a sorted list is the quickest map.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parameters {
-    pairs: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pairs: Vec<Pair>,
 }
 
 /// How many a server may report; extensions add a few to PostgreSQL's 15.

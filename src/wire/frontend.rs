@@ -40,7 +40,7 @@ pub struct Parse<'a> {
 
 impl<'a> Parse<'a> {
     /// From the body.
-    pub fn parse(body: &'a [u8]) -> Result<Self, WireError> {
+    pub fn read(body: &'a [u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(body);
         let name = reader.cstr()?;
         let definition = reader.rest();
@@ -86,16 +86,16 @@ mod tests {
     #[test]
     fn a_parse_is_taken_apart() {
         let body = b"s1\0select $1\0\0\x01\0\0\0\x17";
-        let parse = Parse::parse(body).unwrap();
+        let parse = Parse::read(body).unwrap();
         assert_eq!((parse.name, parse.text), (&b"s1"[..], &b"select $1"[..]));
         assert_eq!(parse.definition, &body[3..]);
     }
 
     #[test]
     fn a_parse_that_lies_about_its_types_is_refused() {
-        assert_eq!(Parse::parse(b"\0x\0\0\x02\0\0\0\x17"), Err(WireError::Format));
-        assert_eq!(Parse::parse(b"\0x\0\0\0trailing"), Err(WireError::Format));
-        assert_eq!(Parse::parse(b"\0no end"), Err(WireError::String));
+        assert_eq!(Parse::read(b"\0x\0\0\x02\0\0\0\x17"), Err(WireError::Format));
+        assert_eq!(Parse::read(b"\0x\0\0\0trailing"), Err(WireError::Format));
+        assert_eq!(Parse::read(b"\0no end"), Err(WireError::String));
     }
 
     #[test]

@@ -12,9 +12,9 @@ pub const PROTOCOL_3_2: u32 = 3 << 16 | 2;
 /// The oldest one.
 pub const PROTOCOL_3_0: u32 = 3 << 16;
 
-const CANCEL: u32 = 1234 << 16 | 5678;
-const SSL: u32 = 1234 << 16 | 5679;
-const GSSENC: u32 = 1234 << 16 | 5680;
+const CANCEL: u32 = 0x04d2_162e;
+const SSL: u32 = 0x04d2_162f;
+const GSSENC: u32 = 0x04d2_1630;
 
 /// What a new connection begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -264,7 +264,7 @@ mod tests {
         startup(PROTOCOL_3_0, &[]).negotiate(&mut out);
         startup(PROTOCOL_3_2, &[]).negotiate(&mut out);
         assert!(out.is_empty());
-        let grease = startup(3 << 16 | 9999, &[("_pq_.test_protocol_negotiation", "")]);
+        let grease = startup(0x0003_270f, &[("_pq_.test_protocol_negotiation", "")]);
         assert_eq!(grease.negotiated(), PROTOCOL_3_2);
         grease.negotiate(&mut out);
         assert_eq!(&out[..13], b"v\0\0\0\x2b\0\x03\0\x02\0\0\0\x01");

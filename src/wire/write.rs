@@ -38,14 +38,14 @@ pub fn empty(out: &mut BytesMut, tag: u8) {
     header(out, tag, 0);
 }
 
-/// How bad an error is, as field `S` and `V` of an ErrorResponse say it.
+/// How bad an error is, as field `S` and `V` of an `ErrorResponse` say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// The statement or the transaction failed; the session goes on.
     Error,
     /// The session ends with it.
     Fatal,
-    /// Not an error at all: for a NoticeResponse.
+    /// Not an error at all: for a `NoticeResponse`.
     Notice,
 }
 
@@ -59,7 +59,7 @@ impl Severity {
     }
 }
 
-/// Appends an ErrorResponse (or, with [`Severity::Notice`], a NoticeResponse).
+/// Appends an `ErrorResponse` (or, with [`Severity::Notice`], a `NoticeResponse`).
 pub fn refusal(out: &mut BytesMut, severity: Severity, refusal: &Refusal) {
     let tag = if severity == Severity::Notice { b'N' } else { b'E' };
     message(out, tag, |out| {

@@ -285,9 +285,14 @@ impl Howdah {
         self.signal(Signal::HUP);
     }
 
+    /// Writes any text into the configuration file and tells nobody.
+    pub fn write(&mut self, text: &str) {
+        fs::write(self.config_path(), text).expect("a file of ours");
+    }
+
     /// Writes any text into the configuration file and sends SIGHUP.
     pub fn reload_text(&mut self, text: &str) {
-        fs::write(self.config_path(), text).expect("a file of ours");
+        self.write(text);
         self.signal(Signal::HUP);
     }
 

@@ -13,6 +13,8 @@
 
 pub mod alike;
 pub mod cluster;
+pub mod console;
+pub mod daemon;
 pub mod howdah;
 pub mod login;
 pub mod msg;

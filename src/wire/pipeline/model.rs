@@ -37,6 +37,10 @@ enum Message {
 
 /// The server: `postgres.c` and `copyfromparse.c` in fifty lines.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "it mirrors PostgreSQL's own variables"
+)]
 struct Server {
     /// What has been said and not been delivered: type and status.
     said: VecDeque<(u8, Status)>,
@@ -44,6 +48,7 @@ struct Server {
     skips_to_sync: bool,
     segment_open: bool,
     /// A COPY reads; the commands behind it in its Query, or none if it is an Execute.
+    #[expect(clippy::option_option, reason = "no COPY, a COPY by Execute, a COPY by Query")]
     copy: Option<Option<Vec<Command>>>,
     /// The session is over.
     fatal: bool,

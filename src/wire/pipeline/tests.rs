@@ -22,7 +22,7 @@ fn feed(pipeline: &mut Pipeline<usize>, tags: &str) -> Vec<(Request, Outcome)> {
             Status::Idle
         };
         let route = pipeline.received(tag, status, |entry, outcome| {
-            settled.push((entry.request, outcome))
+            settled.push((entry.request, outcome));
         });
         assert_eq!(route, Ok(Route::Forward), "{}", tag as char);
     }

@@ -1,0 +1,28 @@
+//! Forgets pools that nobody uses any more: their names come from clients, so that there is no end to them.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crate::client::Front;
+
+/// How long a pool must have had neither clients nor servers.
+const UNUSED: Duration = Duration::from_secs(600);
+/// How often that is looked at.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Sweeps for as long as there is a front.
+pub(super) async fn sweep(front: Weak<Front>) {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let Some(front) = front.upgrade() else { return };
+        let forgotten = front.pools.remove_unused(UNUSED);
+        if forgotten > 0 {
+            tracing::debug!(forgotten, "unused pools are forgotten");
+        }
+    }
+}
+
+/// Begins to sweep.
+pub(super) fn start(front: &Arc<Front>) {
+    tokio::spawn(sweep(Arc::downgrade(front)));
+}

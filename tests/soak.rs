@@ -1,0 +1,278 @@
+//! Two thousand idle clients and fifty busy ones on five servers, with others coming and going in every manner:
+//! nobody is overtaken, nothing fails, nothing grows.
+//!
+//! `HOWDAH_SOAK_SECONDS` makes it longer; what it measured is printed.
+
+mod common;
+
+use std::fs;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::net::{eventually, wait_until};
+use common::{Cluster, Howdah, Target, Wire, msg};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+const IDLE: usize = 2000;
+const BUSY: u64 = 50;
+const SERVERS: usize = 5;
+/// Load before the first measurement: buffers and caches have their size then.
+const WARM_UP: Duration = Duration::from_secs(15);
+/// What the process may grow by under the same load, in kB: an allocator's arenas are never quite still.
+const GROWTH_MAX: u64 = 3 * 1024;
+/// What one client may have to wait for in the worst case: its turn among fifty, and a machine with other work.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How long the load lasts after the warm-up.
+fn duration() -> Duration {
+    let seconds = std::env::var("HOWDAH_SOAK_SECONDS").ok();
+    Duration::from_secs(seconds.and_then(|text| text.parse().ok()).unwrap_or(45))
+}
+
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("a process may raise its soft limit");
+    let have = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    assert!(
+        have > 2 * IDLE as u64,
+        "2,000 clients need more than {have} file descriptors"
+    );
+}
+
+/// A number of /proc/PID/status, in kB or as it is.
+fn status(pid: u32, name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("the pooler is running");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(name))
+        .expect("Linux says so");
+    let number = line.split_whitespace().nth(1).expect("a number");
+    number.parse().expect("a number")
+}
+
+fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// What the busy clients have seen.
+#[derive(Default)]
+struct Figures {
+    transactions: AtomicU64,
+    visits: AtomicU64,
+    vanished: AtomicU64,
+    longest_us: AtomicU64,
+    least: AtomicU64,
+    most: AtomicU64,
+}
+
+/// One busy client: transactions of every kind, each answer checked.
+fn work(target: Target, client: u64, figures: &Figures, stop: &AtomicBool) {
+    let mut wire = Wire::app(target);
+    let name = format!("s{client}");
+    let prepared = format!("SELECT $1::int8 + {client}");
+    assert_eq!(wire.batch(&[msg::parse(&name, &prepared)]), "1Z");
+    let mut round = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let start = Instant::now();
+        let number = round.to_string();
+        match round % 4 {
+            0 => assert_eq!(
+                wire.value(&format!("SELECT {client} * 7")),
+                (client * 7).to_string()
+            ),
+            1 => {
+                let answer = wire.extended(&[msg::run(&name, &[Some(&number)])]);
+                assert_eq!(answer.value(), (round + client).to_string());
+            }
+            2 => {
+                assert_eq!(wire.query("BEGIN").status, 'T');
+                let sql = format!("UPDATE counters SET n = n + 1 WHERE client = {client}");
+                assert_eq!(wire.query(&sql).tags, ["UPDATE 1"]);
+                assert_eq!(wire.query("COMMIT").status, 'I');
+            }
+            _ => {
+                let answer = wire.query("SELECT repeat('x', 50000)");
+                assert_eq!(answer.value().len(), 50_000);
+            }
+        }
+        let took = u64::try_from(start.elapsed().as_micros()).expect("no soak lasts that long");
+        figures.longest_us.fetch_max(took, Ordering::Relaxed);
+        figures.transactions.fetch_add(1, Ordering::Relaxed);
+        round += 1;
+    }
+    figures.least.fetch_min(round, Ordering::Relaxed);
+    figures.most.fetch_max(round, Ordering::Relaxed);
+    assert_eq!(wire.query("SELECT 'in the end'").value(), "in the end");
+    wire.terminate();
+}
+
+/// Clients that come and go: with a word, without, in the middle of a query, a transaction, a message, a login.
+fn visit(target: Target, figures: &Figures, stop: &AtomicBool) {
+    let mut turn = 0;
+    while !stop.load(Ordering::Relaxed) {
+        turn += 1;
+        if turn % 8 == 0 {
+            TcpStream::connect(target.addr()).expect("it listens");
+            continue;
+        }
+        let mut wire = Wire::app(target);
+        figures.visits.fetch_add(1, Ordering::Relaxed);
+        match turn % 8 {
+            1 => assert_eq!(wire.value("SELECT 'a short visit'"), "a short visit"),
+            2 => {}
+            3 => {
+                assert_eq!(wire.query("BEGIN; SELECT 1").status, 'T');
+            }
+            4 => wire.send(&msg::query("SELECT pg_sleep(60)")),
+            5 => wire.send(&msg::query(
+                "SELECT repeat('x', 1000) FROM generate_series(1, 100000)",
+            )),
+            6 => wire.send(&msg::query("COPY copied FROM STDIN")),
+            _ => wire.send(&[msg::query("SELECT 1"), vec![b'Q', 0, 0, 1, 0, b'x']].concat()),
+        }
+        if turn % 8 < 3 {
+            wire.terminate();
+        } else {
+            figures.vanished.fetch_add(1, Ordering::Relaxed);
+            wire.vanish();
+        }
+        thread::sleep(Duration::from_millis(40));
+    }
+}
+
+/// Looks every now and then how much memory the process has; returns the first and the largest after the warm-up.
+fn watch_memory(pid: u32, cluster: &Cluster, stop: &AtomicBool) -> (u64, u64) {
+    thread::sleep(WARM_UP);
+    let mut first = 0;
+    let end = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < end {
+        first = first.max(status(pid, "VmRSS"));
+        thread::sleep(Duration::from_millis(100));
+    }
+    let mut most = first;
+    let end = Instant::now() + duration();
+    while Instant::now() < end {
+        most = most.max(status(pid, "VmRSS"));
+        // One that was given up may need a moment to notice while another is opened.
+        wait_until("the pool has its size", || cluster.backends("true") <= SERVERS);
+        thread::sleep(Duration::from_secs(1));
+    }
+    stop.store(true, Ordering::Relaxed);
+    (first, most)
+}
+
+fn log_in_all(target: Target, count: usize) -> Vec<Wire> {
+    let start = Instant::now();
+    let mut idle: Vec<Wire> = (0..count).map(|_| Wire::app(target)).collect();
+    for wire in idle.iter_mut().step_by(10) {
+        assert_eq!(wire.value("SELECT 1"), "1");
+    }
+    eprintln!("{count} clients logged in after {:.1?}", start.elapsed());
+    idle
+}
+
+fn setup(cluster: &Cluster) -> Howdah {
+    cluster.sql(
+        "CREATE TABLE counters AS SELECT client, 0 AS n FROM generate_series(0, 100) client;
+         CREATE TABLE copied (a text); ALTER TABLE counters OWNER TO app; ALTER TABLE copied OWNER TO app",
+    );
+    Howdah::before(cluster)
+        .set("default_pool_size", i64::try_from(SERVERS).expect("few"))
+        .set("max_client_conn", 3000)
+        .set("log_connections", false)
+        .set("log_disconnections", false)
+        .start()
+}
+
+#[test]
+fn two_thousand_idle_and_fifty_busy_clients_on_five_servers() {
+    let cluster = Cluster::start();
+    raise_descriptor_limit();
+    let howdah = setup(&cluster);
+    let Some(pid) = howdah.pid().filter(|_| howdah.is_howdah()) else {
+        return;
+    };
+    let target = howdah.target();
+    Wire::app(target).value("SELECT 1");
+    let empty = (status(pid, "VmRSS"), descriptors(pid));
+    let mut idle = log_in_all(target, IDLE);
+    eprintln!(
+        "{} kB without clients, {} kB with {IDLE} idle ones",
+        empty.0,
+        status(pid, "VmRSS")
+    );
+    let figures = Figures {
+        least: u64::MAX.into(),
+        ..Figures::default()
+    };
+    let stop = AtomicBool::new(false);
+    let (first, most) = thread::scope(|scope| {
+        for client in 0..BUSY {
+            let (figures, stop) = (&figures, &stop);
+            scope.spawn(move || work(target, client, figures, stop));
+        }
+        scope.spawn(|| visit(target, &figures, &stop));
+        let watch = scope.spawn(|| watch_memory(pid, &cluster, &stop));
+        let watched = watch.join();
+        stop.store(true, Ordering::Relaxed);
+        watched.expect("nothing out of order was seen")
+    });
+    report(&figures, first, most);
+    assert!(most <= first + GROWTH_MAX, "from {first} kB to {most} kB");
+    fair(&figures);
+    for wire in &mut idle {
+        assert_eq!(wire.value("SELECT 'still here'"), "still here");
+    }
+    drop(idle);
+    everything_is_as_before(&cluster, &howdah, pid, empty.1);
+}
+
+fn report(figures: &Figures, first: u64, most: u64) {
+    let number = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
+    eprintln!(
+        "{} transactions ({} to {} for each client, none waited longer than {} ms), {} visits of which {} vanished; \
+         {first} kB after the warm-up, {most} kB at most in the {:?} after it",
+        number(&figures.transactions),
+        number(&figures.least),
+        number(&figures.most),
+        number(&figures.longest_us) / 1000,
+        number(&figures.visits),
+        number(&figures.vanished),
+        duration(),
+    );
+}
+
+/// All were served alike.
+fn fair(figures: &Figures) {
+    let (least, most) = (
+        figures.least.load(Ordering::Relaxed),
+        figures.most.load(Ordering::Relaxed),
+    );
+    assert!(
+        least * 2 > most,
+        "one client had {least} turns while another had {most}"
+    );
+    let longest = Duration::from_micros(figures.longest_us.load(Ordering::Relaxed));
+    assert!(longest < WAIT_MAX, "a client waited for {longest:?}");
+}
+
+fn everything_is_as_before(cluster: &Cluster, howdah: &Howdah, pid: u32, descriptors_before: usize) {
+    wait_until("servers have nothing to do", || {
+        cluster.backends("state <> 'idle'") == 0
+    });
+    let servers = cluster.backends("true");
+    assert!(servers <= SERVERS, "{servers} servers");
+    // There was one server when it was empty.
+    eventually("descriptors are given back", Duration::from_secs(20), || {
+        (descriptors(pid) <= descriptors_before + SERVERS).then_some(())
+    });
+    eprintln!("{} kB in the end", status(pid, "VmRSS"));
+    assert_eq!(Wire::app(howdah.target()).value("SELECT 'as ever'"), "as ever");
+    let log = howdah.log();
+    for word in ["panicked", "ERROR"] {
+        assert!(!log.contains(word), "{word} in the log");
+    }
+}
