@@ -45,3 +45,39 @@ pub enum WireError {
     #[error("invalid string in message")]
     String,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_parser_panic(bytes in vec(prop_oneof![any::<u8>(), Just(0), Just(1)], 0..64)) {
+            let _ = scan::message(&bytes);
+            let _ = frontend::Target::parse(&bytes);
+            let _ = frontend::Parse::parse(&bytes);
+            let _ = frontend::bind_names(&bytes);
+            let _ = frontend::execute_portal(&bytes);
+            let _ = frontend::query_text(&bytes);
+            let _ = backend::Status::parse(&bytes);
+            let _ = backend::parameter_status(&bytes);
+            let _ = backend::command_tag(&bytes);
+            let _ = backend::key_data(&bytes);
+            let fields = backend::ErrorFields::new(&bytes);
+            let _ = (fields.iter().count(), fields.is_fatal(), fields.text(b'M'));
+            let _ = startup::packet_len(&bytes);
+            let _ = startup::split_options(&String::from_utf8_lossy(&bytes));
+            let versions = [[0, 3, 0, 0], [0, 3, 0, 2], [4, 0xd2, 0x16, 0x2e], [4, 0xd2, 0x16, 0x2f]];
+            for version in versions {
+                if let Ok(startup::Initial::Startup(startup)) =
+                    startup::Initial::parse(&[&version[..], &bytes].concat())
+                {
+                    startup.negotiate(&mut bytes::BytesMut::new());
+                }
+            }
+        }
+    }
+}
