@@ -58,7 +58,7 @@ mod tests {
         fn no_bytes_make_a_parser_panic(bytes in vec(prop_oneof![any::<u8>(), Just(0), Just(1)], 0..64)) {
             let _ = scan::message(&bytes);
             let _ = frontend::Target::parse(&bytes);
-            let _ = frontend::Parse::parse(&bytes);
+            let _ = frontend::Parse::read(&bytes);
             let _ = frontend::bind_names(&bytes);
             let _ = frontend::execute_portal(&bytes);
             let _ = frontend::query_text(&bytes);
