@@ -323,3 +323,40 @@ fn shutdown_waits_for_clients() {
     console.0.expect_closed();
     wait_until("no server is left", || cluster.backends("true") == 0);
 }
+
+#[test]
+fn a_shutdown_that_waits_can_be_hurried() {
+    let Some((_cluster, mut howdah, mut console)) = setup(2) else {
+        return;
+    };
+    let mut hasty = Console::open(howdah.target());
+    let mut busy = Wire::app(howdah.target());
+    busy.query("BEGIN");
+    console.0.send(&msg::query("SHUTDOWN WAIT_FOR_CLIENTS"));
+    thread::sleep(A_WHILE);
+    assert!(howdah.try_wait().is_none(), "it waits");
+    hasty.show("POOLS").row(&[("database", "app")]);
+    hasty.0.send(&msg::query("SHUTDOWN"));
+    assert_eq!(busy.expect_fatal().code(), "57P01");
+    let status = howdah.wait_exit(SOON);
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn kill_without_a_name_ends_everybody_but_the_console() {
+    let Some((cluster, howdah, mut console)) = setup(2) else {
+        return;
+    };
+    let mut wires = [Wire::app(howdah.target()), other(howdah.target())];
+    for wire in &mut wires {
+        wire.query("BEGIN");
+    }
+    console.does("KILL");
+    for wire in &mut wires {
+        assert_eq!(wire.expect_fatal().code(), "57P01");
+    }
+    wait_until("no server is left", || cluster.backends("true") == 0);
+    assert_eq!(console.show("STATE").row(&[("key", "paused")])["value"], "yes");
+    console.does("RESUME");
+    assert_eq!(Wire::app(howdah.target()).value("SELECT 1"), "1");
+}

@@ -256,7 +256,11 @@ fn numbers_are_true_under_a_known_load() {
         }
     }
     scrape.check_histograms();
+    afterwards_all_of_it_is_counted(wires, &mut console, &howdah);
+}
 
+/// The load that [`numbers_are_true_under_a_known_load`] has begun ends, and leaves its counts.
+fn afterwards_all_of_it_is_counted(mut wires: Vec<Wire>, console: &mut Console, howdah: &Howdah) {
     wires[0].query("COMMIT");
     wires[1].answer();
     wires[1].query("COMMIT");
@@ -268,9 +272,9 @@ fn numbers_are_true_under_a_known_load() {
     wires.into_iter().for_each(Wire::terminate);
     console.wait_for_nobody();
     wait_until("all is counted", || {
-        Scrape::of(&howdah).farewells("terminated") == 3
+        Scrape::of(howdah).farewells("terminated") == 3
     });
-    let scrape = Scrape::of(&howdah);
+    let scrape = Scrape::of(howdah);
     // The first login takes a server, to learn its parameters; both it and the second client had to wait.
     for (name, count) in [
         ("transactions_total", 8),
@@ -387,6 +391,35 @@ fn errors_and_losses_are_counted_by_kind() {
     assert_eq!(Scrape::of(&howdah).app("failing"), 0);
 }
 
+fn wait_for_farewells(howdah: &Howdah, reason: &str, count: u64) {
+    wait_until(&format!("{count} {reason}"), || {
+        Scrape::of(howdah).farewells(reason) == count
+    });
+}
+
+/// Goodbyes that clients say, or fail to say, themselves.
+fn they_leave_by_themselves(howdah: &Howdah) {
+    let target = howdah.target();
+    let came = |reason: &str, count: u64| wait_for_farewells(howdah, reason, count);
+    Wire::app(target).terminate();
+    came("terminated", 1);
+
+    Wire::app(target).vanish();
+    came("vanished", 2);
+
+    for (user, database) in [("app", "nowhere"), ("app", "pgbouncer")] {
+        Wire::login_with(target, &[("user", user), ("database", database)], None)
+            .err()
+            .expect("a refusal");
+    }
+    came("login_refused", 2);
+
+    let mut wire = Wire::app(target);
+    wire.send(&msg::typed(b'?', b"nonsense"));
+    wire.expect_fatal();
+    came("client_protocol", 1);
+}
+
 #[test]
 fn farewells_are_counted_by_reason() {
     let cluster = Cluster::start();
@@ -402,34 +435,9 @@ fn farewells_are_counted_by_reason() {
     wait_until("the knock is counted", || {
         Scrape::of(&howdah).farewells("vanished") == 1
     });
-    let came = |reason: &str, count: u64| {
-        wait_until(&format!("{count} {reason}"), || {
-            Scrape::of(&howdah).farewells(reason) == count
-        });
-    };
+    let came = |reason: &str, count: u64| wait_for_farewells(&howdah, reason, count);
     let mut console = Console::open(target);
-    let mut wire = Wire::app(target);
-    wire.value("SELECT 1");
-    wire.terminate();
-    came("terminated", 1);
-
-    let mut wire = Wire::app(target);
-    wire.value("SELECT 1");
-    wire.vanish();
-    came("vanished", 2);
-
-    for (user, database) in [("app", "nowhere"), ("app", "pgbouncer")] {
-        Wire::login_with(target, &[("user", user), ("database", database)], None)
-            .err()
-            .expect("a refusal");
-    }
-    came("login_refused", 2);
-
-    let mut wire = Wire::app(target);
-    wire.send(&msg::typed(b'?', b"nonsense"));
-    wire.expect_fatal();
-    came("client_protocol", 1);
-
+    they_leave_by_themselves(&howdah);
     let mut holder = Wire::app(target);
     holder.query("BEGIN");
     let mut wire = Wire::app(target);
@@ -538,9 +546,25 @@ fn it_is_ready_when_the_pools_are_filled_and_not_while_it_drains() {
     assert_eq!(health(port, "/healthz"), Some(1), "nobody is there");
 }
 
+/// Debian's `prometheus-pgbouncer-exporter` on the console, as the user `watcher`; and its port.
+fn start_exporter(howdah: &Howdah) -> (Daemon, u16) {
+    const PROGRAM: &str = "prometheus-pgbouncer-exporter";
+    let port = free_port();
+    let mut command = Command::new(PROGRAM);
+    quiet(&mut command);
+    command
+        .args(["--host", "127.0.0.1", "--port", &port.to_string()])
+        .args(["--pgbouncer-host", "127.0.0.1", "--pgbouncer-user", "watcher"])
+        .args(["--pgbouncer-port", &howdah.target().port.to_string()])
+        .env("PGPASSWORD", "two")
+        .env("PGSSLMODE", "disable");
+    let there = Command::new(PROGRAM).arg("--version").output();
+    assert!(there.is_ok(), "no {PROGRAM}: run scripts/setup exporter");
+    (Daemon::listening(&mut command, Target { port }), port)
+}
+
 #[test]
 fn debians_exporter_works_on_the_console() {
-    const PROGRAM: &str = "prometheus-pgbouncer-exporter";
     let cluster = Cluster::start();
     let howdah = Howdah::before(&cluster)
         .set("auth_type", "scram-sha-256")
@@ -564,18 +588,7 @@ fn debians_exporter_works_on_the_console() {
     holder.query("BEGIN");
     second.send(&msg::query("SELECT 1"));
 
-    let port = free_port();
-    let mut command = Command::new(PROGRAM);
-    quiet(&mut command);
-    command
-        .args(["--host", "127.0.0.1", "--port", &port.to_string()])
-        .args(["--pgbouncer-host", "127.0.0.1", "--pgbouncer-user", "watcher"])
-        .args(["--pgbouncer-port", &howdah.target().port.to_string()])
-        .env("PGPASSWORD", "two")
-        .env("PGSSLMODE", "disable");
-    let there = Command::new(PROGRAM).arg("--version").output();
-    assert!(there.is_ok(), "no {PROGRAM}: run scripts/setup exporter");
-    let exporter = Daemon::listening(&mut command, Target { port });
+    let (exporter, port) = start_exporter(&howdah);
     let scrape = || {
         let answer = get(port, "/metrics");
         assert_eq!(answer.status, 200, "{}\n{}", answer.body, exporter.said());

@@ -174,7 +174,7 @@ impl Entrance {
             && database.user.is_none()
         {
             // Where the server has the same verifier, what the client has proved will do for howdah as well.
-            pool.source().target().keys.lock().get_or_insert(keys);
+            *pool.source().target().keys.lock() = Some(keys);
         }
         if wishes.replication.is_some() {
             let ready = super::replication::connect(&wishes, &pool, seat).await?;

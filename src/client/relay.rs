@@ -140,6 +140,10 @@ impl Session {
         if self.policy.pool_mode != PoolMode::Session {
             return Some(Stop::Settled);
         }
+        if heard.units > 0 {
+            // A session keeps its server: what it does is reported as it goes on.
+            self.pool.absorb(&std::mem::take(&mut self.talk.tally));
+        }
         self.leave
             .clone()
             .map(|refusal| Stop::Client(Farewell::Administrator(refusal)))

@@ -1,5 +1,6 @@
 //! What a client asks for in its startup message, and what its session is set to in consequence.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use crate::config::Config;
@@ -149,7 +150,7 @@ async fn try_on_the_living(
     pool: &Arc<Pool<Servers>>,
     gone: impl Future<Output = Farewell>,
 ) -> Result<Settings, Farewell> {
-    let mut gone = std::pin::pin!(gone);
+    let mut gone = pin!(gone);
     let mut tries = 1;
     loop {
         match try_out(wishes, pool, gone.as_mut()).await? {

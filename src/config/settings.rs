@@ -80,7 +80,7 @@ settings! {
             /// `text` for people, `json` for machines.
             log_format: LogFormat(LogFormat) = "text", Restart;
             /// `error`, `warn`, `info`, `debug` or `trace`, or directives such as `info,howdah::pool=debug`.
-            log_level: Text(String) = "info", Restart;
+            log_level: Text(String) = "info", Live;
             /// Writes a line for every login.
             log_connections: Flag(bool) = "true", Live;
             /// Writes a line for every disconnect, with its reason.

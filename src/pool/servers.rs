@@ -60,9 +60,16 @@ impl Servers {
 
     /// From now on new connections are made like this.
     pub fn apply(&self, target: Target, policy: PoolSettings) {
-        self.target.store(Arc::new(target));
+        let before = self.target.swap(Arc::new(target));
         self.policy.store(Arc::new(policy));
-        self.welcomes.lock().clear();
+        let target = self.target();
+        if before.is_same_place(&target) {
+            // Clients' proofs are good for as long as the server has the same verifiers; and logins are to need no free
+            // server, for what sessions are set to does not depend on howdah's own settings.
+            *target.keys.lock() = before.keys.lock().take();
+        } else {
+            self.welcomes.lock().clear();
+        }
     }
 
     /// What a session is set to that began with these parameters, if they have been tried before.
