@@ -32,10 +32,12 @@ impl Session {
         }
         loop {
             let answers = self.talk.answers;
-            let pause = self.talk.requests(server);
-            if let Pause::Over(farewell) = pause {
-                return Poll::Ready(Stop::Client(farewell));
-            }
+            let pause = match self.talk.requests(server) {
+                // What was asked before a proper goodbye is answered first, as PostgreSQL does.
+                Pause::Over(Farewell::Terminated) if may_be_finished(server) => Pause::Blocked,
+                Pause::Over(farewell) => return Poll::Ready(Stop::Client(farewell)),
+                pause => pause,
+            };
             self.note_requests(server);
             if let Poll::Ready(Err(_)) = server.stream.poll_drain(cx, &mut server.output) {
                 // Its last words may still be there to be read.
@@ -62,16 +64,11 @@ impl Session {
                     Poll::Pending => {}
                 }
             }
-            if matches!(pause, Pause::NeedMore) || self.talk.input.len() < CHUNK {
-                match self.stream.poll_fill(cx, &mut self.talk.input) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Stop::Client(Farewell::Vanished)),
-                    Poll::Ready(Ok(n)) => {
-                        self.talk.tally.bytes_received += n as u64;
-                        moved = true;
-                    }
-                    Poll::Ready(Err(error)) => {
-                        return Poll::Ready(Stop::Client(Farewell::ClientIo(error.to_string())));
-                    }
+            let reads = matches!(pause, Pause::NeedMore) || self.talk.input.len() < CHUNK;
+            if reads && !self.talk.has_said_goodbye() {
+                match self.poll_read_client(cx) {
+                    Poll::Ready(Ok(())) => moved = true,
+                    Poll::Ready(Err(farewell)) => return Poll::Ready(Stop::Client(farewell)),
                     Poll::Pending => {}
                 }
             }
@@ -99,6 +96,18 @@ impl Session {
             )),
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.server_is_lost(&error.to_string()))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_read_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Farewell>> {
+        match self.stream.poll_fill(cx, &mut self.talk.input) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(Farewell::Vanished)),
+            Poll::Ready(Ok(n)) => {
+                self.talk.tally.bytes_received += n as u64;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Farewell::ClientIo(error.to_string()))),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -156,4 +165,9 @@ impl Session {
             self.clock.begin_unit();
         }
     }
+}
+
+/// Whether what is in flight comes to an end without more from the client.
+fn may_be_finished(server: &Connection) -> bool {
+    server.pipeline.unit_in_flight() && !server.pipeline.is_copying_in()
 }

@@ -197,6 +197,11 @@ impl Talk {
         }
     }
 
+    /// Whether the client's next message is its last.
+    pub(super) fn has_said_goodbye(&self) -> bool {
+        self.up.is_done() && self.input.first() == Some(&b'X') && self.input.len() >= scan::HEADER_LEN
+    }
+
     /// The body of a message that [`Talk::next`] has found to be whole.
     pub(super) fn body(&self, header: scan::Header) -> &[u8] {
         self.input.get(scan::HEADER_LEN..header.len).unwrap_or_default()
