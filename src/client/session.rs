@@ -266,7 +266,7 @@ impl Session {
     async fn hold(&mut self, mut lease: Lease<Servers>) -> Result<(), Farewell> {
         self.clock.begin_lease(Instant::now());
         let stop = poll_fn(|cx| self.poll_relay(cx, &mut lease)).await;
-        self.keep_settings(&lease);
+        self.keep_settings(&mut lease);
         let info = lease.info().clone();
         info.prepared.store(
             u32::try_from(lease.prepared.len()).unwrap_or(u32::MAX),
@@ -323,10 +323,11 @@ impl Session {
     }
 
     /// The session that the server has now is the client's, wherever it goes on.
-    fn keep_settings(&mut self, server: &Connection) {
+    fn keep_settings(&mut self, server: &mut Connection) {
         if Arc::ptr_eq(&self.settings.reported, &server.settings.reported) {
             return;
         }
+        server.settings.reported = self.pool.source().intern(&server.settings.reported);
         let before = std::mem::replace(&mut self.settings.reported, server.settings.reported.clone());
         if before.get(b"application_name") != self.settings.reported.get(b"application_name") {
             self.show_application_name();

@@ -141,6 +141,7 @@ pub(super) async fn settle(
             Arc::make_mut(&mut settings.reported).set(b"application_name", &name);
         }
     }
+    settings.reported = servers.intern(&settings.reported);
     Ok(settings)
 }
 

@@ -1,6 +1,6 @@
 //! The servers of one pool: how the pool's connections to PostgreSQL are opened, watched, cleaned and closed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::config::{PoolMode, PoolSettings};
 use crate::error::Refusal;
 use crate::net::within;
-use crate::server::{self, Connection, Failure, Settings, StatementCache, Target};
+use crate::server::{self, Connection, Failure, Parameters, Settings, StatementCache, Target};
 
 use super::source::{Dirt, Gone, OpenError, Source};
 
@@ -35,6 +35,8 @@ pub struct Servers {
     pub statements: Arc<StatementCache>,
     /// What a session is set to after its client asked for these startup parameters.
     welcomes: Mutex<HashMap<Vec<Parameter>, Settings>>,
+    /// Every set of reported parameters that is in use, once: so equal sets are equal pointers.
+    reported: Mutex<HashSet<Arc<Parameters>>>,
 }
 
 impl Servers {
@@ -45,6 +47,7 @@ impl Servers {
             policy: ArcSwap::from_pointee(policy),
             statements: Arc::default(),
             welcomes: Mutex::default(),
+            reported: Mutex::default(),
         }
     }
 
@@ -75,6 +78,19 @@ impl Servers {
     /// What a session is set to that began with these parameters, if they have been tried before.
     pub fn welcome(&self, parameters: &[(String, Vec<u8>)]) -> Option<Settings> {
         self.welcomes.lock().get(parameters).cloned()
+    }
+
+    /// The one copy of a set of reported parameters.
+    pub fn intern(&self, parameters: &Arc<Parameters>) -> Arc<Parameters> {
+        let mut reported = self.reported.lock();
+        if let Some(known) = reported.get(&**parameters) {
+            return known.clone();
+        }
+        if reported.len() == reported.capacity() {
+            reported.retain(|known| Arc::strong_count(known) > 1);
+        }
+        reported.insert(parameters.clone());
+        parameters.clone()
     }
 
     /// Remembers what became of a set of startup parameters.
@@ -202,5 +218,56 @@ pub fn bounds(policy: &PoolSettings) -> super::Settings {
         server_login_retry: policy.server_login_retry,
         max_parallel_connects: unlimited(policy.max_parallel_connects),
         server_round_robin: policy.server_round_robin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(value: &[u8]) -> Arc<Parameters> {
+        let mut parameters = Parameters::default();
+        parameters.set(b"TimeZone", value);
+        Arc::new(parameters)
+    }
+
+    fn servers() -> Servers {
+        let target = Target {
+            addresses: Vec::new(),
+            database: String::new(),
+            credentials: crate::auth::Credentials::default(),
+            parameters: Vec::new(),
+            timeout: Duration::ZERO,
+            keepalive: crate::net::Keepalive {
+                enabled: false,
+                idle: Duration::ZERO,
+                interval: Duration::ZERO,
+                count: 0,
+                user_timeout: Duration::ZERO,
+            },
+            connect_query: String::new(),
+            prepared_max: 1,
+            resolver: Arc::new(server::Resolver::new(Duration::ZERO)),
+            keys: Mutex::new(None),
+        };
+        let settings = crate::config::Settings::default();
+        let overrides = crate::config::Overrides::default();
+        Servers::new(target, PoolSettings::resolve(&settings, &overrides, &overrides))
+    }
+
+    #[test]
+    fn equal_parameters_are_one_and_those_out_of_use_are_forgotten() {
+        let servers = servers();
+        let utc = servers.intern(&parameters(b"UTC"));
+        assert!(Arc::ptr_eq(&utc, &servers.intern(&parameters(b"UTC"))));
+        assert!(!Arc::ptr_eq(&utc, &servers.intern(&parameters(b"CET"))));
+        for n in 0..1000 {
+            servers.intern(&parameters(format!("zone {n}").as_bytes()));
+        }
+        assert!(servers.reported.lock().len() < 100);
+        assert!(
+            Arc::ptr_eq(&utc, &servers.intern(&parameters(b"UTC"))),
+            "it is in use"
+        );
     }
 }

@@ -357,7 +357,9 @@ impl Connection {
         if let Some(sql) = self.settings.towards(wanted) {
             self.run(&sql).await?;
         }
-        self.settings.extra = wanted.extra.clone();
+        if !Arc::ptr_eq(&self.settings.extra, &wanted.extra) {
+            self.settings.extra = wanted.extra.clone();
+        }
         if self.settings.reported == wanted.reported {
             // Shared, so that the next comparison is one of pointers.
             self.settings.reported = wanted.reported.clone();

@@ -12,7 +12,7 @@ type Pair = (Box<[u8]>, Box<[u8]>);
 /// The reported parameters of one session, as the server spells them.
 ///
 /// The names are few (13 to 15 in PostgreSQL 15 to 18), so a sorted list is the quickest map.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Parameters {
     pairs: Vec<Pair>,
 }
