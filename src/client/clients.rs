@@ -11,6 +11,7 @@ use crate::error::{Refusal, SqlState};
 use crate::net::{PeerAddr, within};
 
 use super::handle::{Birth, Handle, Order, State};
+use super::random;
 
 /// The clients of this process.
 #[derive(Debug, Default)]
@@ -251,10 +252,6 @@ fn forget_one(counts: &mut HashMap<String, usize>, key: &str) {
             counts.remove(key);
         }
     }
-}
-
-fn random(bytes: &mut [u8]) {
-    aws_lc_rs::rand::fill(bytes).expect("the operating system's random source does not fail");
 }
 
 #[cfg(test)]
