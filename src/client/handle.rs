@@ -9,7 +9,7 @@ use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
 
 use crate::error::Refusal;
-use crate::net::PeerAddr;
+use crate::net::{PeerAddr, TlsInfo};
 use crate::server;
 
 /// What a client is doing, as `SHOW CLIENTS` tells it.
@@ -63,6 +63,8 @@ pub struct Handle {
     pub peer: PeerAddr,
     /// The address that it connected to.
     pub local: PeerAddr,
+    /// Its TLS session; `None` without TLS.
+    pub tls: Option<Arc<TlsInfo>>,
     /// The role that it logged in as.
     pub user: String,
     /// The database that it asked for.
@@ -92,6 +94,7 @@ pub(super) struct Birth {
     pub(super) id: u64,
     pub(super) peer: PeerAddr,
     pub(super) local: PeerAddr,
+    pub(super) tls: Option<Arc<TlsInfo>>,
     pub(super) user: String,
     pub(super) database: String,
     pub(super) protocol: u32,
@@ -105,6 +108,7 @@ impl Handle {
             id: birth.id,
             peer: birth.peer,
             local: birth.local,
+            tls: birth.tls,
             user: birth.user,
             database: birth.database,
             protocol: birth.protocol,

@@ -11,11 +11,12 @@ use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::net::{PeerAddr, Stream, within};
 use crate::wire::scan::{self, HEADER_LEN};
-use crate::wire::startup::{self, Initial, Startup, StartupError};
+use crate::wire::startup::{Initial, Startup, StartupError};
 use crate::wire::store::CHUNK;
 use crate::wire::write::{self, Severity};
 
 use super::clients::{LoggingIn, Newcomer};
+use super::door::Door;
 use super::front::{Front, House};
 use super::replication::Replication;
 use super::session::Session;
@@ -142,7 +143,7 @@ impl Entrance {
         let startup = match self.first_packet().await? {
             Initial::Cancel { pid, secret } => return Ok(Entered::Cancel { pid, secret }),
             Initial::Startup(startup) => startup,
-            Initial::Ssl | Initial::Gssenc => unreachable!("first_packet answers these itself"),
+            Initial::Ssl | Initial::Gssenc => unreachable!("the door answers these itself"),
         };
         let house = self.front.house();
         let wishes = Wishes::new(&startup, &house.config).map_err(Farewell::LoginRefused)?;
@@ -226,49 +227,22 @@ impl Entrance {
         Newcomer {
             peer: self.stream.peer(),
             local: self.stream.local(),
+            tls: self.stream.tls().cloned(),
             user: wishes.user.clone(),
             database: wishes.database.clone(),
             protocol: startup.negotiated(),
         }
     }
 
-    /// The first packet that is more than a question about encryption.
     async fn first_packet(&mut self) -> Result<Initial, Farewell> {
-        let (mut asked_ssl, mut asked_gss) = (false, false);
-        loop {
-            let initial = self.packet().await?;
-            let asked = match initial {
-                Initial::Ssl => &mut asked_ssl,
-                Initial::Gssenc => &mut asked_gss,
-                other => return Ok(other),
-            };
-            if std::mem::replace(asked, true) {
-                return Err(violation("encryption was asked for twice"));
-            }
-            if !self.input.is_empty() {
-                // What follows without waiting for the answer was put there by somebody else (CVE-2021-3935).
-                return Err(violation("received unencrypted data after an encryption request"));
-            }
-            self.output.put_u8(b'N');
-            self.flush().await?;
-        }
-    }
-
-    async fn packet(&mut self) -> Result<Initial, Farewell> {
-        loop {
-            if self.input.first() == Some(&0x16) {
-                return Err(violation("direct TLS connections are not supported"));
-            }
-            let malformed = |error| refused_startup(StartupError::Malformed(error));
-            if let Some(len) = startup::packet_len(&self.input).map_err(malformed)?
-                && self.input.len() >= len
-            {
-                let initial = Initial::parse(&self.input[4..len]).map_err(refused_startup)?;
-                self.input.advance(len);
-                return Ok(initial);
-            }
-            self.fill().await?;
-        }
+        let house = self.front.house();
+        let door = Door {
+            stream: &mut self.stream,
+            input: &mut self.input,
+            acceptor: house.acceptor.clone(),
+            mode: house.config.settings.client_tls_sslmode,
+        };
+        door.first_packet().await
     }
 
     async fn authenticate(&mut self, user: &str, house: &House) -> Result<Proof, Farewell> {
@@ -415,11 +389,11 @@ fn authentication(out: &mut BytesMut, body: &[u8]) {
     write::message(out, b'R', |out| out.put_slice(body));
 }
 
-fn violation(message: impl Into<std::borrow::Cow<'static, str>>) -> Farewell {
+pub(super) fn violation(message: impl Into<std::borrow::Cow<'static, str>>) -> Farewell {
     Farewell::ClientProtocol(Refusal::new(SqlState::PROTOCOL_VIOLATION, message))
 }
 
-fn refused_startup(error: StartupError) -> Farewell {
+pub(super) fn refused_startup(error: StartupError) -> Farewell {
     let code = match error {
         StartupError::Malformed(_) => SqlState::PROTOCOL_VIOLATION,
         StartupError::Protocol(_) => SqlState::FEATURE_NOT_SUPPORTED,

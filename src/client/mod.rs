@@ -5,6 +5,8 @@
 
 mod clients;
 mod clock;
+mod door;
+mod encryption;
 mod extended;
 mod front;
 mod handle;

@@ -133,7 +133,7 @@ impl World {
             prepared: 100,
             prepared_bytes: 10_000,
         };
-        let mut connection = Connection::new(Stream::Unix(ours), 2);
+        let mut connection = Connection::new(Stream::from(ours), 2);
         let mut server = Server::default();
         // Another client has been here.
         connection.unnamed = UnnamedSlot::Holds(u64::MAX);

@@ -80,6 +80,36 @@ choice! {
     }
 }
 
+choice! {
+    /// Whether TLS is spoken, and how far the peer's certificate is looked into.
+    SslMode, "disable, allow, prefer, require, verify-ca, verify-full" {
+        /// No TLS.
+        Disable = "disable",
+        /// TLS if the other side insists.
+        Allow = "allow",
+        /// TLS if the other side can.
+        Prefer = "prefer",
+        /// Nothing without TLS.
+        Require = "require",
+        /// Besides, the peer's certificate is signed by a trusted authority.
+        VerifyCa = "verify-ca",
+        /// Besides, it is the certificate of the host that was asked for.
+        VerifyFull = "verify-full",
+    }
+}
+
+impl SslMode {
+    /// Whether there is no way without TLS.
+    pub fn is_required(self) -> bool {
+        matches!(self, Self::Require | Self::VerifyCa | Self::VerifyFull)
+    }
+
+    /// Whether the peer has to show a certificate that is trusted.
+    pub fn is_verified(self) -> bool {
+        matches!(self, Self::VerifyCa | Self::VerifyFull)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@ mod document;
 mod env;
 mod fault;
 mod load;
+mod protocols;
 mod quantity;
 mod render;
 mod secret;
@@ -27,9 +28,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use check::CONSOLE_NAMES;
-pub use choice::{AuthType, LogFormat, PoolMode};
+pub use choice::{AuthType, LogFormat, PoolMode, SslMode};
 pub use database::{Database, Host};
 pub use fault::{Fault, Faults};
+pub use protocols::TlsVersions;
 pub use render::{render_markdown, render_toml};
 pub use secret::Secret;
 pub use settings::{Overrides, PoolSettings, Settings, TABLE};
@@ -123,6 +125,15 @@ impl Config {
         let none = Overrides::default();
         let user = self.users.get(user).map_or(&none, |user| &user.overrides);
         PoolSettings::resolve(&self.settings, &database.overrides, user)
+    }
+
+    /// A file that a setting names: a relative path starts from the directory of the configuration file.
+    pub fn path(&self, written: &str) -> PathBuf {
+        match &self.origin {
+            Source::File(file) => file.parent().map(|directory| directory.join(written)),
+            Source::Url(_) | Source::Env => None,
+        }
+        .unwrap_or_else(|| written.into())
     }
 
     /// `SET name = value`: the configuration with one setting changed.

@@ -464,7 +464,7 @@ impl Connection {
     }
 
     /// Says goodbye as far as that is possible without waiting.
-    pub fn close(self) {
+    pub fn close(mut self) {
         let _ = self.stream.try_write(b"X\0\0\0\x04");
     }
 }

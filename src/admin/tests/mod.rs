@@ -53,7 +53,7 @@ pub(super) fn client(console: &Console) -> ClientSeat {
 
 fn visit(stream: UnixStream, rights: Rights) -> Visit {
     Visit {
-        stream: Stream::Unix(stream),
+        stream: Stream::from(stream),
         input: BytesMut::new(),
         user: "root".to_owned(),
         is_admin: rights == Rights::Admin,
