@@ -267,6 +267,7 @@ mod tests {
         Newcomer {
             peer: PeerAddr::Unix,
             local: PeerAddr::Unix,
+            tls: None,
             user,
             database,
             protocol,

@@ -5,6 +5,7 @@
 
 mod clients;
 mod clock;
+mod credentials;
 mod door;
 mod encryption;
 mod extended;
@@ -19,6 +20,7 @@ mod responses;
 mod session;
 mod startup;
 mod talk;
+mod threshold;
 #[cfg(test)]
 mod tests;
 mod unnamed;

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 
-use crate::farewell::Farewell;
+use crate::farewell::{Denial, Farewell};
 use crate::net::Stream;
 use crate::pool::{Pool, Servers};
 use crate::server::{Connection, Target};
@@ -65,7 +65,7 @@ pub(super) async fn connect(
     let server = target
         .connect()
         .await
-        .map_err(|error| Farewell::LoginRefused(error.refusal))?;
+        .map_err(|error| Farewell::LoginRefused(Denial::Server, error.refusal))?;
     Ok(Ready {
         seat,
         server: Box::new(server),

@@ -43,6 +43,7 @@ pub(super) fn client(console: &Console) -> ClientSeat {
     let newcomer = Newcomer {
         peer: PeerAddr::Tcp("10.0.0.9:4711".parse().unwrap()),
         local: PeerAddr::Unix,
+        tls: None,
         user: "bob".to_owned(),
         database: "app".to_owned(),
         protocol: PROTOCOL_3_0,
