@@ -18,6 +18,7 @@ use crate::server::{Address, Resolver, Target};
 
 use super::clients::{ClientLimits, Clients};
 use super::encryption;
+use super::threshold::Handshakes;
 
 /// How many connections more than `max_client_conn` may be logging in: cancel requests and visitors of the console.
 const STRANGERS_SPARE: usize = 50;
@@ -44,6 +45,8 @@ pub struct Front {
     pub resolver: Arc<Resolver>,
     /// Makes unknown users look like known ones.
     pub(super) mock: MockKey,
+    /// How TLS handshakes with clients have ended.
+    pub handshakes: Handshakes,
     farewells: [AtomicU64; Farewell::LABELS.len()],
     disabled: Mutex<std::collections::HashSet<String>>,
     paused: Mutex<Paused>,
@@ -108,6 +111,7 @@ impl Front {
             clients: Arc::default(),
             resolver,
             mock: MockKey::new(&mut super::random),
+            handshakes: Handshakes::default(),
             farewells: Default::default(),
             disabled: Mutex::default(),
             paused: Mutex::default(),

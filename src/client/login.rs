@@ -232,6 +232,7 @@ impl Entrance {
         let threshold = Threshold {
             acceptor: house.acceptor.clone(),
             mode: house.config.settings.client_tls_sslmode,
+            handshakes: &self.front.handshakes,
         };
         threshold.first_packet(&mut self.door).await
     }

@@ -20,9 +20,9 @@ mod responses;
 mod session;
 mod startup;
 mod talk;
-mod threshold;
 #[cfg(test)]
 mod tests;
+mod threshold;
 mod unnamed;
 
 pub use clients::{ClientLimits, Clients, LoggingIn, Newcomer, Seat};
@@ -31,6 +31,7 @@ pub use handle::{Handle, Order, State};
 pub use login::{Outcome, Visit, login};
 pub use replication::Replication;
 pub use session::Session;
+pub use threshold::Handshakes;
 
 /// The operating system's randomness, as the exchanges of `auth` want it.
 fn random(bytes: &mut [u8]) {

@@ -1,13 +1,15 @@
 //! What is said before a login begins: questions about encryption, and TLS itself.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf, BufMut, BytesMut};
 
 use crate::config::SslMode;
 use crate::error::{Refusal, SqlState};
 use crate::farewell::{Denial, Farewell};
-use crate::net::tls::{Acceptor, HandshakeError};
+use crate::net::TlsInfo;
+use crate::net::tls::Acceptor;
 use crate::wire::startup::{self, Initial, StartupError};
 
 use super::door::{Door, violation};
@@ -15,15 +17,42 @@ use super::door::{Door, violation};
 /// The first byte of TLS: a record with a message of the handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
 
+/// How handshakes with clients have ended.
+#[derive(Debug, Default)]
+pub struct Handshakes([AtomicU64; 3]);
+
+impl Handshakes {
+    const LABELS: [&'static str; 3] = ["full", "resumed", "failed"];
+
+    /// Counts one that led to this session, or to none.
+    fn count(&self, tls: Option<&TlsInfo>) {
+        let [full, resumed, failed] = &self.0;
+        let count = match tls {
+            Some(tls) if tls.is_resumed => resumed,
+            Some(_) => full,
+            None => failed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The counts, by label.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        Self::LABELS.into_iter().zip(counts)
+    }
+}
+
 /// What holds for connections of whom nothing is known yet.
-pub(super) struct Threshold {
+pub(super) struct Threshold<'a> {
     /// Who shakes hands; nobody where clients cannot have TLS.
     pub(super) acceptor: Option<Arc<Acceptor>>,
     /// Whether they must.
     pub(super) mode: SslMode,
+    /// Where handshakes are counted.
+    pub(super) handshakes: &'a Handshakes,
 }
 
-impl Threshold {
+impl Threshold<'_> {
     /// The first packet that is more than a question about encryption. Where TLS is required, a startup packet without it
     /// is refused; a cancel request is not, for clients before libpq 17 send it in clear whatever their session is.
     pub(super) async fn first_packet(mut self, door: &mut Door) -> Result<Initial, Farewell> {
@@ -57,7 +86,7 @@ impl Threshold {
             door.output.put_u8(if acceptor.is_some() { b'S' } else { b'N' });
             door.flush().await?;
             if let Some(acceptor) = acceptor {
-                accept_tls(door, acceptor, BytesMut::new()).await?;
+                self.accept_tls(door, acceptor, BytesMut::new()).await?;
                 asked_gss = true;
             }
         }
@@ -67,15 +96,31 @@ impl Threshold {
     /// who meant to speak another one.
     async fn accept_direct_tls(&self, door: &mut Door) -> Result<(), Farewell> {
         let Some(acceptor) = &self.acceptor else {
-            return Err(violation("TLS is not available on this connection"));
+            // In clear there is nothing to say to it.
+            return Err(Farewell::ClientIo(
+                "it begins with TLS, which is not on offer".to_owned(),
+            ));
         };
         let begun = door.input.split();
-        accept_tls(door, acceptor, begun).await?;
+        self.accept_tls(door, acceptor, begun).await?;
         if door.stream.tls().is_some_and(|tls| tls.has_alpn) {
             Ok(())
         } else {
-            Err(violation("direct TLS without ALPN (the protocol is \"postgresql\")"))
+            Err(violation(
+                "direct TLS without ALPN (the protocol is \"postgresql\")",
+            ))
         }
+    }
+
+    async fn accept_tls(
+        &self,
+        door: &mut Door,
+        acceptor: &Acceptor,
+        begun: BytesMut,
+    ) -> Result<(), Farewell> {
+        let accepted = door.stream.accept_tls(acceptor, begun).await;
+        self.handshakes.count(door.stream.tls().map(Arc::as_ref));
+        accepted.map_err(|error| Farewell::ClientIo(error.to_string()))
     }
 }
 
@@ -84,11 +129,6 @@ async fn begins_with_tls(door: &mut Door) -> Result<bool, Farewell> {
         door.fill().await?;
     }
     Ok(door.input.first() == Some(&TLS_HANDSHAKE))
-}
-
-async fn accept_tls(door: &mut Door, acceptor: &Acceptor, begun: BytesMut) -> Result<(), Farewell> {
-    let accepted = door.stream.accept_tls(acceptor, begun).await;
-    accepted.map_err(|error: HandshakeError| Farewell::ClientIo(error.to_string()))
 }
 
 async fn packet(door: &mut Door) -> Result<Initial, Farewell> {

@@ -194,6 +194,9 @@ impl Config {
             listening.push(format!("{}/.s.PGSQL.{port}", settings.unix_socket_dir));
         }
         lines.push(format!("listens on {}", listening.join(", ")));
+        if settings.client_tls_sslmode != SslMode::Disable {
+            lines.push(format!("TLS for clients: {}", settings.client_tls_sslmode));
+        }
         for database in self.databases.values().chain(&self.fallback) {
             let pool = self.pool_settings(database, database.user.as_deref().unwrap_or_default());
             let hosts: Vec<_> = database.hosts.iter().map(Host::to_string).collect();

@@ -34,7 +34,11 @@ impl Kind for Protocols {
             tls13: false,
         };
         let mut is_old = false;
-        for word in text.split([',', ':']).map(str::trim).filter(|word| !word.is_empty()) {
+        for word in text
+            .split([',', ':'])
+            .map(str::trim)
+            .filter(|word| !word.is_empty())
+        {
             let (word, wanted) = match word.strip_prefix('!') {
                 Some(word) => (word, false),
                 None => (word, true),
@@ -95,7 +99,12 @@ mod tests {
             assert_eq!(shown(text).as_deref(), Ok(versions), "{text}");
         }
         let both = Raw::List(vec!["tlsv1.2".to_owned(), "tlsv1.3".to_owned()]);
-        assert_eq!(Protocols::read(&both).map(|both| Protocols::show(&both)).as_deref(), Ok("secure"));
+        assert_eq!(
+            Protocols::read(&both)
+                .map(|both| Protocols::show(&both))
+                .as_deref(),
+            Ok("secure")
+        );
     }
 
     #[test]

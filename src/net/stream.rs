@@ -124,7 +124,9 @@ impl Stream {
     /// for something that was said under TLS (CVE-2021-23222). `None` is the end.
     pub async fn read_byte(&mut self) -> io::Result<Option<u8>> {
         let mut byte = [0];
-        std::future::poll_fn(|cx| self.socket.poll_read_byte(cx, &mut byte)).await.map(|read| (read > 0).then_some(byte[0]))
+        std::future::poll_fn(|cx| self.socket.poll_read_byte(cx, &mut byte))
+            .await
+            .map(|read| (read > 0).then_some(byte[0]))
     }
 
     /// Writes what the kernel takes at once, for a farewell that nobody waits for.

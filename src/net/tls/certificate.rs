@@ -18,18 +18,18 @@ const RSA_PSS: Oid = Oid::new_unwrap("1.2.840.113549.1.1.10");
 /// Signature algorithms and what tls-server-end-point hashes the certificate with (RFC 5929, section 4.1): the hash of
 /// the signature, but SHA-256 in the place of MD5 and SHA-1.
 const SIGNATURES: [(Oid, &Algorithm); 14] = [
-    (Oid::new_unwrap("1.2.840.113549.1.1.4"), &SHA256),  // md5WithRSAEncryption
-    (Oid::new_unwrap("1.2.840.113549.1.1.5"), &SHA256),  // sha1WithRSAEncryption
+    (Oid::new_unwrap("1.2.840.113549.1.1.4"), &SHA256), // md5WithRSAEncryption
+    (Oid::new_unwrap("1.2.840.113549.1.1.5"), &SHA256), // sha1WithRSAEncryption
     (Oid::new_unwrap("1.2.840.113549.1.1.14"), &SHA224), // sha224WithRSAEncryption
     (Oid::new_unwrap("1.2.840.113549.1.1.11"), &SHA256), // sha256WithRSAEncryption
     (Oid::new_unwrap("1.2.840.113549.1.1.12"), &SHA384), // sha384WithRSAEncryption
     (Oid::new_unwrap("1.2.840.113549.1.1.13"), &SHA512), // sha512WithRSAEncryption
-    (Oid::new_unwrap("1.2.840.10045.4.1"), &SHA256),     // ecdsa-with-SHA1
-    (Oid::new_unwrap("1.2.840.10045.4.3.1"), &SHA224),   // ecdsa-with-SHA224
-    (Oid::new_unwrap("1.2.840.10045.4.3.2"), &SHA256),   // ecdsa-with-SHA256
-    (Oid::new_unwrap("1.2.840.10045.4.3.3"), &SHA384),   // ecdsa-with-SHA384
-    (Oid::new_unwrap("1.2.840.10045.4.3.4"), &SHA512),   // ecdsa-with-SHA512
-    (Oid::new_unwrap("1.2.840.10040.4.3"), &SHA256),     // dsa-with-sha1
+    (Oid::new_unwrap("1.2.840.10045.4.1"), &SHA256),    // ecdsa-with-SHA1
+    (Oid::new_unwrap("1.2.840.10045.4.3.1"), &SHA224),  // ecdsa-with-SHA224
+    (Oid::new_unwrap("1.2.840.10045.4.3.2"), &SHA256),  // ecdsa-with-SHA256
+    (Oid::new_unwrap("1.2.840.10045.4.3.3"), &SHA384),  // ecdsa-with-SHA384
+    (Oid::new_unwrap("1.2.840.10045.4.3.4"), &SHA512),  // ecdsa-with-SHA512
+    (Oid::new_unwrap("1.2.840.10040.4.3"), &SHA256),    // dsa-with-sha1
     (Oid::new_unwrap("2.16.840.1.101.3.4.3.1"), &SHA224), // dsa-with-sha224
     (Oid::new_unwrap("2.16.840.1.101.3.4.3.2"), &SHA256), // dsa-with-sha256
 ];
@@ -67,7 +67,9 @@ impl<'a> Certificate<'a> {
         let name = self.parsed.tbs_certificate().subject().common_name();
         let name = name.map_err(|_| "the certificate's common name is not text".to_owned())?;
         match name.map(|name| name.value().into_owned()) {
-            Some(name) if name.contains('\0') => Err("the certificate's common name has a zero byte".to_owned()),
+            Some(name) if name.contains('\0') => {
+                Err("the certificate's common name has a zero byte".to_owned())
+            }
             name => Ok(name),
         }
     }
@@ -82,7 +84,11 @@ impl<'a> Certificate<'a> {
 
     /// `SubjectPublicKeyInfo`, in DER.
     pub(super) fn public_key(&self) -> Option<Vec<u8>> {
-        self.parsed.tbs_certificate().subject_public_key_info().to_der().ok()
+        self.parsed
+            .tbs_certificate()
+            .subject_public_key_info()
+            .to_der()
+            .ok()
     }
 
     /// The key's algorithm as webpki compares it (the content of the sequence), and the bits of the key.
@@ -160,7 +166,8 @@ fn pss_hash(signature: &AlgorithmIdentifierOwned) -> Option<&'static Algorithm> 
         return Some(&SHA256);
     };
     let mut reader = SliceReader::new(parameters.value()).ok()?;
-    let hash = ContextSpecific::<AlgorithmIdentifierOwned>::decode_explicit(&mut reader, TagNumber(0)).ok()?;
+    let hash =
+        ContextSpecific::<AlgorithmIdentifierOwned>::decode_explicit(&mut reader, TagNumber(0)).ok()?;
     match hash {
         Some(hash) => hash_of(&HASHES, hash.value.oid),
         None => Some(&SHA256),

@@ -49,7 +49,11 @@ impl Eq for Connector {}
 
 impl Connector {
     /// Makes one; the error names the file that is at fault. `identity` is for servers that ask for a certificate.
-    pub fn new(authority: &Authority, identity: Option<&Identity>, versions: TlsVersions) -> Result<Self, String> {
+    pub fn new(
+        authority: &Authority,
+        identity: Option<&Identity>,
+        versions: TlsVersions,
+    ) -> Result<Self, String> {
         let roots = match authority {
             Authority::Nobody => None,
             Authority::Chain(roots) | Authority::ChainAndName(roots) => Some(roots.certificates()?),
@@ -105,7 +109,9 @@ impl Roots {
                 let found = rustls_native_certs::load_native_certs();
                 match found.errors.first() {
                     _ if !found.certs.is_empty() => Ok(found.certs),
-                    Some(error) => Err(format!("the system's trusted certificates cannot be read: {error}")),
+                    Some(error) => Err(format!(
+                        "the system's trusted certificates cannot be read: {error}"
+                    )),
                     None => Err("the system has no trusted certificates".to_owned()),
                 }
             }

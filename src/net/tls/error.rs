@@ -26,11 +26,13 @@ fn describe(error: &Error) -> String {
         Error::InvalidCertificate(error) => format!("certificate verify failed: {}", certificate(error)),
         Error::NoCertificatesPresented => "the peer has shown no certificate".to_owned(),
         Error::AlertReceived(alert) => format!("the peer refused TLS: {}", self::alert(*alert)),
-        Error::PeerIncompatible(PeerIncompatible::Tls12NotOffered | PeerIncompatible::Tls12NotOfferedOrEnabled) => {
-            "the peer speaks no TLS from 1.2 on that is enabled here".to_owned()
-        }
+        Error::PeerIncompatible(
+            PeerIncompatible::Tls12NotOffered | PeerIncompatible::Tls12NotOfferedOrEnabled,
+        ) => "the peer speaks no TLS from 1.2 on that is enabled here".to_owned(),
         Error::PeerIncompatible(PeerIncompatible::Tls13RequiredForQuic) => "TLS 1.3 is needed".to_owned(),
-        Error::NoApplicationProtocol => "the peer offers other protocols than \"postgresql\" by ALPN".to_owned(),
+        Error::NoApplicationProtocol => {
+            "the peer offers other protocols than \"postgresql\" by ALPN".to_owned()
+        }
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => "the peer does not speak TLS".to_owned(),
         other => format!("TLS failed: {other}"),
     }
@@ -39,6 +41,7 @@ fn describe(error: &Error) -> String {
 fn certificate(error: &CertificateError) -> String {
     match error {
         CertificateError::UnknownIssuer => "it is not signed by an authority that is trusted here".to_owned(),
+        CertificateError::BadSignature => "it is not signed by the authority that it names".to_owned(),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "it is not valid yet".to_owned()

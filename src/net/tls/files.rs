@@ -94,7 +94,9 @@ impl Identity {
         let public = key.public_key();
         if public.is_some_and(|public| Some(public.as_ref()) != certificate.public_key().as_deref()) {
             let other = self.certificate.path.display();
-            return Err(self.key.fault(format!("it is not the key of the certificate in {other}")));
+            return Err(self
+                .key
+                .fault(format!("it is not the key of the certificate in {other}")));
         }
         Ok(CertifiedKey::new(chain, key))
     }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 use rustls::pki_types::UnixTime;
+use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 
 use super::certificate::Certificate;
 use super::error::HandshakeError;

@@ -137,7 +137,8 @@ impl Session {
     /// Goes through the handshake.
     pub(in crate::net) async fn shake_hands(&mut self, socket: &mut Socket) -> Result<(), HandshakeError> {
         let result = std::future::poll_fn(|cx| self.poll_handshake(socket, cx)).await;
-        let result = result.and_then(|()| TlsInfo::of(self.state(), self.end_point.as_deref(), self.is_client()));
+        let result =
+            result.and_then(|()| TlsInfo::of(self.state(), self.end_point.as_deref(), self.is_client()));
         match result {
             Ok(info) => {
                 if self.phase == Phase::Handshake {
@@ -304,7 +305,9 @@ impl Session {
         }
         self.seal(bytes)?;
         let written = socket.try_write(&self.outgoing);
-        let is_whole = written.as_ref().is_ok_and(|written| *written == self.outgoing.len());
+        let is_whole = written
+            .as_ref()
+            .is_ok_and(|written| *written == self.outgoing.len());
         self.outgoing.clear();
         if !is_whole {
             // Half a record cannot be followed by another one.
@@ -387,7 +390,9 @@ fn step<D>(
                 Step::Again
             }
             ConnectionState::EncodeTlsData(mut message) => {
-                append(outgoing, 0, |out| message.encode(out).map_err(required_to_encode))?;
+                append(outgoing, 0, |out| {
+                    message.encode(out).map_err(|error| room_to_encode(&error))
+                })?;
                 Step::Again
             }
             ConnectionState::TransmitTlsData(transmission) => {
@@ -399,10 +404,14 @@ fn step<D>(
                 match wish {
                     Wish::Nothing => {}
                     Wish::Seal(bytes) => append(outgoing, bytes.len() + RECORD_OVERHEAD, |out| {
-                        traffic.encrypt(bytes, out).map_err(required_to_encrypt)
+                        traffic
+                            .encrypt(bytes, out)
+                            .map_err(|error| room_to_encrypt(&error))
                     })?,
                     Wish::Goodbye => append(outgoing, RECORD_OVERHEAD, |out| {
-                        traffic.queue_close_notify(out).map_err(required_to_encrypt)
+                        traffic
+                            .queue_close_notify(out)
+                            .map_err(|error| room_to_encrypt(&error))
                     })?,
                 }
                 Step::Stop(Progress::Ready)
@@ -443,14 +452,14 @@ fn append(
     }
 }
 
-fn required_to_encode(error: EncodeError) -> Option<usize> {
+fn room_to_encode(error: &EncodeError) -> Option<usize> {
     match error {
         EncodeError::InsufficientSize(size) => Some(size.required_size),
         EncodeError::AlreadyEncoded => None,
     }
 }
 
-fn required_to_encrypt(error: EncryptError) -> Option<usize> {
+fn room_to_encrypt(error: &EncryptError) -> Option<usize> {
     match error {
         EncryptError::InsufficientSize(size) => Some(size.required_size),
         EncryptError::EncryptExhausted => None,

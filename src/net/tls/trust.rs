@@ -194,7 +194,11 @@ impl ServerTrust {
         let (algorithm, key) = certificate
             .bare_key()
             .ok_or_else(|| fault("its public key is malformed"))?;
-        let candidates = self.algorithms.mapping.iter().find(|(scheme, _)| *scheme == dss.scheme);
+        let candidates = self
+            .algorithms
+            .mapping
+            .iter()
+            .find(|(scheme, _)| *scheme == dss.scheme);
         let (_, candidates) = candidates.ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
         let is_right = candidates
             .iter()
