@@ -32,18 +32,24 @@
 
 mod client;
 mod error;
+pub mod hba;
+mod ident;
 pub mod md5;
+mod pattern;
 pub mod scram;
 mod secret;
 mod server;
+mod tables;
 #[cfg(test)]
 mod tests;
 
 pub use client::{Admitted, AuthRequest, Challenge, ClientAuth, Method, Proof, Step};
 pub use error::AuthError;
+pub use ident::IdentMaps;
 pub use scram::{ChannelBinding, MockKey, SaltedKeys, Verifier};
 pub use secret::{Password, PlainSecret, SecretError, StoredSecret, verify_password};
 pub use server::{Credentials, Reply, ServerAuth};
+pub use tables::{Fault, Faults, Files};
 
 /// A source of unpredictable bytes, lent by the caller: the operating system's in earnest, a seed's in a test.
 pub type Random<'a> = &'a mut dyn FnMut(&mut [u8]);
