@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use crate::farewell::Farewell;
+use crate::farewell::{Denial, Farewell};
 use crate::net::Stream;
 use crate::pool::{Pool, Servers};
 use crate::server::{Connection, Target};
@@ -62,7 +62,7 @@ pub(super) async fn connect(
     let server = target
         .connect()
         .await
-        .map_err(|error| Farewell::LoginRefused(error.refusal))?;
+        .map_err(|error| Farewell::LoginRefused(Denial::Server, error.refusal))?;
     Ok(Ready {
         seat,
         server: Box::new(server),
