@@ -34,6 +34,7 @@ mod client;
 mod error;
 pub mod hba;
 mod ident;
+pub mod ldap;
 pub mod md5;
 mod pattern;
 pub mod scram;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use super::super::Password;
+use super::super::ldap::encode_filter;
 use super::super::tables::words;
 
 /// Where and how an LDAP server is asked about a password.
@@ -125,14 +126,38 @@ impl Simple {
     }
 }
 
+impl Wanted {
+    fn new(attribute: Option<String>, filter: Option<String>) -> Result<Self, String> {
+        let (wanted, written) = match (attribute, filter) {
+            (Some(_), Some(_)) => {
+                return Err("cannot use ldapsearchattribute together with ldapsearchfilter".to_owned());
+            }
+            (None, Some(filter)) => (Self::Filter(filter.clone()), filter),
+            (attribute, None) => {
+                let attribute = attribute.unwrap_or_else(|| "uid".to_owned());
+                (Self::Attribute(attribute.clone()), attribute)
+            }
+        };
+        // Any name will do: it is written so that it changes nothing else.
+        match encode_filter(&wanted.for_user("name")) {
+            Some(_) => Ok(wanted),
+            None => Err(format!("invalid LDAP search filter or attribute: \"{written}\"")),
+        }
+    }
+
+    fn for_user(&self, user: &str) -> String {
+        let user = filter_value(user);
+        match self {
+            Self::Attribute(attribute) => format!("({attribute}={user})"),
+            Self::Filter(filter) => filter.replace("$username", &user),
+        }
+    }
+}
+
 impl Search {
     /// The filter (RFC 4515) that finds a user.
     pub fn filter_for(&self, user: &str) -> String {
-        let user = filter_value(user);
-        match &self.wanted {
-            Wanted::Attribute(attribute) => format!("({attribute}={user})"),
-            Wanted::Filter(filter) => filter.replace("$username", &user),
-        }
+        self.wanted.for_user(user)
     }
 }
 
@@ -293,15 +318,7 @@ impl LdapOptions {
                     self.bind_password.unwrap_or_else(|| Password::new([])),
                 ),
                 scope: self.scope,
-                wanted: match (self.attribute, self.filter) {
-                    (Some(_), Some(_)) => {
-                        return Err(
-                            "cannot use ldapsearchattribute together with ldapsearchfilter".to_owned()
-                        );
-                    }
-                    (None, Some(filter)) => Wanted::Filter(filter),
-                    (attribute, None) => Wanted::Attribute(attribute.unwrap_or_else(|| "uid".to_owned())),
-                },
+                wanted: Wanted::new(self.attribute, self.filter)?,
             }),
         };
         Ok(Ldap {

@@ -477,6 +477,8 @@ ldapserver=h                                 -> requires argument "ldapbasedn", 
 ldapserver=h ldapprefix=a ldapbasedn=b       -> cannot mix
 ldapserver=h ldapsuffix=a ldapsearchfilter=b -> cannot mix
 ldapserver=h ldapbasedn=a ldapsearchfilter=b ldapsearchattribute=c -> together with ldapsearchfilter
+ldapserver=h ldapbasedn=a ldapsearchfilter="(b=" -> invalid LDAP search filter or attribute: "(b="
+ldapserver=h ldapbasedn=a ldapsearchattribute="b)(c" -> invalid LDAP search filter or attribute: "b)(c"
 ldapserver=h ldapprefix=a ldapport=0         -> invalid LDAP port number: "0"
 ldapserver=h ldapprefix=a ldapscheme=http    -> invalid ldapscheme value: "http"
 ldapserver=h ldapprefix=a ldapscheme=ldaps ldaptls=1 -> together with ldaps
@@ -496,7 +498,7 @@ fn ldap_options_that_make_no_sense_are_refused() {
         assert!(message.contains(part.trim()), "{options}: {message}");
         count += 1;
     }
-    assert_eq!(count, 14);
+    assert_eq!(count, 16);
 }
 
 #[test]
