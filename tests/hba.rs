@@ -88,8 +88,8 @@ host all all all ldap ldapserver=h ldapprefix=a
 host all all all ldap ldapserver=h ldapprefix=a ldapsuffix="b, c"
 host all all all ldap ldapserver=h ldapprefix=a ldapbasedn=b
 host all all all ldap ldapserver=h ldapbasedn=b ldapsearchattribute=c
-host all all all ldap ldapserver=h ldapbasedn=b ldapsearchfilter=c
-host all all all ldap ldapserver=h ldapbasedn=b ldapsearchfilter=c ldapsearchattribute=d
+host all all all ldap ldapserver=h ldapbasedn=b ldapsearchfilter=(c=$username)
+host all all all ldap ldapserver=h ldapbasedn=b ldapsearchfilter=(c=$username) ldapsearchattribute=d
 host all all all ldap ldapserver=h
 host all all all ldap ldapserver=h ldapprefix=a ldapport=0
 host all all all ldap ldapserver=h ldapprefix=a ldapport=390 ldaptls=1

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use crate::auth::Proof;
+use crate::auth::Learned;
 use crate::config::{CONSOLE_NAMES, PoolMode};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::{Denial, Farewell};
@@ -146,7 +146,7 @@ impl Entrance {
         if is_console {
             return self.enter_console(&wishes, &house).await;
         }
-        let proof = self.authenticate(&wishes, &house).await?;
+        let learned = self.authenticate(&wishes, &house).await?;
         let database = house
             .config
             .database(&wishes.database)
@@ -162,13 +162,7 @@ impl Entrance {
             .clients
             .admit(self.newcomer(&wishes, &startup), house.client_limits(&policy))
             .map_err(|refusal| Farewell::LoginRefused(Denial::Limit, refusal))?;
-        let pool = self.front.pool(&house, &database, &wishes.user);
-        if let Proof::Scram(keys) = proof
-            && database.user.is_none()
-        {
-            // Where the server has the same verifier, what the client has proved will do for howdah as well.
-            *pool.source().target().keys.lock() = Some(keys);
-        }
+        let pool = self.front.pool(&house, &database, &wishes.user, learned);
         if wishes.replication.is_some() {
             let ready = super::replication::connect(&wishes, &pool, seat).await?;
             return Ok(Entered::Replication(ready));
@@ -264,7 +258,7 @@ impl Entrance {
         }
     }
 
-    async fn authenticate(&mut self, wishes: &Wishes, house: &House) -> Result<Proof, Farewell> {
+    async fn authenticate(&mut self, wishes: &Wishes, house: &House) -> Result<Learned, Farewell> {
         let caller = Caller {
             user: &wishes.user,
             database: &wishes.database,
