@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::auth::{AuthError, Challenge, ChannelBinding, ClientAuth, Method, Proof, Step, StoredSecret};
+use crate::auth::{AuthError, Challenge, ChannelBinding, ClientAuth, Learned, Method, Step, StoredSecret};
 use crate::config::AuthType;
 use crate::farewell::{Denial, Farewell};
 use crate::net::PeerAddr;
@@ -37,25 +37,20 @@ pub(super) struct Gate {
 impl Gate {
     /// The gate for this caller.
     pub(super) fn choose(caller: &Caller<'_>, house: &House) -> Self {
-        let method = match house.config.settings.auth_type {
-            AuthType::Trust => Method::Trust,
-            AuthType::Password => Method::Password,
-            AuthType::Md5 => Method::Md5,
-            AuthType::Scram => Method::Scram,
-        };
         Self {
-            method,
+            method: method(house),
             secret: house.secret(caller.user).cloned(),
         }
     }
 
-    /// Lets the caller prove itself. `AuthenticationOk` is left to the caller of this, who may have more to ask.
+    /// Lets the caller prove itself, and returns what that teaches of how to log in at servers. `AuthenticationOk` is
+    /// left to the login, which may fail yet.
     pub(super) async fn pass(
         &self,
         caller: &Caller<'_>,
         door: &mut Door,
         front: &Front,
-    ) -> Result<Proof, Farewell> {
+    ) -> Result<Learned, Farewell> {
         let challenge = Challenge {
             method: self.method,
             user: caller.user,
@@ -76,7 +71,7 @@ impl Gate {
                     if let Some(last) = &admitted.last {
                         door.authentication(&last.body());
                     }
-                    return Ok(admitted.proof);
+                    return Ok(Learned::from_proof(admitted.proof, self.secret.as_deref()));
                 }
                 Step::Refused(refusal, error) => {
                     let Caller {
@@ -87,6 +82,16 @@ impl Gate {
                 }
             }
         }
+    }
+}
+
+/// How callers prove themselves.
+fn method(house: &House) -> Method {
+    match house.config.settings.auth_type {
+        AuthType::Trust => Method::Trust,
+        AuthType::Password => Method::Password,
+        AuthType::Md5 => Method::Md5,
+        AuthType::Scram => Method::Scram,
     }
 }
 

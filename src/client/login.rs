@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 
-use crate::auth::{ChannelBinding, Proof};
+use crate::auth::{ChannelBinding, Learned};
 use crate::config::{CONSOLE_NAMES, PoolMode};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::{Denial, Farewell};
@@ -147,7 +147,7 @@ impl Entrance {
         if is_console {
             return self.enter_console(&wishes, &house).await;
         }
-        let proof = self.authenticate(&wishes, &house).await?;
+        let learned = self.authenticate(&wishes, &house).await?;
         let database = house
             .config
             .database(&wishes.database)
@@ -163,13 +163,7 @@ impl Entrance {
             .clients
             .admit(self.newcomer(&wishes, &startup), house.client_limits(&policy))
             .map_err(|refusal| Farewell::LoginRefused(Denial::Limit, refusal))?;
-        let pool = self.front.pool(&house, &database, &wishes.user);
-        if let Proof::Scram(keys) = proof
-            && database.user.is_none()
-        {
-            // Where the server has the same verifier, what the client has proved will do for howdah as well.
-            *pool.source().target().keys.lock() = Some(keys);
-        }
+        let pool = self.front.pool(&house, &database, &wishes.user, learned);
         if wishes.replication.is_some() {
             let ready = super::replication::connect(&wishes, &pool, seat).await?;
             return Ok(Entered::Replication(ready));
@@ -237,7 +231,7 @@ impl Entrance {
         threshold.first_packet(&mut self.door).await
     }
 
-    async fn authenticate(&mut self, wishes: &Wishes, house: &House) -> Result<Proof, Farewell> {
+    async fn authenticate(&mut self, wishes: &Wishes, house: &House) -> Result<Learned, Farewell> {
         let caller = Caller {
             user: &wishes.user,
             database: &wishes.database,

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use crate::farewell::{Denial, Farewell};
 use crate::net::Stream;
 use crate::pool::{Pool, Servers};
-use crate::server::{Connection, Target};
+use crate::server::{Connection, Lore, Target};
 use crate::wire::write;
 
 use super::clients::Seat;
@@ -60,8 +60,9 @@ pub(super) async fn connect(
         connect_query: String::new(),
         prepared_max: 1,
         resolver: base.resolver.clone(),
-        keys: parking_lot::Mutex::new(base.keys.lock().clone()),
+        lore: Lore::default(),
     };
+    target.lore.inherit(&base.lore);
     let server = target
         .connect()
         .await

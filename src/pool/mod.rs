@@ -43,7 +43,7 @@ pub use janitor::CancelMark;
 pub use lease::{Lease, LeaseError};
 pub use limits::{Book, LimitName};
 pub use registry::Registry;
-pub use servers::{Servers, bounds};
+pub use servers::{CredentialsState, Servers, bounds};
 pub use settings::{PoolKey, Settings};
 pub use slots::ServerState;
 pub use snapshot::{PoolSnapshot, ServerView};

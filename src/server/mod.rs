@@ -3,6 +3,7 @@
 mod cancel;
 mod connect;
 mod connection;
+mod lore;
 mod parameters;
 mod resolve;
 mod statements;
@@ -10,6 +11,7 @@ mod statements;
 pub use cancel::CancelKey;
 pub use connect::{Address, ConnectError, Target};
 pub use connection::{Connection, Deallocates, Failure, Forgotten, Gone, Info, Note, Unnamed, UnnamedSlot};
+pub use lore::Lore;
 pub use parameters::{Extra, Parameters, Settings, assignments, quote_identifier, quote_literal};
 pub use resolve::Resolver;
 pub use statements::{DECOY, NAME_PREFIX, NOTHING, Prepared, Standing, Statement, StatementCache};
