@@ -187,11 +187,15 @@ async fn try_out(
         return Ok(Err(failure));
     }
     let reported = lease.settings.reported.clone();
-    let unreported = |(name, _): &&(String, Vec<u8>)| reported.spelling(name).is_none();
-    let extra = wishes.settings.iter().filter(unreported).cloned().collect();
+    let mut extra = Extra::default();
+    for (name, value) in &wishes.settings {
+        if reported.spelling(name.as_bytes()).is_none() {
+            extra.put(name.as_bytes(), Some(value));
+        }
+    }
     let settings = Settings {
         reported: reported.clone(),
-        extra: Arc::new(Extra(extra)),
+        extra: Arc::new(extra),
     };
     lease.settings.extra = settings.extra.clone();
     lease.release(&Tally::default());

@@ -15,6 +15,7 @@ use crate::wire::pipeline::{Answer, Pipeline, Request};
 use crate::wire::{WireError, write};
 
 use super::connect::Message;
+use super::questions::Rows;
 use super::{CancelKey, Prepared, Settings, Statement};
 
 /// What is remembered with a request in flight.
@@ -288,17 +289,45 @@ impl Connection {
     }
 
     /// Runs SQL of howdah's own as a simple query, and throws its rows away. Nothing else may be in flight.
-    pub async fn run(&mut self, sql: &str) -> Result<(), Failure> {
-        write::query(&mut self.output, sql.as_bytes());
-        self.pipeline.sent(Request::Query, Answer::Skip, None);
-        self.unnamed = UnnamedSlot::Empty;
-        self.flush().await?;
-        self.wait_until_quiet(usize::MAX).await.map(|_| ())
+    pub async fn run(&mut self, sql: impl AsRef<[u8]>) -> Result<(), Failure> {
+        self.send_query(sql.as_ref()).await?;
+        self.wait_until_quiet(usize::MAX, |_| ()).await.map(|_| ())
     }
 
-    /// Reads until everything asked has been answered; the first error is the result, once all is answered. Gives up
-    /// with `false` after `bytes_max` of answers.
-    async fn wait_until_quiet(&mut self, bytes_max: usize) -> Result<bool, Failure> {
+    /// Runs SQL of howdah's own as a simple query. Returns the rows of each statement that has any to return.
+    pub(super) async fn query(&mut self, sql: &[u8]) -> Result<Vec<Rows>, Failure> {
+        self.send_query(sql).await?;
+        let mut results: Vec<Rows> = Vec::new();
+        let mut malformed = false;
+        let collect = |message: &Message| match (message.tag(), results.last_mut()) {
+            (b'T', _) => results.push(Rows::new()),
+            (b'D', Some(rows)) => match backend::data_row(message.body()) {
+                Ok(row) => rows.push(row),
+                Err(_) => malformed = true,
+            },
+            _ => {}
+        };
+        self.wait_until_quiet(usize::MAX, collect).await?;
+        if malformed {
+            return Err(Failure::protocol("data row"));
+        }
+        Ok(results)
+    }
+
+    async fn send_query(&mut self, sql: &[u8]) -> Result<(), Failure> {
+        write::query(&mut self.output, sql);
+        self.pipeline.sent(Request::Query, Answer::Skip, None);
+        self.unnamed = UnnamedSlot::Empty;
+        self.flush().await
+    }
+
+    /// Reads until everything asked has been answered, and shows `each` message; the first error is the result, once all
+    /// is answered. Gives up with `false` after `bytes_max` of answers.
+    async fn wait_until_quiet(
+        &mut self,
+        bytes_max: usize,
+        mut each: impl FnMut(&Message),
+    ) -> Result<bool, Failure> {
         let mut error = None;
         let mut bytes = 0;
         loop {
@@ -313,6 +342,7 @@ impl Connection {
             let message = self.receive().await?;
             let (tag, body) = (message.tag(), message.body());
             bytes += body.len();
+            each(&message);
             match tag {
                 b'S' => self.learn(body)?,
                 b'E' => {
@@ -354,8 +384,8 @@ impl Connection {
     /// Brings the session to `wanted`. Costs nothing if it is there already.
     pub async fn align(&mut self, wanted: &Settings) -> Result<(), Failure> {
         self.hear_while_idle().map_err(|gone| Failure::Lost(gone.0))?;
-        if let Some(sql) = self.settings.towards(wanted) {
-            self.run(&sql).await?;
+        for query in self.settings.towards(wanted) {
+            self.run(&query).await?;
         }
         if !Arc::ptr_eq(&self.settings.extra, &wanted.extra) {
             self.settings.extra = wanted.extra.clone();
@@ -420,7 +450,7 @@ impl Connection {
     pub async fn abandon(&mut self, bytes_max: usize) -> Result<bool, Failure> {
         let was_busy = self.pipeline.in_flight() || !self.pipeline.is_quiet();
         self.flush().await?;
-        match self.wait_until_quiet(bytes_max).await {
+        match self.wait_until_quiet(bytes_max, |_| ()).await {
             Err(Failure::Lost(reason)) => return Err(Failure::Lost(reason)),
             Ok(false) => return Ok(false),
             Ok(true) | Err(Failure::Sql(_)) => {}
