@@ -19,6 +19,8 @@ use crate::wire::write;
 use super::names::Known;
 use super::requests::looks_like_ours;
 use super::talk::{Pause, Talk};
+use super::trail::Judged;
+use super::watch::Bound;
 
 static NEXT_UNNAMED: AtomicU64 = AtomicU64::new(1);
 
@@ -83,6 +85,10 @@ impl Talk {
             id: NEXT_UNNAMED.fetch_add(1, Ordering::Relaxed),
             definition,
             deallocates,
+            verdict: match self.trail.judge(parse.text) {
+                Judged::Inert => None,
+                Judged::Marked(verdict) => Some(verdict),
+            },
         }
     }
 
@@ -240,6 +246,11 @@ impl Talk {
         let to_unnamed_portal = portal.is_empty();
         let portal_len = portal.len();
         if name.is_empty() {
+            let unnamed = self.unnamed.get().cloned();
+            let bound = unnamed.as_deref().map(Bound::Unnamed);
+            if bound.is_some() && self.watch_bind(header, bound.as_ref(), server)? {
+                return Ok(());
+            }
             self.ensure_unnamed(server)?;
             if to_unnamed_portal {
                 self.portal = self.unnamed.get().and_then(|unnamed| unnamed.deallocates.clone());
@@ -251,6 +262,14 @@ impl Talk {
             self.portal = None;
         }
         let name = name.to_vec();
+        let known = match self.names.get(&name, server.pipeline.segment()) {
+            Known::Uncertain => return Err(Pause::Blocked),
+            Known::Statement(statement) => Some(statement),
+            Known::Nothing => None,
+        };
+        if self.watch_bind(header, known.as_deref().map(Bound::Named).as_ref(), server)? {
+            return Ok(());
+        }
         let Some(statement) = self.ensure(&name, server)? else {
             if looks_like_ours(&name) {
                 self.discard(header);
@@ -394,7 +413,7 @@ fn close_on_server(statement: Arc<Statement>, server: &mut Connection) {
 
 /// Makes the server fail at this place, with an error of ours in place of its own: so the transaction, and everything
 /// up to the next Sync, fares as PostgreSQL would have it.
-fn refuse(server: &mut Connection, refusal: Refusal) {
+pub(super) fn refuse(server: &mut Connection, refusal: Refusal) {
     bind_nothing(server, Note::Refuse(Box::new(refusal)));
 }
 

@@ -19,7 +19,7 @@ use super::clients::{LoggingIn, Newcomer};
 use super::front::{Front, House};
 use super::replication::Replication;
 use super::session::Session;
-use super::startup::{Wishes, settle};
+use super::startup::{Wishes, own_values, settle};
 use super::talk::Bounds;
 
 /// The longest password message, in bytes; PostgreSQL's `PG_MAX_AUTH_TOKEN_LENGTH`.
@@ -134,6 +134,7 @@ struct Admitted {
     seat: super::Seat,
     pool: Arc<crate::pool::Pool<crate::pool::Servers>>,
     settings: crate::server::Settings,
+    own: Arc<[super::trail::Own]>,
     bounds: Bounds,
 }
 
@@ -197,6 +198,7 @@ impl Entrance {
         Ok(Entered::Session(Box::new(Admitted {
             seat,
             pool,
+            own: own_values(&wishes, &settings),
             settings,
             bounds,
         })))
@@ -366,6 +368,7 @@ impl Entrance {
             seat,
             pool,
             settings,
+            own,
             bounds,
         } = admitted;
         let out = &mut self.output;
@@ -380,7 +383,7 @@ impl Entrance {
         write::ready_for_query(out, b'I');
         match tokio::time::timeout(REFUSAL_MAX, self.flush()).await {
             Ok(Ok(())) => {
-                let session = Session::new(self.stream, self.input, seat, pool, settings, bounds);
+                let session = Session::new(self.stream, self.input, seat, pool, settings, own, bounds);
                 Outcome::Pooled(Box::new(session))
             }
             Ok(Err(farewell)) => Outcome::Ended(farewell),

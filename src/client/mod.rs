@@ -17,13 +17,16 @@ mod responses;
 mod session;
 mod startup;
 mod talk;
+mod settle;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod unnamed;
+mod watch;
 
 pub use clients::{ClientLimits, Clients, LoggingIn, Newcomer, Seat};
 pub use front::{Front, House, keepalive};
-pub use handle::{Handle, Order, State};
+pub use handle::{Handle, Order, PinView, State};
 pub use login::{Outcome, Visit, login};
 pub use replication::Replication;
 pub use session::Session;

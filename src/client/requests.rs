@@ -13,6 +13,7 @@ use crate::wire::write::{self, Severity};
 use super::extended::{close_quietly, prepare_empty};
 use super::names::Known;
 use super::talk::{Batch, HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
+use super::trail::{Barrier, Judged};
 
 impl Talk {
     /// Deals with what the client has sent while it holds no server: the few messages that need none.
@@ -92,7 +93,7 @@ impl Talk {
             if !self.up.is_done() {
                 return Pause::NeedMore;
             }
-            if server.pipeline.is_full() {
+            if server.pipeline.is_full() || self.is_barred(server) {
                 return wait_for_answers(server);
             }
             if let Err(pause) = self.next().and_then(|header| self.request(header, server)) {
@@ -125,8 +126,11 @@ impl Talk {
             b'D' => self.pass_on(header, Request::Describe, server),
             b'C' => self.pass_on(header, Request::Close, server),
             b'E' => self.pass_on(header, Request::Execute, server),
-            b'S' => self.pass_on(header, Request::Sync, server),
-            b'F' => self.pass_on(header, Request::Function, server),
+            b'S' => {
+                self.close_barrier();
+                self.pass_on(header, Request::Sync, server);
+            }
+            b'F' => self.call_function(header, server)?,
             b'H' | b'd' => self.forward(header, server),
             b'c' | b'f' => self.pass_on(header, Request::CopyEnd, server),
             b'X' => return Err(Pause::Over(Farewell::Terminated)),
@@ -141,7 +145,22 @@ impl Talk {
         server.pipeline.sent(request, Answer::Forward, None);
     }
 
+    /// A function by its number, which may do anything.
+    fn call_function(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
+        if let Judged::Marked(verdict) = self.trail.unread() {
+            if server.pipeline.in_flight() {
+                return Err(wait_for_answers(server));
+            }
+            self.trail.mark(&verdict, b"", Barrier::Now);
+        }
+        self.pass_on(header, Request::Function, server);
+        Ok(())
+    }
+
     fn query(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
+        if self.watch_query(header, server)? {
+            return Ok(());
+        }
         let found = self.deallocation_in(header);
         let meddles = self.speaks_of_ours(header);
         if (found.is_some() || meddles) && server.pipeline.in_flight() {
@@ -279,7 +298,7 @@ fn sync(server: &mut Connection) {
 }
 
 /// Nothing goes on before something has been answered; the server is not to sit on its answers meanwhile.
-fn wait_for_answers(server: &mut Connection) -> Pause {
+pub(super) fn wait_for_answers(server: &mut Connection) -> Pause {
     if server.pipeline.take_flush() {
         write::empty(&mut server.output, b'H');
     }

@@ -12,6 +12,7 @@ use crate::stats::Tally;
 use crate::wire::startup::{Startup, split_options};
 
 use super::session::DEAD_SERVERS_MAX;
+use super::trail::Own;
 
 /// Longer application names are cut, as PostgreSQL does (`NAMEDATALEN` less one).
 const APPLICATION_NAME_MAX: usize = 63;
@@ -143,6 +144,19 @@ pub(super) async fn settle(
     }
     settings.reported = servers.intern(&settings.reported);
     Ok(settings)
+}
+
+/// What the client has asked for, as its session has it: RESET leads back to that.
+pub(super) fn own_values(wishes: &Wishes, settings: &Settings) -> Arc<[Own]> {
+    let names = wishes.settings.iter().map(|(name, _)| name.as_str());
+    let all = names.chain(wishes.application_name.as_ref().map(|_| "application_name"));
+    let value = |name: &str| {
+        let reported = settings.reported.spelling(name.as_bytes());
+        let value = reported.and_then(|name| settings.reported.get(name));
+        value.or_else(|| settings.extra.get(name.as_bytes()))
+    };
+    all.filter_map(|name| Some((name.as_bytes().into(), value(name)?.into())))
+        .collect()
 }
 
 /// A server that turns out to be dead says nothing about the wishes: the next one is asked.

@@ -27,7 +27,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use check::CONSOLE_NAMES;
-pub use choice::{AuthType, LogFormat, PoolMode};
+pub use choice::{AuthType, LogFormat, Opaque, PoolMode, SessionState};
 pub use database::{Database, Host};
 pub use fault::{Fault, Faults};
 pub use render::{render_markdown, render_toml};

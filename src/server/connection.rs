@@ -9,14 +9,15 @@ use bytes::{Buf, BytesMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::net::{PeerAddr, Stream};
-use crate::sql::{Deallocation, deallocation};
+use crate::sql::{Deallocation, Verdict, deallocation};
 use crate::wire::backend::{self, ErrorFields, Status};
 use crate::wire::pipeline::{Answer, Pipeline, Request};
 use crate::wire::{WireError, write};
 
 use super::connect::Message;
 use super::questions::Rows;
-use super::{CancelKey, Prepared, Settings, Statement};
+use super::statements::text_of;
+use super::{CancelKey, Prepared, Remains, Settings, Statement};
 
 /// What is remembered with a request in flight.
 #[derive(Debug)]
@@ -76,6 +77,15 @@ pub struct Unnamed {
     pub definition: Box<[u8]>,
     /// What it removes when it is executed, if it is a DEALLOCATE.
     pub deallocates: Option<Deallocates>,
+    /// What it may leave behind, if anything.
+    pub verdict: Option<Box<Verdict>>,
+}
+
+impl Unnamed {
+    /// Its text.
+    pub fn text(&self) -> &[u8] {
+        text_of(&self.definition)
+    }
 }
 
 /// What the unnamed statement of a server is.
@@ -96,6 +106,17 @@ impl UnnamedSlot {
     pub fn of(id: u64) -> Self {
         if id == 0 { Self::Empty } else { Self::Holds(id) }
     }
+}
+
+/// What a client that is gone has left on its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leftovers {
+    /// Nothing, or what can be put right by settings.
+    None,
+    /// These kinds of state, and no others.
+    Kinds(Remains),
+    /// Nobody knows what.
+    Unknown,
 }
 
 /// What others may know of a connection while somebody uses it.
@@ -193,6 +214,8 @@ pub struct Connection {
     pub unnamed: UnnamedSlot,
     /// So many bytes of the message that a client left half read are still to come.
     pub tail: usize,
+    /// What its last client has left there that the next one may not find.
+    pub leftovers: Leftovers,
     /// It cannot serve anybody any more: it waits for the rest of a message, or may owe answers that nobody counts.
     pub is_spent: bool,
     info: Option<Arc<Info>>,
@@ -212,6 +235,7 @@ impl Connection {
             prepared: Prepared::new(prepared_max),
             unnamed: UnnamedSlot::Empty,
             tail: 0,
+            leftovers: Leftovers::None,
             is_spent: false,
             info: None,
         }
@@ -479,6 +503,46 @@ impl Connection {
             Deallocation::Name { .. } | Deallocation::Mixed => self.run("DEALLOCATE ALL").await?,
         }
         self.prepared = Prepared::new(self.prepared.max());
+        Ok(())
+    }
+
+    /// Cleans exactly what the last client has left. Fails where it cannot be cleaned.
+    pub async fn clean_leftovers(&mut self) -> Result<(), Failure> {
+        let kinds = match std::mem::replace(&mut self.leftovers, Leftovers::None) {
+            Leftovers::None => return Ok(()),
+            Leftovers::Unknown => {
+                self.run("DISCARD ALL").await?;
+                self.settings.extra = self.baseline.extra.clone();
+                self.prepared = Prepared::new(self.prepared.max());
+                return Ok(());
+            }
+            Leftovers::Kinds(kinds) => kinds,
+        };
+        // A role of the client's might not be allowed to, and a timeout of its could strike.
+        let login = Settings {
+            reported: self.settings.reported.clone(),
+            extra: self.baseline.extra.clone(),
+        };
+        self.align(&login).await?;
+        for (kind, sql) in [
+            (Remains::HOLD, "CLOSE ALL"),
+            (Remains::TEMP, "DISCARD TEMP"),
+            (Remains::LOCK, "SELECT pg_catalog.pg_advisory_unlock_all()"),
+            (Remains::LISTEN, "UNLISTEN *"),
+        ] {
+            if kinds.contains(kind) {
+                self.run(sql).await?;
+            }
+        }
+        if kinds.contains(Remains::PREPARE) {
+            self.run("DEALLOCATE ALL").await?;
+            self.prepared = Prepared::new(self.prepared.max());
+        }
+        for doomed in [Remains::SLOT, Remains::STICKY, Remains::UNKNOWN] {
+            if kinds.contains(doomed) {
+                return Err(Failure::Lost(format!("its client has left what cannot be cleaned: {doomed}")));
+            }
+        }
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 mod cancel;
 mod connect;
 mod connection;
+mod functions;
 mod parameters;
 mod questions;
 mod resolve;
@@ -11,7 +12,10 @@ mod statements;
 
 pub use cancel::CancelKey;
 pub use connect::{Address, ConnectError, Target};
-pub use connection::{Connection, Deallocates, Failure, Forgotten, Gone, Info, Note, Unnamed, UnnamedSlot};
+pub use connection::{
+    Connection, Deallocates, Failure, Forgotten, Gone, Info, Leftovers, Note, Unnamed, UnnamedSlot,
+};
+pub use functions::FunctionTable;
 pub use parameters::Parameters;
 pub use questions::{Answer, Question, Remains, State, Value};
 pub use resolve::Resolver;

@@ -104,6 +104,12 @@ impl Remains {
         self.0 |= other.0;
     }
 
+    /// What is in this one and not in `other`.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// What is in both.
     #[must_use]
     pub fn intersection(self, other: Self) -> Self {
@@ -250,18 +256,25 @@ impl Connection {
     /// Asks the session what it has been left with. Nothing else may be in flight, and no transaction open.
     pub async fn ask(&mut self, question: &Question) -> Result<Answer, Failure> {
         let question = question.complete();
-        let results = match self.query(&question.sql(self.major_version())).await {
-            Ok(results) => results,
-            Err(failure) => {
-                if self.pipeline.status() != Status::Idle {
-                    self.run("ROLLBACK").await?;
-                }
-                return Err(failure);
-            }
-        };
+        let results = self.query_or_roll_back(&question.sql(self.major_version())).await?;
         question
             .read(results.into_iter())
             .ok_or_else(|| Failure::protocol("answer to a question of howdah's"))
+    }
+
+    /// Runs a query of howdah's own which no setting of the session can trip. Returns the rows of each statement.
+    pub(super) async fn query_in_peace(&mut self, sql: &[u8]) -> Result<Vec<Rows>, Failure> {
+        let free_17 = if self.major_version() >= 17 { FREE_17 } else { b"" };
+        self.query_or_roll_back(&[BEGIN, free_17, FREE, sql, b";ROLLBACK"].concat())
+            .await
+    }
+
+    async fn query_or_roll_back(&mut self, sql: &[u8]) -> Result<Vec<Rows>, Failure> {
+        let results = self.query(sql).await;
+        if results.is_err() && self.pipeline.status() != Status::Idle {
+            self.run("ROLLBACK").await?;
+        }
+        results
     }
 
     /// PostgreSQL's major version, by what the server reports.

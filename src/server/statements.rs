@@ -31,6 +31,8 @@ pub struct Statement {
     revision: AtomicU64,
     /// A server has accepted it.
     proven: AtomicBool,
+    /// It is known to leave nothing behind, by the functions of this version; 0: by none.
+    inert_at: AtomicU64,
 }
 
 impl Statement {
@@ -48,6 +50,21 @@ impl Statement {
         self.proven.store(true, Ordering::Release);
     }
 
+    /// Its text.
+    pub fn text(&self) -> &[u8] {
+        text_of(&self.definition)
+    }
+
+    /// Whether it is known to leave nothing behind, by the functions of this version.
+    pub fn is_inert(&self, version: u64) -> bool {
+        self.inert_at.load(Ordering::Acquire) == version
+    }
+
+    /// It leaves nothing behind, by the functions of this version.
+    pub fn found_inert(&self, version: u64) {
+        self.inert_at.store(version, Ordering::Release);
+    }
+
     /// How often its result has been found changed since it was first prepared.
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
@@ -58,6 +75,11 @@ impl Statement {
     pub fn result_changed(&self) {
         self.revision.fetch_add(1, Ordering::AcqRel);
     }
+}
+
+/// The text of a definition.
+pub(super) fn text_of(definition: &[u8]) -> &[u8] {
+    definition.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 /// The statements of one pool, found by definition.
@@ -99,6 +121,7 @@ impl StatementCache {
             context,
             revision: AtomicU64::new(0),
             proven: AtomicBool::new(false),
+            inert_at: AtomicU64::new(0),
         });
         same.push(Arc::downgrade(&statement));
         statement

@@ -31,11 +31,13 @@ mod deallocation;
 mod identifier;
 mod lexer;
 mod scan;
+mod verdict;
 mod statement;
 #[cfg(test)]
 mod tests;
 
 pub use deallocation::{Deallocation, deallocation};
+pub use verdict::*;
 pub use identifier::name;
 pub use lexer::{Kind, Lexer, Token};
 pub use statement::{Statement, Statements};
