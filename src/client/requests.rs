@@ -10,10 +10,11 @@ use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::Header;
 use crate::wire::write::{self, Severity};
 
-use super::extended::{close_quietly, prepare_empty};
+use super::extended::{close_quietly, prepare_empty, write_parse};
 use super::names::Known;
 use super::talk::{Batch, HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
 use super::trail::{Barrier, Judged};
+use super::watch::Watched;
 
 impl Talk {
     /// Deals with what the client has sent while it holds no server: the few messages that need none.
@@ -74,6 +75,7 @@ impl Talk {
 
     fn deallocate_without_server(&mut self, header: Header) -> bool {
         let done = match self.deallocation_in(header) {
+            Some((Deallocates::All, _)) if self.trail.may_have_sql_statements() => false,
             Some((effect, true)) => self.deallocate_now(&effect, Status::Idle),
             _ => false,
         };
@@ -158,9 +160,12 @@ impl Talk {
     }
 
     fn query(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
-        if self.watch_query(header, server)? {
-            return Ok(());
-        }
+        let lent = match self.watch_query(header, server)? {
+            Watched::Refused => return Ok(()),
+            // What is sent behind the query would be taken for copy data.
+            Watched::Sound(_) if self.may_copy_in(header) => Vec::new(),
+            Watched::Sound(lent) => lent,
+        };
         let found = self.deallocation_in(header);
         let meddles = self.speaks_of_ours(header);
         if (found.is_some() || meddles) && server.pipeline.in_flight() {
@@ -173,6 +178,7 @@ impl Talk {
         let alone = server.pipeline.is_quiet();
         if let Some((effect, true)) = &found
             && alone
+            && (*effect != Deallocates::All || !self.trail.may_have_sql_statements())
             && self.deallocate_now(effect, server.pipeline.status())
         {
             self.discard(header);
@@ -195,9 +201,15 @@ impl Talk {
         if let Some(name) = &name {
             // It is to find a statement of that name, whichever way it goes about it, and to leave none.
             prepare_empty(name, server);
-            if alone {
-                sync(server);
-            }
+        }
+        for (name, statement) in &lent {
+            close_quietly(name, server);
+            write_parse(&mut server.output, name, &statement.definition);
+            server.pipeline.sent(Request::Parse, Answer::Skip, None);
+        }
+        let helped = name.is_some() || !lent.is_empty();
+        if helped && alone {
+            sync(server);
         }
         let forgets = match &effect {
             Some(effect) => self.forget(effect, server.pipeline.segment())?,
@@ -211,8 +223,9 @@ impl Talk {
         self.forward(header, server);
         server.unnamed = UnnamedSlot::Expects(0, server.pipeline.segment());
         server.pipeline.sent(Request::Query, Answer::Forward, Some(note));
-        if let Some(name) = &name {
-            close_quietly(name, server);
+        let taken_back = name.iter().chain(lent.iter().map(|(name, _)| name));
+        taken_back.for_each(|name| close_quietly(name, server));
+        if helped {
             sync(server);
         }
         Ok(())

@@ -46,8 +46,6 @@ pub struct Session {
     pub(super) talk: Talk,
     pub(super) seat: Seat,
     pub(super) pool: Arc<Pool<Servers>>,
-    /// What the client's session is set to.
-    pub(super) settings: Settings,
     pub(super) policy: Arc<PoolSettings>,
     pub(super) clock: Clock,
     waiter: Waiter<Servers>,
@@ -74,13 +72,13 @@ impl Session {
         let trail = Trail::new(pool.source().functions.clone(), own);
         let mut talk = Talk::new(pool.source().statements.clone(), trail, bounds);
         talk.input = input;
+        talk.settings = settings;
         let policy = pool.source().policy();
         let mut session = Self {
             stream,
             talk,
             seat,
             pool,
-            settings,
             policy,
             clock: Clock::new(Instant::now()),
             waiter: Waiter::new(),
@@ -193,7 +191,7 @@ impl Session {
             };
             let info = lease.info().clone();
             self.seat.now_holds(&info);
-            match lease.align(&self.settings).await {
+            match lease.align(&self.talk.settings).await {
                 Ok(()) => {
                     self.tell_differences(&lease);
                     return Ok(Some(lease));
@@ -234,7 +232,7 @@ impl Session {
             clock,
             ..
         } = self;
-        let mut lease = pin!(pool.lease(waiter));
+        let mut lease = pin!(pool.lease(waiter, talk.settings.mark()));
         let first = poll_fn(|cx| Poll::Ready(lease.as_mut().poll(cx))).await;
         if let Poll::Ready(result) = first {
             return result.map(Some).map_err(|error| Farewell::Limit(error.refusal()));
@@ -283,20 +281,20 @@ impl Session {
 
     /// What this server reports of itself, and what follows from it, the client is told.
     pub(super) fn tell_differences(&mut self, server: &Connection) {
-        if Arc::ptr_eq(&self.settings.reported, &server.settings.reported) {
+        if Arc::ptr_eq(&self.talk.settings.reported, &server.settings.reported) {
             return;
         }
-        for (name, value) in server.settings.reported.differing(&self.settings.reported) {
+        for (name, value) in server.settings.reported.differing(&self.talk.settings.reported) {
             write::parameter_status(&mut self.talk.output, name, value);
         }
-        self.settings.reported = server.settings.reported.clone();
+        self.talk.settings.reported = server.settings.reported.clone();
         self.settings_changed();
     }
 
     /// What the client's statements mean from now on.
     pub(super) fn settings_changed(&mut self) {
-        self.talk.context = self.settings.digest();
-        self.talk.trail.read_as(&self.settings.reported);
+        self.talk.context = self.talk.settings.digest();
+        self.talk.trail.read_as(&self.talk.settings);
     }
 
     /// Uses a server until the client has no more claim to it.
@@ -304,7 +302,9 @@ impl Session {
         self.clock.begin_lease(Instant::now());
         let end = loop {
             let stop = poll_fn(|cx| self.poll_relay(cx, &mut lease)).await;
-            self.keep_settings(&mut lease);
+            if !matches!(stop, Stop::Interlude) {
+                self.keep_settings(&mut lease);
+            }
             if let Some(end) = self.end_of_use(stop, &mut lease).await {
                 break end;
             }
@@ -403,19 +403,19 @@ impl Session {
 
     /// The session that the server has now is the client's, wherever it goes on.
     fn keep_settings(&mut self, server: &mut Connection) {
-        if Arc::ptr_eq(&self.settings.reported, &server.settings.reported) {
+        if Arc::ptr_eq(&self.talk.settings.reported, &server.settings.reported) {
             return;
         }
         server.settings.reported = self.pool.source().intern(&server.settings.reported);
-        let before = std::mem::replace(&mut self.settings.reported, server.settings.reported.clone());
-        if before.get(b"application_name") != self.settings.reported.get(b"application_name") {
+        let before = std::mem::replace(&mut self.talk.settings.reported, server.settings.reported.clone());
+        if before.get(b"application_name") != self.talk.settings.reported.get(b"application_name") {
             self.show_application_name();
         }
         self.settings_changed();
     }
 
     fn show_application_name(&self) {
-        let reported: &Parameters = &self.settings.reported;
+        let reported: &Parameters = &self.talk.settings.reported;
         self.seat
             .set_application_name(reported.get(b"application_name").unwrap_or_default());
     }

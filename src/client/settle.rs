@@ -11,6 +11,7 @@ use crate::farewell::Farewell;
 use crate::net::within;
 use crate::pool::PinPermit;
 use crate::server::{Answer, Connection, Extra, Failure, Leftovers, Question, Remains, assignments};
+use crate::sql::Effects;
 use crate::wire::store::CHUNK;
 use crate::wire::write;
 
@@ -30,8 +31,6 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Pin {
     pub(super) remains: Remains,
-    /// Statements of SQL's own PREPARE.
-    pub(super) prepared: Vec<Box<[u8]>>,
     statement: Box<str>,
     since: Instant,
     ask_at: Instant,
@@ -56,25 +55,24 @@ impl Session {
         let is_due = self.pin.as_ref().is_some_and(|pin| pin.ask_at <= now);
         let mut question = marks
             .as_ref()
-            .and_then(|marks| marks.question(&self.settings, keeps));
+            .and_then(|marks| marks.question(&self.talk.settings, keeps));
         if is_due {
             question.get_or_insert_with(Question::default).state = true;
         }
         let mut remains = None;
-        let mut prepared = Vec::new();
         if let Some(question) = &question {
             let answer = self.ask(question, server).await?;
             let Some(answer) = answer else {
-                return Ok(self.keep(Remains::UNKNOWN, Vec::new(), marks.as_deref()));
+                return Ok(self.keep(Remains::UNKNOWN, marks.as_deref()));
             };
             self.take_over(&answer, marks.as_deref(), server);
             if let Some(state) = answer.state {
                 remains = Some(state.remains);
-                prepared = state.prepared;
+                self.talk.trail.sql_names = state.prepared;
             }
         }
         if let Some(marks) = &marks
-            && marks.unknown_function
+            && marks.effects.contains(Effects::UNKNOWN_FUNCTION)
             && self.talk.trail.functions.wants_reading()
         {
             let functions = self.talk.trail.functions.clone();
@@ -93,7 +91,7 @@ impl Session {
         if question.is_none() && self.pin.is_some() {
             return Ok(After::Keep);
         }
-        let after = self.keep(remains, prepared, marks.as_deref());
+        let after = self.keep(remains, marks.as_deref());
         if after == After::Release && !remains.is_empty() {
             server.leftovers = Leftovers::Kinds(remains);
         }
@@ -130,7 +128,7 @@ impl Session {
     /// The settings that the server has now are the client's, wherever it goes on.
     fn take_over(&mut self, answer: &Answer, marks: Option<&Marks>, server: &mut Connection) {
         let reported = &server.settings.reported;
-        let had = &self.settings.extra;
+        let had = &self.talk.settings.extra;
         let mut extra = Extra::clone(if answer.set.is_some() { &EMPTY } else { had });
         let own = self.talk.trail.own.clone();
         let own_value = |name: &[u8]| own.iter().find(|(have, _)| **have == *name).map(|(_, value)| &**value);
@@ -158,9 +156,9 @@ impl Session {
             }
         }
         let same = extra == there;
-        self.settings.extra = self.pool.source().intern_extra(extra);
+        self.talk.settings.extra = self.pool.source().intern_extra(extra);
         server.settings.extra = if same {
-            self.settings.extra.clone()
+            self.talk.settings.extra.clone()
         } else {
             Arc::new(there)
         };
@@ -168,7 +166,7 @@ impl Session {
     }
 
     /// Whether the client keeps its server for what there is on it.
-    fn keep(&mut self, remains: Remains, prepared: Vec<Box<[u8]>>, marks: Option<&Marks>) -> After {
+    fn keep(&mut self, remains: Remains, marks: Option<&Marks>) -> After {
         if remains.is_empty() {
             if let Some(pin) = self.pin.take() {
                 let kept = pin.since.elapsed();
@@ -190,7 +188,6 @@ impl Session {
                 let pause = if marks.is_some() { ASK_AGAIN } else { (pin.pause * 2).min(ASK_AGAIN_MAX) };
                 Pin {
                     remains,
-                    prepared,
                     pause,
                     ask_at: now + pause,
                     _permit: pin._permit.or(permit),
@@ -199,7 +196,6 @@ impl Session {
             }
             None => Pin {
                 remains,
-                prepared,
                 statement: statement.unwrap_or_default(),
                 since: now,
                 ask_at: now + ASK_AGAIN,
@@ -227,6 +223,7 @@ impl Session {
         }
         self.permit = None;
         self.talk.trail.may_pin = false;
+        self.talk.trail.sql_names = Vec::new();
     }
 
     /// Waits until the client may keep a server; a refusal is for the statement that would need one.

@@ -184,7 +184,7 @@ async fn try_out(
     let mut waiter = Waiter::new();
     let lease = tokio::select! {
         biased;
-        lease = pool.lease(&mut waiter) => lease,
+        lease = pool.lease(&mut waiter, 0) => lease,
         farewell = gone => return Err(farewell),
     };
     let mut lease = lease.map_err(|error| Farewell::LoginRefused(error.refusal()))?;

@@ -6,7 +6,7 @@ use bytes::{Buf, BytesMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
-use crate::server::{Connection, Deallocates, StatementCache};
+use crate::server::{Connection, Deallocates, Settings, StatementCache};
 use crate::stats::Tally;
 use crate::wire::store::CHUNK;
 use crate::wire::{scan, write};
@@ -112,6 +112,8 @@ pub(super) struct Talk {
     pub(super) portal: Option<Deallocates>,
     pub(super) statements: Arc<StatementCache>,
     pub(super) trail: Trail,
+    /// What the client's session is set to.
+    pub(super) settings: Settings,
     /// Digest of the settings that decide what statements mean.
     pub(super) context: u64,
     pub(super) bounds: Bounds,
@@ -156,6 +158,7 @@ impl Talk {
             portal: None,
             statements,
             trail,
+            settings: Settings::default(),
             context: 0,
             bounds,
             tally: Tally::default(),

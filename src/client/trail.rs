@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::config::{Opaque, PoolMode, PoolSettings, SessionState};
 use crate::error::{Refusal, SqlState};
-use crate::server::{FunctionTable, Parameters, Question, Remains, Settings};
+use crate::server::{FunctionTable, Question, Remains, Settings};
 use crate::sql::{Effects, Reading, Resets, Verdict, verdict};
 use crate::wire::backend::Status;
 
@@ -55,12 +55,43 @@ pub(super) struct Interlude {
 pub(super) struct Marks {
     pub(super) effects: Effects,
     settings: Vec<Box<[u8]>>,
-    resets: Resets,
+    /// Settings that were set for the transaction, of which custom ones leave a trace the first time.
+    locals: Vec<Box<[u8]>>,
+    resets: Resetting,
     /// The beginning of the first statement that left one.
     pub(super) statement: Box<str>,
-    /// Some function was called that nobody knows.
-    pub(super) unknown_function: bool,
 }
+
+/// Which settings have been given their startup values back.
+#[derive(Debug, Default)]
+struct Resetting {
+    names: Vec<Box<[u8]>>,
+    all: bool,
+}
+
+impl Resetting {
+    fn add(&mut self, resets: &Resets) {
+        match resets {
+            Resets::None => {}
+            Resets::Names(names) => self.names.extend_from_slice(names),
+            Resets::All => self.all = true,
+        }
+    }
+
+    fn contains(&self, name: &[u8]) -> bool {
+        // RESET ALL leaves the role where it is.
+        (self.all && name != ROLE) || self.names.iter().any(|have| **have == *name)
+    }
+}
+
+const ROLE: &[u8] = b"role";
+/// Effects that change nothing that the next request could depend on.
+const PASSING: Effects = Effects::NOTIFY
+    .union(Effects::RELEASES)
+    .union(Effects::FREES)
+    .union(Effects::DATABASE)
+    .union(Effects::CREATES)
+    .union(Effects::LOCAL_CUSTOM);
 
 /// One client's trail.
 #[derive(Debug)]
@@ -68,21 +99,29 @@ pub(super) struct Trail {
     pub(super) following: Following,
     pub(super) opaque: Opaque,
     pub(super) reading: Reading,
+    /// What is created without saying where is temporary, by `search_path`.
+    makes_temp: bool,
     pub(super) functions: Arc<FunctionTable>,
     pub(super) marks: Option<Box<Marks>>,
     /// The client may leave what needs a server of its own.
     pub(super) may_pin: bool,
     pub(super) barrier: Barrier,
     pub(super) interlude: Option<Box<Interlude>>,
+    /// The client's statements of SQL's own PREPARE, when the server was last asked.
+    pub(super) sql_names: Vec<Box<[u8]>>,
     /// Why the statement that comes next may not leave what it would.
     pub(super) turned_down: Option<Box<Refusal>>,
     /// What the client asked for when it logged in: RESET leads back to that.
     pub(super) own: Arc<[Own]>,
 }
 
+/// Effects that matter only to a client that keeps its server.
+const RELEASING: Effects = Effects::RELEASES.union(Effects::FREES).union(Effects::UNLISTEN);
+
 /// What cannot follow a client.
-const PINNING: [(Effects, Remains); 7] = [
+const PINNING: [(Effects, Remains); 8] = [
     (Effects::TEMP, Remains::TEMP),
+    (Effects::CREATES, Remains::TEMP),
     (Effects::HOLD, Remains::HOLD),
     (Effects::LOCK, Remains::LOCK),
     (Effects::PREPARE, Remains::PREPARE),
@@ -106,6 +145,8 @@ fn pinned_by(effects: Effects) -> Remains {
 pub(super) enum Judged {
     /// Nothing that lasts.
     Inert,
+    /// Nothing that matters to this client now.
+    Passing,
     /// This.
     Marked(Box<Verdict>),
 }
@@ -116,11 +157,13 @@ impl Trail {
             following: Following::Not,
             opaque: Opaque::Check,
             reading: Reading::default(),
+            makes_temp: false,
             functions,
             marks: None,
             may_pin: false,
             barrier: Barrier::None,
             interlude: None,
+            sql_names: Vec::new(),
             turned_down: None,
             own,
         }
@@ -137,7 +180,10 @@ impl Trail {
     }
 
     /// The client's settings have changed: texts may have to be read in another way.
-    pub(super) fn read_as(&mut self, reported: &Parameters) {
+    pub(super) fn read_as(&mut self, settings: &Settings) {
+        let reported = &settings.reported;
+        let path = reported.get(b"search_path").or_else(|| settings.extra.get(b"search_path"));
+        self.makes_temp = path.is_some_and(|path| memchr::memmem::find(path, b"pg_temp").is_some());
         let encoding = reported.get(b"client_encoding").unwrap_or_default();
         self.reading = Reading {
             standard_conforming_strings: reported.get(b"standard_conforming_strings") != Some(b"off"),
@@ -148,14 +194,23 @@ impl Trail {
     /// What a text may leave behind.
     pub(super) fn judge(&self, text: &[u8]) -> Judged {
         if self.following == Following::Not {
-            return Judged::Inert;
+            return Judged::Passing;
         }
         let mut verdict = verdict(text, self.reading, &*self.functions);
         if self.opaque == Opaque::Trust {
-            verdict.effects.remove(Effects::OPAQUE);
+            verdict.effects = verdict.effects.without(Effects::OPAQUE.union(Effects::UNKNOWN_FUNCTION));
         }
-        if verdict.effects.is_empty() {
-            Judged::Inert
+        if !self.makes_temp {
+            verdict.effects = verdict.effects.without(Effects::CREATES);
+        }
+        if verdict.is_inert() {
+            return Judged::Inert;
+        }
+        if !self.may_pin {
+            verdict.effects = verdict.effects.without(RELEASING);
+        }
+        if verdict.is_inert() {
+            Judged::Passing
         } else {
             Judged::Marked(Box::new(verdict))
         }
@@ -164,7 +219,7 @@ impl Trail {
     /// What is said of a request that nobody has looked into.
     pub(super) fn unread(&self) -> Judged {
         if self.following == Following::Not || self.opaque == Opaque::Trust {
-            return Judged::Inert;
+            return Judged::Passing;
         }
         let mut verdict = Box::<Verdict>::default();
         verdict.effects.insert(Effects::OPAQUE);
@@ -192,7 +247,7 @@ impl Trail {
 
     /// A statement of this verdict goes out.
     pub(super) fn mark(&mut self, verdict: &Verdict, text: &[u8], at: Barrier) {
-        if !Effects::PASSING.contains(verdict.effects) {
+        if !PASSING.contains(verdict.effects) {
             self.barrier = at;
         }
         let marks = self.marks.get_or_insert_with(|| {
@@ -203,14 +258,11 @@ impl Trail {
             })
         });
         marks.effects.insert(verdict.effects);
-        marks.unknown_function |= verdict.unknown_function;
-        for name in verdict.settings.iter().chain(&verdict.local_customs) {
-            if !marks.settings.contains(name) {
-                marks.settings.push(name.clone());
-            }
-        }
-        marks.resets.merge(&verdict.resets);
-        let restores = self.taken_by(&verdict.resets);
+        let details = verdict.details();
+        marks.settings.extend_from_slice(&details.settings);
+        marks.locals.extend_from_slice(&details.local_customs);
+        marks.resets.add(&details.resets);
+        let restores = self.taken_by(&details.resets);
         if !restores.is_empty() {
             let interlude = self.interlude.get_or_insert_with(|| {
                 Box::new(Interlude {
@@ -223,9 +275,32 @@ impl Trail {
         }
     }
 
+    /// These settings may have been changed by the statement that has just been marked; the second ones for the
+    /// transaction only.
+    pub(super) fn mark_settings(&mut self, names: Vec<Box<[u8]>>, locals: Vec<Box<[u8]>>) {
+        if let Some(marks) = &mut self.marks {
+            marks.settings.extend(names);
+            marks.locals.extend(locals);
+        }
+    }
+
+    /// Whether the server may have statements that SQL's own PREPARE made.
+    pub(super) fn may_have_sql_statements(&self) -> bool {
+        let prepares = |marks: &Marks| marks.effects.intersects(Effects::PREPARE.union(Effects::OPAQUE));
+        !self.sql_names.is_empty() || self.marks.as_deref().is_some_and(prepares)
+    }
+
+    /// Some of what keeps the client's server may have gone.
+    pub(super) fn mark_release(&mut self) {
+        let marks = self.marks.get_or_insert_default();
+        marks.effects.insert(Effects::RELEASES);
+    }
+
     /// The client's own values that a RESET would take away.
     fn taken_by(&self, resets: &Resets) -> Vec<Own> {
-        let taken = self.own.iter().filter(|(name, _)| resets.contains(name));
+        let mut resetting = Resetting::default();
+        resetting.add(resets);
+        let taken = self.own.iter().filter(|(name, _)| resetting.contains(name));
         taken.cloned().collect()
     }
 }
@@ -244,16 +319,16 @@ impl Marks {
             }
         };
         self.settings.iter().for_each(|name| add(name));
-        if every_setting || self.resets.contains(b"role") {
-            add(b"role");
+        let new = |name: &[u8]| name.contains(&b'.') && settings.extra.get(name).is_none();
+        let traces = self.locals.iter().filter(|name| new(name));
+        traces.for_each(|name| add(name));
+        if every_setting || self.settings.iter().any(|name| **name == *b"session_authorization") {
+            add(ROLE);
         }
-        let all = every_setting || self.resets.is_all();
-        let unlisted = |name: &[u8]| self.resets.is_all() || name.contains(&b'.');
-        let had = settings.extra.iter().filter(|(name, _)| all && unlisted(name));
+        // Those that no catalog lists, if every setting is asked for.
+        let is_due = |name: &[u8]| self.resets.all || (every_setting && name.contains(&b'.'));
+        let had = settings.extra.iter().filter(|(name, _)| is_due(name));
         had.for_each(|(name, _)| add(name));
-        if self.effects.contains(Effects::SESSION_AUTHORIZATION) {
-            add(b"role");
-        }
         let about_state = Effects::OPAQUE.union(Effects::EXECUTE);
         let state = self.effects.intersects(about_state)
             || !pinned_by(self.effects).is_empty()

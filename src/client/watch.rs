@@ -1,5 +1,7 @@
 //! Verdicts on requests before they go out: some wait, some are refused, some leave marks.
 
+use std::sync::Arc;
+
 use crate::error::Refusal;
 use crate::server::{Connection, Note, Statement, Unnamed, UnnamedSlot};
 use crate::sql::{Effects, Verdict};
@@ -9,6 +11,7 @@ use crate::wire::scan::{HEADER_LEN, Header};
 use crate::wire::write;
 
 use super::extended::refuse;
+use super::names::Known;
 use super::requests::wait_for_answers;
 use super::talk::{Pause, QUERY_LOOK_MAX, Talk};
 use super::trail::{Barrier, Following, Judged};
@@ -33,10 +36,10 @@ impl Talk {
         }
     }
 
-    /// Looks at a simple query. Tells whether it has been refused, and is dealt with.
-    pub(super) fn watch_query(&mut self, header: Header, server: &mut Connection) -> Result<bool, Pause> {
+    /// Looks at a simple query.
+    pub(super) fn watch_query(&mut self, header: Header, server: &mut Connection) -> Result<Watched, Pause> {
         if self.trail.following == Following::Not {
-            return Ok(false);
+            return Ok(Watched::Sound(Vec::new()));
         }
         let judged = if header.len > QUERY_LOOK_MAX {
             self.trail.unread()
@@ -45,7 +48,7 @@ impl Talk {
             self.trail.judge(text)
         };
         let Judged::Marked(verdict) = judged else {
-            return Ok(false);
+            return Ok(Watched::Sound(Vec::new()));
         };
         if server.pipeline.in_flight() {
             return Err(wait_for_answers(server));
@@ -53,12 +56,27 @@ impl Talk {
         if let Some(refusal) = self.admit(&verdict)? {
             self.discard(header);
             self.refuse_query(refusal, server);
-            return Ok(true);
+            return Ok(Watched::Refused);
         }
         let here = self.input.len().min(header.len);
         let text = self.input.get(HEADER_LEN..here).unwrap_or_default();
         self.trail.mark(&verdict, text, Barrier::Now);
-        Ok(false)
+        Ok(Watched::Sound(self.spoken_of(&verdict)))
+    }
+
+    /// The client's own statements that SQL's PREPARE and EXECUTE speak of by name.
+    fn spoken_of(&self, verdict: &Verdict) -> Vec<(Box<[u8]>, Arc<Statement>)> {
+        let details = verdict.details();
+        let prepares = details.prepares.iter().map(|prepared| &prepared.name);
+        let mut spoken_of: Vec<(Box<[u8]>, _)> = Vec::new();
+        for name in details.executes.iter().chain(prepares) {
+            if let Known::Statement(statement) = self.names.get(name, 0)
+                && !spoken_of.iter().any(|(have, _)| have == name)
+            {
+                spoken_of.push((name.clone(), statement));
+            }
+        }
+        spoken_of
     }
 
     /// Looks at what a Bind is about to make ready to run. Tells whether it has been refused, and is dealt with.
@@ -82,7 +100,7 @@ impl Talk {
                 judged
             }
             Some(Bound::Unnamed(unnamed)) => match &unnamed.verdict {
-                None => Judged::Inert,
+                None => Judged::Passing,
                 Some(verdict) => Judged::Marked(verdict.clone()),
             },
             // SQL's own PREPARE made it.
@@ -99,24 +117,24 @@ impl Talk {
             refuse(server, refusal);
             return Ok(true);
         }
-        self.name_bound_settings(header, &mut verdict);
+        let details = verdict.details();
+        let names = self.bound_names(header, &details.bound_settings);
+        let locals = self.bound_names(header, &details.bound_locals);
+        if names.is_none() || locals.is_none() {
+            verdict.effects.insert(Effects::ANY_SETTING);
+        }
         let text = bound.map_or(&b""[..], Bound::text);
         self.trail.mark(&verdict, text, Barrier::AtSync);
+        self.trail
+            .mark_settings(names.unwrap_or_default(), locals.unwrap_or_default());
         Ok(false)
     }
 
-    /// `set_config($1, …)`: the name is in the Bind.
-    fn name_bound_settings(&self, header: Header, verdict: &mut Verdict) {
-        if verdict.bound_settings.is_empty() {
-            return;
-        }
+    /// `set_config($1, …)`: the names are in the Bind. `None` if they cannot be found there.
+    fn bound_names(&self, header: Header, numbers: &[u16]) -> Option<Vec<Box<[u8]>>> {
         let whole = (self.input.len() >= header.len).then(|| self.body(header));
-        for number in std::mem::take(&mut verdict.bound_settings) {
-            match whole.and_then(|body| frontend::bound_value(body, number)) {
-                Some(name) => verdict.settings.push(name.to_ascii_lowercase().into()),
-                None => verdict.effects.insert(Effects::ANY_SETTING),
-            }
-        }
+        let name = |number: &u16| Some(frontend::bound_value(whole?, *number)?.to_ascii_lowercase().into());
+        numbers.iter().map(name).collect()
     }
 
     /// Whether a statement may run: now, not yet, or never.
@@ -141,6 +159,14 @@ impl Talk {
         let note = Note::Refuse(Box::new(refusal));
         server.pipeline.sent(Request::Query, Answer::Forward, Some(note));
     }
+}
+
+/// What is to be done with a query.
+pub(super) enum Watched {
+    /// Nothing: it has been refused.
+    Refused,
+    /// It goes on, and has to find these statements under the client's names for them.
+    Sound(Vec<(Box<[u8]>, Arc<Statement>)>),
 }
 
 /// A statement that a portal is bound to.

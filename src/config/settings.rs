@@ -234,6 +234,8 @@ mod tests {
                 "text" => "say \"it\\",
                 _ if row.default == "text" => "json",
                 _ if row.name == "auth_type" => "md5",
+                _ if row.name == "session_state" => "refuse",
+                _ if row.name == "opaque" => "trust",
                 _ => "session",
             };
             (row.read)(&mut settings, &Raw::text(other)).unwrap();

@@ -179,6 +179,10 @@ impl Source for Servers {
         conn.info().clone()
     }
 
+    fn mark(&self, conn: &Self::Conn) -> u64 {
+        conn.settings.mark()
+    }
+
     fn poll_idle(&self, conn: &mut Self::Conn, cx: &mut Context<'_>) -> Poll<Gone> {
         conn.poll_idle(cx).map(|gone| Gone(gone.0.into()))
     }

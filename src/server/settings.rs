@@ -57,24 +57,70 @@ pub struct Settings {
     pub extra: Arc<Extra>,
 }
 
+/// Settings that decide what a literal means at the time of its Parse, for good.
+const FIXED_AT_PARSE: [&[u8]; 5] = [
+    CLIENT_ENCODING,
+    b"datestyle",
+    b"intervalstyle",
+    b"standard_conforming_strings",
+    b"timezone",
+];
+/// Settings that clients often differ in, and that no statement's meaning depends on.
+const MEANINGLESS: [&[u8]; 14] = [
+    b"application_name",
+    b"bytea_output",
+    b"client_min_messages",
+    b"deadlock_timeout",
+    b"effective_cache_size",
+    b"extra_float_digits",
+    b"idle_in_transaction_session_timeout",
+    b"idle_session_timeout",
+    b"jit",
+    b"lock_timeout",
+    b"maintenance_work_mem",
+    b"statement_timeout",
+    b"synchronous_commit",
+    b"work_mem",
+];
+
+fn decides_meaning(name: &[u8]) -> bool {
+    // Custom settings are looked up when a statement runs.
+    !MEANINGLESS.contains(&name) && !name.contains(&b'.')
+}
+
 /// The roles that a session goes by.
 const SESSION_AUTHORIZATION: &[u8] = b"session_authorization";
 const ROLE: &[u8] = b"role";
 const CLIENT_ENCODING: &[u8] = b"client_encoding";
 
 impl Settings {
-    /// A digest of all that may decide what a statement means: everything but `application_name`.
+    /// A digest of all that may decide what a statement means.
     pub fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        for pair in self
-            .reported
-            .iter()
-            .filter(|(name, _)| *name != b"application_name")
-        {
+        let all = self.reported.iter().chain(self.extra.iter());
+        for pair in all.filter(|(name, _)| decides_meaning(name)) {
             pair.hash(&mut hasher);
         }
-        self.extra.hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// The calls that make a session which has `self` read a statement as one with `wanted` reads it, until the
+    /// transaction ends. PostgreSQL itself reads a statement anew where `search_path` and roles differ.
+    pub fn reading_like(&self, wanted: &Self) -> Option<Vec<u8>> {
+        let reads = |name: &[u8]| FIXED_AT_PARSE.iter().any(|have| name.eq_ignore_ascii_case(have));
+        let differing = wanted.reported.differing(&self.reported);
+        let calls: Vec<_> = differing
+            .filter(|(name, _)| reads(name))
+            .map(|(name, value)| call(name, &quote_literal(value), b"true"))
+            .collect();
+        (!calls.is_empty()).then(|| select(&calls))
+    }
+
+    /// Equal where both sets are the same interned ones; else most likely not.
+    pub fn mark(&self) -> u64 {
+        let address = |address: usize| address as u64;
+        let extra = address(Arc::as_ptr(&self.extra).addr());
+        address(Arc::as_ptr(&self.reported).addr()) ^ extra.rotate_left(32)
     }
 
     /// Whether both are the same, at the cost of two comparisons of pointers where they were interned.
@@ -176,19 +222,17 @@ fn select(calls: &[Vec<u8>]) -> Vec<u8> {
 
 /// `set_config` takes a value as the startup message does: one string, whatever the setting's grammar in SET.
 fn assignment(name: &[u8], value: &[u8]) -> Vec<u8> {
-    [
-        b"pg_catalog.set_config(",
-        &*quote_literal(name),
-        b",",
-        &*quote_literal(value),
-        b",false)",
-    ]
-    .concat()
+    call(name, &quote_literal(value), b"false")
 }
 
 /// Without a value it means RESET.
 fn reset(name: &[u8]) -> Vec<u8> {
-    [b"pg_catalog.set_config(", &*quote_literal(name), b",NULL,false)"].concat()
+    call(name, b"NULL", b"false")
+}
+
+fn call(name: &[u8], value: &[u8], is_local: &[u8]) -> Vec<u8> {
+    let name = quote_literal(name);
+    [b"pg_catalog.set_config(", &*name, b",", value, b",", is_local, b")"].concat()
 }
 
 /// A string literal that means the same whatever `standard_conforming_strings` says.
