@@ -31,17 +31,11 @@ mod deallocation;
 mod identifier;
 mod lexer;
 mod scan;
-mod verdict;
-mod functions;
-mod stub;
 mod statement;
 #[cfg(test)]
 mod tests;
 
 pub use deallocation::{Deallocation, deallocation};
-pub use verdict::*;
-pub use functions::*;
-pub use stub::*;
 pub use identifier::name;
 pub use lexer::{Kind, Lexer, Token};
 pub use statement::{Statement, Statements};
