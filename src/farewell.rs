@@ -14,7 +14,7 @@ pub enum Farewell {
     /// The client broke the protocol; it was told so.
     ClientProtocol(Refusal),
     /// The client may not log in; it was told so.
-    LoginRefused(Refusal),
+    LoginRefused(Denial, Refusal),
     /// A limit or timer of the pool ended the session; the client was told so.
     Limit(Refusal),
     /// The server connection that served this client broke in the middle of its work.
@@ -29,6 +29,55 @@ pub enum Farewell {
     Finished,
 }
 
+/// Why somebody was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The proof was wrong, or there is no such user, or nothing that it could prove.
+    Password,
+    /// The channel binding was wrong: somebody is in between, or has edited what was on offer.
+    Binding,
+    /// No rule lets such a connection in.
+    Rule,
+    /// What the client says of itself is not according to the protocol.
+    Protocol,
+    /// What decides about it could not be asked: `auth_query`, a directory.
+    Lookup,
+    /// There is no such database, or it is disabled.
+    Database,
+    /// The console is not for this user.
+    Permission,
+    /// The startup message asks for what cannot be had.
+    Startup,
+    /// A limit of clients, or of those who are logging in, has been reached.
+    Limit,
+    /// It took longer than `client_login_timeout`.
+    Timeout,
+    /// The server that is needed for the login refuses, or cannot be reached.
+    Server,
+}
+
+impl Denial {
+    /// The label under which it is counted.
+    pub fn label(self) -> &'static str {
+        Self::LABELS[self as usize]
+    }
+
+    /// Every label there is, in the order of the variants.
+    pub const LABELS: [&'static str; 11] = [
+        "password",
+        "binding",
+        "rule",
+        "protocol",
+        "lookup",
+        "database",
+        "permission",
+        "startup",
+        "limit",
+        "timeout",
+        "server",
+    ];
+}
+
 impl Farewell {
     /// The label under which it is counted.
     pub fn label(&self) -> &'static str {
@@ -37,7 +86,7 @@ impl Farewell {
             Self::Vanished => "vanished",
             Self::ClientIo(_) => "client_io",
             Self::ClientProtocol(_) => "client_protocol",
-            Self::LoginRefused(_) => "login_refused",
+            Self::LoginRefused(..) => "login_refused",
             Self::Limit(_) => "limit",
             Self::ServerLost(_) => "server_lost",
             Self::ServerProtocol(_) => "server_protocol",
@@ -66,7 +115,7 @@ impl Farewell {
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::ClientProtocol(refusal)
-            | Self::LoginRefused(refusal)
+            | Self::LoginRefused(_, refusal)
             | Self::Limit(refusal)
             | Self::ServerLost(refusal)
             | Self::ServerProtocol(refusal)

@@ -171,7 +171,7 @@ pub fn log_disconnect(leaver: Leaver<'_>, farewell: &Farewell, after: Duration) 
             tracing::info!(client = id, user, database, %peer, reason, seconds, why, "client left");
         }
         Farewell::ClientProtocol(_)
-        | Farewell::LoginRefused(_)
+        | Farewell::LoginRefused(..)
         | Farewell::Limit(_)
         | Farewell::ServerLost(_)
         | Farewell::ServerProtocol(_) => {

@@ -22,7 +22,7 @@ const TABLES: [(&str, &str); 20] = [
         "DATABASES",
         "name|host|port|database|force_user|pool_size|min_pool_size|reserve_pool_size|server_lifetime|pool_mode|\
          load_balance_hosts|max_connections|current_connections|max_client_connections|current_client_connections|\
-         paused|disabled|reserve_pool",
+         paused|disabled|reserve_pool|awaiting_login",
     ),
     ("DNS_HOSTS", "hostname|ttl|addrs"),
     ("DNS_ZONES", "zonename|serial|count"),
@@ -36,7 +36,8 @@ const TABLES: [(&str, &str); 20] = [
     (
         "POOLS",
         "database|user|cl_active|cl_waiting|cl_active_cancel_req|cl_waiting_cancel_req|sv_active|sv_active_cancel|\
-         sv_being_canceled|sv_idle|sv_used|sv_tested|sv_login|maxwait|maxwait_us|pool_mode|load_balance_hosts",
+         sv_being_canceled|sv_idle|sv_used|sv_tested|sv_login|maxwait|maxwait_us|pool_mode|load_balance_hosts|\
+         credentials",
     ),
     ("SERVERS", CONNECTIONS),
     ("SOCKETS", SOCKETS),

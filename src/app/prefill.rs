@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::auth::Learned;
 use crate::client::Front;
 
 /// Makes the pools that can be filled up to `min_pool_size` without a client: of databases with a forced user, and of
@@ -16,7 +17,7 @@ pub(super) fn prefill(front: &Arc<Front>) {
         for role in roles {
             let policy = house.config.pool_settings(database, role);
             if policy.min_pool_size > 0 {
-                front.pool(&house, database, role);
+                front.pool(&house, database, role, Learned::default());
             }
         }
     }

@@ -43,7 +43,7 @@ pub use client::{Admitted, AuthRequest, Challenge, ClientAuth, Method, Proof, St
 pub use error::AuthError;
 pub use scram::{ChannelBinding, MockKey, SaltedKeys, Verifier};
 pub use secret::{Password, PlainSecret, SecretError, StoredSecret, verify_password};
-pub use server::{Credentials, Reply, ServerAuth};
+pub use server::{Credentials, Learned, Reply, ServerAuth};
 
 /// A source of unpredictable bytes, lent by the caller: the operating system's in earnest, a seed's in a test.
 pub type Random<'a> = &'a mut dyn FnMut(&mut [u8]);

@@ -4,11 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
+use zeroize::Zeroize;
+
 use super::md5::Md5Hash;
 use super::scram::{self, SaltedKeys, Verifier, VerifierError};
 use super::{Random, same};
 
-/// A password in plain bytes. Shown to nobody: its `Debug` is a mask.
+/// A password in plain bytes. Shown to nobody: its `Debug` is a mask, and its memory is wiped when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Box<[u8]>);
 
@@ -21,6 +23,12 @@ impl Password {
     /// The bytes themselves, to compute with and not to show.
     pub fn reveal(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl Drop for Password {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fmt, mem};
 
 use super::md5::Md5Hash;
 use super::scram::{self, ClientBinding, ClientExchange, ClientFinal, MECHANISM, MECHANISM_PLUS};
-use super::{AuthError, ChannelBinding, Password, Random, SaltedKeys, StoredSecret};
+use super::{AuthError, ChannelBinding, Password, Proof, Random, SaltedKeys, StoredSecret};
 
 /// Codes of the message of type Authentication ("Message Formats" in PostgreSQL's manual).
 pub(super) const OK: i32 = 0;
@@ -42,6 +42,61 @@ impl Credentials {
             md5,
             keys: None,
         }
+    }
+
+    /// Whether there is a password, or what does as well.
+    pub fn is_empty(&self) -> bool {
+        self.password.is_none() && self.md5.is_none() && self.keys.is_none()
+    }
+
+    /// These, and where they have nothing, what has been learned.
+    #[must_use]
+    pub fn or(&self, learned: &Learned) -> Self {
+        Self {
+            user: self.user.clone(),
+            password: self.password.clone().or_else(|| learned.password.clone()),
+            md5: self.md5.or(learned.md5),
+            keys: self.keys.clone().or_else(|| learned.keys.clone()),
+        }
+    }
+}
+
+/// What the logins of clients have taught about a user's secret, where the configuration does not say it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Learned {
+    password: Option<Password>,
+    md5: Option<Md5Hash>,
+    keys: Option<SaltedKeys>,
+}
+
+impl Learned {
+    /// What there is to learn from a client's proof of knowing `secret`, beyond the secret itself.
+    ///
+    /// Keys are good for a server that has the same verifier: so not if the verifier was made here, from a password.
+    pub fn from_proof(proof: Proof, secret: Option<&StoredSecret>) -> Self {
+        let mut learned = Self::default();
+        match (proof, secret) {
+            (_, Some(StoredSecret::Plain(_))) | (Proof::Nothing, _) => {}
+            (Proof::Password(password), _) => learned.password = Some(password),
+            (Proof::Scram(keys), _) => learned.keys = Some(keys),
+        }
+        learned
+    }
+
+    /// The same and a secret that the configuration does not hold.
+    #[must_use]
+    pub fn and(mut self, secret: &StoredSecret) -> Self {
+        match secret {
+            StoredSecret::Plain(plain) => self.password = Some(plain.password().clone()),
+            StoredSecret::Md5(hash) => self.md5 = Some(*hash),
+            StoredSecret::Scram(_) => {}
+        }
+        self
+    }
+
+    /// Whether there is nothing to log in with.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 }
 

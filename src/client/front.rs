@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use crate::auth::{Credentials, MockKey, StoredSecret};
+use crate::auth::{Credentials, Learned, MockKey, StoredSecret};
 use crate::config::{Config, Database, PoolSettings};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::net::Keepalive;
 use crate::pool::{LimitName, Pool, PoolKey, Registry, Servers, bounds};
-use crate::server::{Address, Resolver, Target};
+use crate::server::{Address, Lore, Resolver, Target};
 
 use super::clients::{ClientLimits, Clients};
 
@@ -132,9 +132,33 @@ impl Front {
         }
     }
 
-    /// The pool for a client of this database and role, made if there is none.
-    pub fn pool(&self, house: &House, database: &Database, user: &str) -> Arc<Pool<Servers>> {
-        let role = database.user.as_deref().unwrap_or(user);
+    /// The pool for a client of this database and role, made if there is none. What the client's login has taught is
+    /// used from now on, if that is news, and a pool that was waiting for it is filled.
+    pub fn pool(
+        &self,
+        house: &House,
+        database: &Database,
+        user: &str,
+        learned: Learned,
+    ) -> Arc<Pool<Servers>> {
+        if let Some(role) = &database.user {
+            // What a client proves of itself says nothing of a role that it is forced into.
+            return self.pool_of_role(house, database, role, &Learned::default());
+        }
+        let pool = self.pool_of_role(house, database, user, &learned);
+        if pool.source().target().lore.learn(learned) {
+            pool.encourage();
+        }
+        pool
+    }
+
+    fn pool_of_role(
+        &self,
+        house: &House,
+        database: &Database,
+        role: &str,
+        learned: &Learned,
+    ) -> Arc<Pool<Servers>> {
         let key = PoolKey {
             database: database.name.clone(),
             user: role.to_owned(),
@@ -143,7 +167,9 @@ impl Front {
             // The role's own, whoever comes first: a forced user is shared by many clients.
             let policy = house.config.pool_settings(database, role);
             self.set_limits(&key, &policy);
-            let servers = Servers::new(self.target(house, database, &key, &policy), policy.clone());
+            let target = self.target(house, database, &key, &policy);
+            target.lore.learn(learned.clone());
+            let servers = Servers::new(target, policy.clone());
             let pool = Pool::new(key.clone(), bounds(&policy), servers, book);
             // Whoever pauses says so first and looks for pools then; this runs under the registry's lock.
             if self.is_paused(&key.database) {
@@ -193,7 +219,7 @@ impl Front {
             connect_query: policy.connect_query.clone(),
             prepared_max: policy.max_prepared_statements as usize,
             resolver: self.resolver.clone(),
-            keys: Mutex::new(None),
+            lore: Lore::default(),
         }
     }
 

@@ -5,25 +5,23 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use crate::auth::{AuthRequest, Challenge, ClientAuth, Method, Proof, Step};
-use crate::config::{AuthType, CONSOLE_NAMES, PoolMode};
+use crate::auth::Learned;
+use crate::config::{CONSOLE_NAMES, PoolMode};
 use crate::error::{Refusal, SqlState};
-use crate::farewell::Farewell;
+use crate::farewell::{Denial, Farewell};
 use crate::net::{PeerAddr, Stream, within};
-use crate::wire::scan::{self, HEADER_LEN};
 use crate::wire::startup::{self, Initial, Startup, StartupError};
-use crate::wire::store::CHUNK;
 use crate::wire::write::{self, Severity};
 
 use super::clients::{LoggingIn, Newcomer};
+use super::credentials::{Caller, Gate};
+use super::door::{Door, violation};
 use super::front::{Front, House};
 use super::replication::Replication;
 use super::session::Session;
 use super::startup::{Wishes, own_values, settle};
 use super::talk::Bounds;
 
-/// The longest password message, in bytes; PostgreSQL's `PG_MAX_AUTH_TOKEN_LENGTH`.
-const PASSWORD_LEN_MAX: usize = 65_535;
 /// How long a refused client may take to read why.
 const REFUSAL_MAX: Duration = Duration::from_secs(2);
 
@@ -62,9 +60,7 @@ pub struct Visit {
 
 /// A connection that is being logged in.
 struct Entrance {
-    stream: Stream,
-    input: BytesMut,
-    output: BytesMut,
+    door: Door,
     front: Arc<Front>,
     /// The pool from which the login waits for a server.
     waits_for: Option<Arc<crate::pool::Pool<crate::pool::Servers>>>,
@@ -75,18 +71,16 @@ pub async fn login(stream: Stream, front: Arc<Front>, place: &LoggingIn) -> Outc
     let begun = Instant::now();
     let timeout = front.house().config.settings.client_login_timeout;
     let mut entrance = Entrance {
-        stream,
-        input: BytesMut::new(),
-        output: BytesMut::new(),
+        door: Door::new(stream),
         front,
         waits_for: None,
     };
     let result = if entrance.front.is_crowded(place.ahead) {
-        Err(Farewell::LoginRefused(crowded()))
+        Err(Farewell::LoginRefused(Denial::Limit, crowded()))
     } else {
         match within(timeout, entrance.enter(begun)).await {
             Ok(result) => result,
-            Err(_) => Err(Farewell::LoginRefused(entrance.too_late(timeout))),
+            Err(_) => Err(entrance.too_late(timeout)),
         }
     };
     match result {
@@ -97,14 +91,14 @@ pub async fn login(stream: Stream, front: Arc<Front>, place: &LoggingIn) -> Outc
             is_admin,
             application_name,
         }) => Outcome::Console(Box::new(Visit {
-            stream: entrance.stream,
-            input: entrance.input,
+            stream: entrance.door.stream,
+            input: entrance.door.input,
             user,
             is_admin,
             application_name,
         })),
         Ok(Entered::Replication(replication)) => {
-            let (stream, input) = (entrance.stream, entrance.input);
+            let (stream, input) = (entrance.door.stream, entrance.door.input);
             Outcome::Replication(Box::new(replication.with(stream, input)))
         }
         Err(farewell) => {
@@ -146,47 +140,40 @@ impl Entrance {
             Initial::Ssl | Initial::Gssenc => unreachable!("first_packet answers these itself"),
         };
         let house = self.front.house();
-        let wishes = Wishes::new(&startup, &house.config).map_err(Farewell::LoginRefused)?;
-        startup.negotiate(&mut self.output);
+        let wishes = Wishes::new(&startup, &house.config)
+            .map_err(|refusal| Farewell::LoginRefused(Denial::Startup, refusal))?;
+        startup.negotiate(&mut self.door.output);
         let is_console = CONSOLE_NAMES.contains(&wishes.database.as_str());
         if is_console {
             return self.enter_console(&wishes, &house).await;
         }
-        let proof = self.authenticate(&wishes.user, &house).await?;
+        let learned = self.authenticate(&wishes, &house).await?;
         let database = house
             .config
             .database(&wishes.database)
             .ok_or_else(|| no_database(&wishes.database))?;
         if self.front.is_disabled(&wishes.database) {
             let message = format!("database \"{}\" is disabled", wishes.database);
-            return Err(Farewell::LoginRefused(Refusal::new(
-                SqlState::CANNOT_CONNECT_NOW,
-                message,
-            )));
+            let refusal = Refusal::new(SqlState::CANNOT_CONNECT_NOW, message);
+            return Err(Farewell::LoginRefused(Denial::Database, refusal));
         }
         let policy = house.config.pool_settings(&database, &wishes.user);
         let seat = self
             .front
             .clients
             .admit(self.newcomer(&wishes, &startup), house.client_limits(&policy))
-            .map_err(Farewell::LoginRefused)?;
-        let pool = self.front.pool(&house, &database, &wishes.user);
-        if let Proof::Scram(keys) = proof
-            && database.user.is_none()
-        {
-            // Where the server has the same verifier, what the client has proved will do for howdah as well.
-            *pool.source().target().keys.lock() = Some(keys);
-        }
+            .map_err(|refusal| Farewell::LoginRefused(Denial::Limit, refusal))?;
+        let pool = self.front.pool(&house, &database, &wishes.user, learned);
         if wishes.replication.is_some() {
             let ready = super::replication::connect(&wishes, &pool, seat).await?;
             return Ok(Entered::Replication(ready));
         }
         let mut wishes = wishes;
         if house.config.settings.application_name_add_host {
-            add_host(&mut wishes, &self.stream.peer());
+            add_host(&mut wishes, &self.door.stream.peer());
         }
         self.waits_for = Some(pool.clone());
-        let settings = settle(&wishes, &pool, self.gone()).await?;
+        let settings = settle(&wishes, &pool, self.door.gone()).await?;
         pool.record_login(begun.elapsed());
         let limit = |value: usize| if value == 0 { usize::MAX } else { value };
         let bounds = Bounds {
@@ -205,17 +192,17 @@ impl Entrance {
     }
 
     async fn enter_console(&mut self, wishes: &Wishes, house: &House) -> Result<Entered, Farewell> {
-        self.authenticate(&wishes.user, house).await?;
+        self.authenticate(wishes, house).await?;
         let settings = &house.config.settings;
         let is_admin = settings.admin_users.contains(&wishes.user);
         if !is_admin && !settings.stats_users.contains(&wishes.user) {
             let message = format!("user \"{}\" may not use the console", wishes.user);
             let hint = "Users of the console are listed in admin_users and stats_users.";
             let refusal = Refusal::new(SqlState::INSUFFICIENT_PRIVILEGE, message).hint(hint);
-            return Err(Farewell::LoginRefused(refusal));
+            return Err(Farewell::LoginRefused(Denial::Permission, refusal));
         }
-        authentication(&mut self.output, &[0; 4]);
-        self.flush().await?;
+        self.door.authentication(&[0; 4]);
+        self.door.flush().await?;
         let application_name = wishes.application_name.clone().unwrap_or_default();
         Ok(Entered::Console {
             user: wishes.user.clone(),
@@ -226,8 +213,8 @@ impl Entrance {
 
     fn newcomer(&self, wishes: &Wishes, startup: &Startup) -> Newcomer {
         Newcomer {
-            peer: self.stream.peer(),
-            local: self.stream.local(),
+            peer: self.door.stream.peer(),
+            local: self.door.stream.local(),
             user: wishes.user.clone(),
             database: wishes.database.clone(),
             protocol: startup.negotiated(),
@@ -247,120 +234,42 @@ impl Entrance {
             if std::mem::replace(asked, true) {
                 return Err(violation("encryption was asked for twice"));
             }
-            if !self.input.is_empty() {
+            if !self.door.input.is_empty() {
                 // What follows without waiting for the answer was put there by somebody else (CVE-2021-3935).
                 return Err(violation("received unencrypted data after an encryption request"));
             }
-            self.output.put_u8(b'N');
-            self.flush().await?;
+            self.door.output.put_u8(b'N');
+            self.door.flush().await?;
         }
     }
 
     async fn packet(&mut self) -> Result<Initial, Farewell> {
         loop {
-            if self.input.first() == Some(&0x16) {
+            if self.door.input.first() == Some(&0x16) {
                 return Err(violation("direct TLS connections are not supported"));
             }
             let malformed = |error| refused_startup(StartupError::Malformed(error));
-            if let Some(len) = startup::packet_len(&self.input).map_err(malformed)?
-                && self.input.len() >= len
+            if let Some(len) = startup::packet_len(&self.door.input).map_err(malformed)?
+                && self.door.input.len() >= len
             {
-                let initial = Initial::parse(&self.input[4..len]).map_err(refused_startup)?;
-                self.input.advance(len);
+                let initial = Initial::parse(&self.door.input[4..len]).map_err(refused_startup)?;
+                self.door.input.advance(len);
                 return Ok(initial);
             }
-            self.fill().await?;
+            self.door.fill().await?;
         }
     }
 
-    async fn authenticate(&mut self, user: &str, house: &House) -> Result<Proof, Farewell> {
-        let method = match house.config.settings.auth_type {
-            AuthType::Trust => Method::Trust,
-            AuthType::Password => Method::Password,
-            AuthType::Md5 => Method::Md5,
-            AuthType::Scram => Method::Scram,
-        };
-        let secret = house.secret(user).cloned();
-        let challenge = Challenge {
-            method,
-            user,
-            secret: secret.as_deref(),
-            mock: &self.front.clone().mock,
+    async fn authenticate(&mut self, wishes: &Wishes, house: &House) -> Result<Learned, Farewell> {
+        let caller = Caller {
+            user: &wishes.user,
+            database: &wishes.database,
+            peer: self.door.stream.peer(),
             binding: None,
         };
-        let (mut auth, mut step) = ClientAuth::begin(&challenge, &mut super::random);
-        loop {
-            match step {
-                Step::Send(request) => {
-                    self.request(&request).await?;
-                    let answer = self.password_message().await?;
-                    step = auth.answer(&answer);
-                }
-                Step::Done(admitted) => {
-                    if let Some(last) = &admitted.last {
-                        authentication(&mut self.output, &last.body());
-                    }
-                    return Ok(admitted.proof);
-                }
-                Step::Refused(refusal, error) => {
-                    tracing::info!(user, peer = %self.stream.peer(), %error, "login failed");
-                    return Err(Farewell::LoginRefused(refusal));
-                }
-            }
-        }
-    }
-
-    async fn request(&mut self, request: &AuthRequest) -> Result<(), Farewell> {
-        authentication(&mut self.output, &request.body());
-        self.flush().await
-    }
-
-    async fn password_message(&mut self) -> Result<Vec<u8>, Farewell> {
-        loop {
-            let header = scan::header(&self.input).map_err(|error| violation(error.to_string()))?;
-            if let Some(header) = header {
-                if header.tag != b'p' {
-                    return Err(violation(format!(
-                        "expected password response, got message type {}",
-                        header.tag
-                    )));
-                }
-                if header.len > PASSWORD_LEN_MAX {
-                    return Err(violation("invalid message length"));
-                }
-                if self.input.len() >= header.len {
-                    let body = self.input[HEADER_LEN..header.len].to_vec();
-                    self.input.advance(header.len);
-                    return Ok(body);
-                }
-            }
-            self.fill().await?;
-        }
-    }
-
-    async fn fill(&mut self) -> Result<(), Farewell> {
-        match self.stream.fill(&mut self.input).await {
-            Ok(0) => Err(Farewell::Vanished),
-            Ok(_) => Ok(()),
-            Err(error) => Err(Farewell::ClientIo(error.to_string())),
-        }
-    }
-
-    /// Ends when the client does; for the time in which nothing is expected of it.
-    async fn gone(&mut self) -> Farewell {
-        while self.input.len() < CHUNK {
-            if let Err(farewell) = self.fill().await {
-                return farewell;
-            }
-        }
-        std::future::pending().await
-    }
-
-    async fn flush(&mut self) -> Result<(), Farewell> {
-        self.stream
-            .drain(&mut self.output)
+        Gate::choose(&caller, house)
+            .pass(&caller, &mut self.door, &self.front)
             .await
-            .map_err(|error| Farewell::ClientIo(error.to_string()))
     }
 
     async fn welcome(mut self, admitted: Admitted) -> Outcome {
@@ -371,8 +280,8 @@ impl Entrance {
             own,
             bounds,
         } = admitted;
-        let out = &mut self.output;
-        authentication(out, &[0; 4]);
+        self.door.authentication(&[0; 4]);
+        let out = &mut self.door.output;
         for (name, value) in settings.reported.iter() {
             write::parameter_status(out, name, value);
         }
@@ -381,9 +290,10 @@ impl Entrance {
             out.put_slice(&seat.secret);
         });
         write::ready_for_query(out, b'I');
-        match tokio::time::timeout(REFUSAL_MAX, self.flush()).await {
+        match tokio::time::timeout(REFUSAL_MAX, self.door.flush()).await {
             Ok(Ok(())) => {
-                let session = Session::new(self.stream, self.input, seat, pool, settings, own, bounds);
+                let Door { stream, input, .. } = self.door;
+                let session = Session::new(stream, input, seat, pool, settings, own, bounds);
                 Outcome::Pooled(Box::new(session))
             }
             Ok(Err(farewell)) => Outcome::Ended(farewell),
@@ -392,34 +302,26 @@ impl Entrance {
     }
 
     /// Why it took too long: because of the client, unless it was waiting for a server that cannot be had.
-    fn too_late(&self, timeout: Duration) -> Refusal {
+    fn too_late(&self, timeout: Duration) -> Farewell {
         let last_error = self
             .waits_for
             .as_ref()
             .and_then(|pool| pool.snapshot().last_error);
-        last_error.unwrap_or_else(|| {
-            Refusal::new(
-                SqlState::QUERY_CANCELED,
-                "canceling authentication due to timeout",
-            )
-            .detail(format!("client_login_timeout is {timeout:?}."))
-        })
+        if let Some(refusal) = last_error {
+            return Farewell::LoginRefused(Denial::Server, refusal);
+        }
+        let message = "canceling authentication due to timeout";
+        let refusal = Refusal::new(SqlState::QUERY_CANCELED, message)
+            .detail(format!("client_login_timeout is {timeout:?}."));
+        Farewell::LoginRefused(Denial::Timeout, refusal)
     }
 
     async fn tell(&mut self, farewell: &Farewell) {
         if let Some(refusal) = farewell.refusal() {
-            write::refusal(&mut self.output, Severity::Fatal, refusal);
-            let _ = tokio::time::timeout(REFUSAL_MAX, self.flush()).await;
+            write::refusal(&mut self.door.output, Severity::Fatal, refusal);
+            let _ = tokio::time::timeout(REFUSAL_MAX, self.door.flush()).await;
         }
     }
-}
-
-fn authentication(out: &mut BytesMut, body: &[u8]) {
-    write::message(out, b'R', |out| out.put_slice(body));
-}
-
-fn violation(message: impl Into<std::borrow::Cow<'static, str>>) -> Farewell {
-    Farewell::ClientProtocol(Refusal::new(SqlState::PROTOCOL_VIOLATION, message))
 }
 
 fn refused_startup(error: StartupError) -> Farewell {
@@ -437,7 +339,8 @@ fn crowded() -> Refusal {
 
 fn no_database(name: &str) -> Farewell {
     let message = format!("database \"{name}\" does not exist");
-    Farewell::LoginRefused(Refusal::new(SqlState::INVALID_CATALOG_NAME, message))
+    let refusal = Refusal::new(SqlState::INVALID_CATALOG_NAME, message);
+    Farewell::LoginRefused(Denial::Database, refusal)
 }
 
 fn add_host(wishes: &mut Wishes, peer: &PeerAddr) {

@@ -5,6 +5,8 @@
 
 mod clients;
 mod clock;
+mod credentials;
+mod door;
 mod extended;
 mod front;
 mod handle;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use crate::farewell::Farewell;
+use crate::farewell::{Denial, Farewell};
 use crate::net::Stream;
 use crate::pool::{Pool, Servers};
-use crate::server::{Connection, Target};
+use crate::server::{Connection, Lore, Target};
 use crate::wire::write;
 
 use super::clients::Seat;
@@ -57,12 +57,13 @@ pub(super) async fn connect(
         connect_query: String::new(),
         prepared_max: 1,
         resolver: base.resolver.clone(),
-        keys: parking_lot::Mutex::new(base.keys.lock().clone()),
+        lore: Lore::default(),
     };
+    target.lore.inherit(&base.lore);
     let server = target
         .connect()
         .await
-        .map_err(|error| Farewell::LoginRefused(error.refusal))?;
+        .map_err(|error| Farewell::LoginRefused(Denial::Server, error.refusal))?;
     Ok(Ready {
         seat,
         server: Box::new(server),

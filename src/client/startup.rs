@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::error::{Refusal, SqlState};
-use crate::farewell::Farewell;
+use crate::farewell::{Denial, Farewell};
 use crate::pool::{Pool, Servers, Waiter};
 use crate::server::{Extra, Failure, Parameters, Settings, assignments};
 use crate::stats::Tally;
@@ -171,7 +171,13 @@ async fn try_on_the_living(
         match try_out(wishes, pool, gone.as_mut()).await? {
             Ok(settings) => return Ok(settings),
             Err(Failure::Lost(_)) if tries < DEAD_SERVERS_MAX => tries += 1,
-            Err(failure) => return Err(Farewell::LoginRefused(failure.refusal())),
+            Err(failure) => {
+                let denial = match failure {
+                    Failure::Sql(_) => Denial::Startup,
+                    Failure::Lost(_) => Denial::Server,
+                };
+                return Err(Farewell::LoginRefused(denial, failure.refusal()));
+            }
         }
     }
 }
@@ -187,7 +193,7 @@ async fn try_out(
         lease = pool.lease(&mut waiter, 0) => lease,
         farewell = gone => return Err(farewell),
     };
-    let mut lease = lease.map_err(|error| Farewell::LoginRefused(error.refusal()))?;
+    let mut lease = lease.map_err(|error| Farewell::LoginRefused(Denial::Server, error.refusal()))?;
     let baseline = lease.baseline.clone();
     let mut tried = lease.align(&baseline).await;
     if tried.is_ok() && !wishes.settings.is_empty() {

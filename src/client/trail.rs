@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::config::{Opaque, PoolMode, PoolSettings, SessionState};
 use crate::error::{Refusal, SqlState};
 use crate::server::{FunctionTable, Question, Remains, Settings};
-use crate::sql::{Effects, Reading, Resets, Verdict, verdict};
+use crate::sql::{Effects, Reading, Resets, Verdict, encoding_is_safe, verdict};
 use crate::wire::backend::Status;
 
 /// So much of a statement is kept to say why its client keeps a server, in bytes.
@@ -187,7 +187,7 @@ impl Trail {
         let encoding = reported.get(b"client_encoding").unwrap_or_default();
         self.reading = Reading {
             standard_conforming_strings: reported.get(b"standard_conforming_strings") != Some(b"off"),
-            is_safe_encoding: Reading::is_safe(encoding),
+            encoding_is_safe: encoding_is_safe(encoding),
         };
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::families::Families;
 use crate::client::Front;
 use crate::config::Config;
-use crate::pool::{Pool, PoolKey, PoolSnapshot, Servers};
+use crate::pool::{CredentialsState, Pool, PoolKey, PoolSnapshot, Servers};
 use crate::stats::{ErrorClass, Histogram, PoolStats};
 
 /// A number: its name, what it means, where it stands.
@@ -20,6 +20,11 @@ const SERVERS: (&str, &str) = ("howdah_pool_servers", "Server connections, by st
 const ERRORS: (&str, &str) = (
     "howdah_pool_errors_total",
     "Errors that servers reported to clients, by class of SQLSTATE.",
+);
+
+const AWAITING: (&str, &str) = (
+    "howdah_pool_awaiting_login",
+    "1 while the server asks for a secret that only the login of a client can teach.",
 );
 
 const CANCELS: (&str, &str) = ("howdah_pool_cancels", "Cancel requests on their way to servers.");
@@ -179,6 +184,7 @@ pub(super) struct PoolView {
     /// Clients that are logged in and served by it.
     pub(super) clients: u32,
     cancels: u32,
+    is_awaiting_login: bool,
 }
 
 impl PoolView {
@@ -198,6 +204,7 @@ pub(super) fn views(front: &Front, config: &Config) -> Vec<PoolView> {
         pool: pool.snapshot(),
         clients: clients.get(pool.key()).copied().unwrap_or(0),
         cancels: pool.cancels_under_way(),
+        is_awaiting_login: pool.source().credentials() == CredentialsState::Awaited,
     };
     pools.iter().map(view).collect()
 }
@@ -227,6 +234,8 @@ pub(super) fn add(families: &mut Families, views: &[PoolView]) {
             let labels = [database, user, ("state", state)];
             families.gauge(SERVERS.0, SERVERS.1, &labels, count.into());
         }
+        let awaiting = f64::from(u8::from(view.is_awaiting_login));
+        families.gauge(AWAITING.0, AWAITING.1, &labels, awaiting);
         families.gauge(CANCELS.0, CANCELS.1, &labels, view.cancels.into());
         for (name, help, read) in NUMBERS {
             families.gauge(name, help, &labels, read(pool));

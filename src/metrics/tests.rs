@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::auth::Learned;
 use crate::client::House;
 use crate::config::Config;
 
@@ -20,7 +21,7 @@ fn with_pool() -> Arc<Exhibit> {
     let exhibit = exhibit("postgres://bob:hunter2@127.0.0.1:1/app?pool_size=7");
     let house = exhibit.front.house();
     let database = house.config.database("app").unwrap();
-    let pool = exhibit.front.pool(&house, &database, "bob");
+    let pool = exhibit.front.pool(&house, &database, "bob", Learned::default());
     pool.record_login(Duration::from_millis(3));
     pool.record_login(Duration::from_secs(1000));
     exhibit
@@ -155,7 +156,7 @@ async fn readiness_waits_for_pools_that_can_be_filled() {
     );
     let house = warm.front.house();
     let database = house.config.database("app").unwrap();
-    warm.front.pool(&house, &database, "bob");
+    warm.front.pool(&house, &database, "bob", Learned::default());
     let (status, reason) = ready(&warm).await;
     assert_eq!(status.as_u16(), 503);
     assert!(reason.starts_with("pool app/bob has 0 of 2 servers"), "{reason}");

@@ -18,6 +18,8 @@ pub(super) struct Backoff {
     failed_at: Option<Instant>,
     retry_at: Option<Instant>,
     error: Option<OpenError>,
+    /// Attempts that began earlier say nothing of what would happen now.
+    news_at: Option<Instant>,
 }
 
 impl Backoff {
@@ -30,6 +32,9 @@ impl Backoff {
         longest: Duration,
         unit: f32,
     ) {
+        if self.news_at.is_some_and(|news_at| started < news_at) {
+            return;
+        }
         self.error = Some(error);
         // Attempts run in parallel; those that were under way when the first of them failed are the same failure.
         if self.failed_at.is_some_and(|failed_at| started <= failed_at) {
@@ -47,7 +52,16 @@ impl Backoff {
 
     /// An attempt has succeeded, or there is reason to believe that the next one will.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self {
+            news_at: self.news_at,
+            ..Self::default()
+        };
+    }
+
+    /// What connections are opened with has changed: attempts that are under way do not know of it.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        self.news_at = Some(now);
+        self.clear();
     }
 
     /// Until when nothing is to be tried.
@@ -84,6 +98,7 @@ mod tests {
         OpenError {
             refusal: Refusal::new(SqlState::CANNOT_CONNECT_NOW, "starting up"),
             is_final: false,
+            note: None,
         }
     }
 
@@ -120,5 +135,19 @@ mod tests {
         }
         let pause = backoff.until(now).expect("failed") - now;
         assert!(pause < Duration::from_millis(1200), "{pause:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_from_before_the_news_do_not_count() {
+        let (mut backoff, before) = (Backoff::default(), Instant::now());
+        let news = before + Duration::from_millis(5);
+        backoff.begin_anew(news);
+        let mut fail = |started| {
+            let now = started + Duration::from_millis(20);
+            backoff.fail(error(), started, now, Duration::from_secs(15), 0.5);
+            backoff.until(now).is_some()
+        };
+        assert!(!fail(before));
+        assert!(fail(news));
     }
 }

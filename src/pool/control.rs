@@ -51,6 +51,15 @@ impl<S: Source> Pool<S> {
         self.is_disabled.load(Ordering::Relaxed)
     }
 
+    /// What connections are opened with has become better: it is tried at once, and attempts that are under way do not
+    /// count if they fail.
+    pub fn encourage(&self) {
+        self.run(|core, now, fx| {
+            core.backoff.begin_anew(now);
+            core.dispatch(now, self, fx);
+        });
+    }
+
     /// RECONNECT: idle connections are closed now, the others as they come back, and new ones take their place.
     pub fn reconnect(&self) {
         self.run(|core, now, fx| {

@@ -28,6 +28,8 @@ pub(super) trait World<S: Source> {
     fn mark(&self, conn: &S::Conn) -> u64;
     /// Whether a connection is fit to be idle; if so it is watched from now on.
     fn watch(&self, conn: &mut S::Conn) -> bool;
+    /// Whether opening a connection that nobody waits for has a chance.
+    fn is_hopeful(&self) -> bool;
     /// Permission to open a connection; `None` as need: nobody waits for it.
     fn approve(&self, need: Option<Need>) -> Option<Approval>;
     /// What was asked for with a need and not granted is not needed any more.
@@ -256,8 +258,9 @@ impl<S: Source> Core<S> {
             .count()
     }
 
-    fn wants_spare(&self, now: Instant) -> bool {
+    fn wants_spare(&self, now: Instant, world: &impl World<S>) -> bool {
         self.slots.len() < self.settings.min_pool_size.min(self.settings.pool_size)
+            && world.is_hopeful()
             && self.backoff.until(now).is_none()
             && self.spare_at.is_none_or(|at| at <= now)
     }
@@ -274,7 +277,7 @@ impl<S: Source> Core<S> {
                     held: self.slots.len(),
                     since: self.line.oldest().unwrap_or(now),
                 })
-            } else if self.wants_spare(now) {
+            } else if self.wants_spare(now, world) {
                 None
             } else {
                 break;

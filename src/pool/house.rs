@@ -218,6 +218,10 @@ impl<S: Source> World<S> for Pool<S> {
         }
     }
 
+    fn is_hopeful(&self) -> bool {
+        self.source.is_hopeful()
+    }
+
     fn approve(&self, need: Option<Need>) -> Option<Approval> {
         match need {
             Some(need) => self.membership.approve(need),

@@ -58,7 +58,8 @@ impl<S: Source> Pool<S> {
                     pool.run(|core, now, fx| core.opened(slot, (conn, info), unit, now, pool, fx));
                 }
                 Err(error) => {
-                    tracing::warn!(pool = %pool.key, reason = %error.refusal, "cannot connect to the server");
+                    let (reason, note) = (error.refusal.to_string(), error.note.as_deref());
+                    tracing::warn!(pool = %pool.key, reason, note, "cannot connect to the server");
                     pool.run(|core, now, fx| core.open_failed(slot, error, unit, now, pool, fx));
                 }
             }

@@ -45,7 +45,7 @@ pub use lease::{Lease, LeaseError};
 pub use limits::{Book, LimitName};
 pub use pins::{PinPermit, Pins};
 pub use registry::Registry;
-pub use servers::{Servers, bounds};
+pub use servers::{CredentialsState, Servers, bounds};
 pub use settings::{PoolKey, Settings};
 pub use slots::ServerState;
 pub use snapshot::{PoolSnapshot, ServerView};

@@ -116,6 +116,7 @@ impl<S: Source> Core<S> {
             let error = OpenError {
                 refusal,
                 is_final: false,
+                note: None,
             };
             self.backoff
                 .fail(error, slot.opened_at, now, self.settings.server_login_retry, 0.5);

@@ -29,6 +29,31 @@ const CLEAN_MAX: Duration = Duration::from_secs(10);
 /// A startup parameter: its name in lower case, and its value.
 type Parameter = (String, Vec<u8>);
 
+/// How a pool comes by what it logs in with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialsState {
+    /// From the configuration.
+    Configured,
+    /// From a client's login.
+    Learned,
+    /// The server wants more than is known: a client has to log in first.
+    Awaited,
+    /// There is nothing, and the server has not asked for anything.
+    None,
+}
+
+impl CredentialsState {
+    /// The word of `SHOW POOLS`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Configured => "configured",
+            Self::Learned => "learned",
+            Self::Awaited => "awaited",
+            Self::None => "none",
+        }
+    }
+}
+
 /// What one pool's connections are to be, and what is known of the servers.
 #[derive(Debug)]
 pub struct Servers {
@@ -79,11 +104,25 @@ impl Servers {
         self.policy.store(Arc::new(policy));
         let target = self.target();
         if before.is_same_place(&target) {
-            // Clients' proofs are good for as long as the server has the same verifiers; and logins are to need no free
+            // What clients have taught is good for as long as the server has the same verifiers; and logins are to need no free
             // server, for what sessions are set to does not depend on howdah's own settings.
-            *target.keys.lock() = before.keys.lock().take();
+            target.lore.inherit(&before.lore);
         } else {
             self.welcomes.lock().clear();
+        }
+    }
+
+    /// How it comes by what it logs in with.
+    pub fn credentials(&self) -> CredentialsState {
+        let target = self.target();
+        if target.lore.is_wanting() {
+            CredentialsState::Awaited
+        } else if !target.credentials.is_empty() {
+            CredentialsState::Configured
+        } else if target.lore.is_empty() {
+            CredentialsState::None
+        } else {
+            CredentialsState::Learned
         }
     }
 
@@ -171,8 +210,13 @@ impl Source for Servers {
             Err(error) => Err(OpenError {
                 refusal: error.refusal,
                 is_final: error.is_final,
+                note: error.note,
             }),
         }
+    }
+
+    fn is_hopeful(&self) -> bool {
+        !self.target().lore.is_wanting()
     }
 
     fn info(&self, conn: &Self::Conn) -> Arc<Self::Info> {
@@ -275,7 +319,7 @@ mod tests {
             connect_query: String::new(),
             prepared_max: 1,
             resolver: Arc::new(server::Resolver::new(Duration::ZERO)),
-            keys: Mutex::new(None),
+            lore: server::Lore::default(),
         };
         let settings = crate::config::Settings::default();
         let overrides = crate::config::Overrides::default();

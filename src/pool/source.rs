@@ -19,6 +19,12 @@ pub trait Source: Send + Sync + 'static {
     /// Opens a connection, login and `connect_query` included. It has its own deadline.
     fn open(&self) -> impl Future<Output = Result<Self::Conn, OpenError>> + Send;
 
+    /// Whether opening a connection for nobody in particular has a chance; if not, the pool waits to be
+    /// [encouraged](super::Pool::encourage).
+    fn is_hopeful(&self) -> bool {
+        true
+    }
+
     /// What can be said of this connection; asked once, when it has been opened.
     fn info(&self, conn: &Self::Conn) -> Arc<Self::Info>;
 
@@ -50,6 +56,8 @@ pub struct OpenError {
     pub refusal: Refusal,
     /// Waiting will not help (wrong password, no such database): those who wait are told at once.
     pub is_final: bool,
+    /// What the log is told beside.
+    pub note: Option<String>,
 }
 
 /// What has to happen to a returned connection before somebody else may have it.

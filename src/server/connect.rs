@@ -7,17 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use parking_lot::Mutex;
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::auth::{Credentials, Reply, SaltedKeys, ServerAuth};
+use crate::auth::{AuthError, Credentials, Reply, ServerAuth};
 use crate::error::{Refusal, SqlState};
 use crate::net::{Keepalive, Stream, within};
 use crate::wire::backend::{self, ErrorFields};
 use crate::wire::{scan, startup, write};
 
 use super::connection::{Connection, Failure, refusal_of};
-use super::{CancelKey, Resolver};
+use super::{CancelKey, Lore, Resolver};
 
 /// Messages that a server may send before it is ready; a limit for one that never comes to the point.
 const LOGIN_MESSAGES_MAX: usize = 1000;
@@ -83,8 +82,8 @@ pub struct Target {
     pub prepared_max: usize,
     /// Host names to addresses.
     pub resolver: Arc<Resolver>,
-    /// SCRAM keys of the last login, which spare the next one the work of deriving them.
-    pub keys: Mutex<Option<SaltedKeys>>,
+    /// What there is to log in with beyond the credentials.
+    pub lore: Lore,
 }
 
 /// Why a connection could not be opened.
@@ -95,6 +94,8 @@ pub struct ConnectError {
     pub refusal: Refusal,
     /// Whether trying again is pointless until somebody changes something.
     pub is_final: bool,
+    /// What the log is told beside.
+    pub note: Option<String>,
 }
 
 impl ConnectError {
@@ -104,15 +105,23 @@ impl ConnectError {
         Self {
             refusal,
             is_final: false,
+            note: None,
         }
     }
 
-    fn from_failure(failure: Failure) -> Self {
+    fn refused(refusal: Refusal, note: Option<String>) -> Self {
+        Self {
+            is_final: is_final(refusal.code),
+            refusal,
+            note,
+        }
+    }
+}
+
+impl From<Failure> for ConnectError {
+    fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Sql(refusal) => Self {
-                is_final: is_final(refusal.code),
-                refusal,
-            },
+            Failure::Sql(refusal) => Self::refused(refusal, None),
             Failure::Lost(reason) => Self::unreachable(reason),
         }
     }
@@ -186,24 +195,18 @@ impl Target {
 
     async fn log_in(&self, stream: Stream, endpoint: Endpoint) -> Result<Connection, ConnectError> {
         let mut connection = Connection::new(stream, self.prepared_max);
-        let key = self
-            .exchange(&mut connection)
-            .await
-            .map_err(ConnectError::from_failure)?;
+        let key = self.exchange(&mut connection).await?;
         let key = CancelKey::new(endpoint, key.0, &key.1);
         connection.logged_in(key, &self.credentials.user, &self.database);
         if !self.connect_query.is_empty() {
-            connection
-                .run(&self.connect_query)
-                .await
-                .map_err(ConnectError::from_failure)?;
+            connection.run(&self.connect_query).await?;
             connection.rebase();
         }
         Ok(connection)
     }
 
     /// From the startup message to the first `ReadyForQuery`. Returns the cancel key.
-    async fn exchange(&self, connection: &mut Connection) -> Result<(i32, Vec<u8>), Failure> {
+    async fn exchange(&self, connection: &mut Connection) -> Result<(i32, Vec<u8>), ConnectError> {
         let own = [
             ("user", self.credentials.user.as_bytes()),
             ("database", self.database.as_bytes()),
@@ -218,8 +221,7 @@ impl Target {
             own.into_iter().chain(more),
         );
         connection.flush().await?;
-        let mut credentials = self.credentials.clone();
-        credentials.keys = credentials.keys.or_else(|| self.keys.lock().clone());
+        let (credentials, edition) = self.lore.complete(&self.credentials);
         let mut auth = Some(ServerAuth::new(&credentials, None));
         let mut key = (0, Vec::new());
         for _ in 0..LOGIN_MESSAGES_MAX {
@@ -228,21 +230,22 @@ impl Target {
             match message.tag() {
                 b'R' => {
                     let Some(exchange) = &mut auth else {
-                        return Err(Failure::protocol("authentication twice"));
+                        return Err(Failure::protocol("authentication twice").into());
                     };
-                    match exchange
-                        .answer(body, &mut random)
-                        .map_err(|error| Failure::Sql(error.refusal(&self.credentials.user)))?
-                    {
+                    let answer = exchange.answer(body, &mut random);
+                    match answer.map_err(|error| self.cannot_answer(&error, edition))? {
                         Reply::Send(reply) => {
                             write::message(&mut connection.output, b'p', |out| out.extend_from_slice(&reply));
                             connection.flush().await?;
                         }
                         Reply::Continue => {}
-                        Reply::Ok => *self.keys.lock() = auth.take().and_then(ServerAuth::into_keys),
+                        Reply::Ok => {
+                            let keys = auth.take().and_then(ServerAuth::into_keys);
+                            self.lore.was_enough(edition, keys);
+                        }
                     }
                 }
-                b'E' => return Err(Failure::Sql(refusal_of(ErrorFields::new(body)))),
+                b'E' => return Err(self.is_refused(refusal_of(ErrorFields::new(body)), edition)),
                 b'S' if auth.is_none() => connection.learn(body)?,
                 b'K' if auth.is_none() => {
                     let (pid, secret) = backend::key_data(body).map_err(Failure::wire)?;
@@ -251,14 +254,28 @@ impl Target {
                 b'Z' if auth.is_none() => return Ok(key),
                 b'N' | b'v' => {}
                 other => {
-                    return Err(Failure::protocol(format!(
-                        "message {:?} during login",
-                        other as char
-                    )));
+                    return Err(
+                        Failure::protocol(format!("message {:?} during login", other as char)).into(),
+                    );
                 }
             }
         }
-        Err(Failure::protocol("login without an end"))
+        Err(Failure::protocol("login without an end").into())
+    }
+
+    fn cannot_answer(&self, error: &AuthError, edition: u64) -> ConnectError {
+        if let AuthError::NoSecret { .. } | AuthError::KeysDoNotFit = error {
+            self.lore.was_not_enough(edition);
+        }
+        ConnectError::refused(error.refusal(&self.credentials.user), Some(error.to_string()))
+    }
+
+    fn is_refused(&self, refusal: Refusal, edition: u64) -> ConnectError {
+        // Otherwise what is configured is wrong, and no client can teach better.
+        if refusal.code == SqlState::INVALID_PASSWORD && self.credentials.is_empty() {
+            self.lore.was_not_enough(edition);
+        }
+        ConnectError::refused(refusal, None)
     }
 }
 

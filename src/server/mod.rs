@@ -4,6 +4,7 @@ mod cancel;
 mod connect;
 mod connection;
 mod functions;
+mod lore;
 mod parameters;
 mod questions;
 mod resolve;
@@ -18,6 +19,7 @@ pub use connection::{
 pub use functions::FunctionTable;
 pub use parameters::Parameters;
 pub use questions::{Answer, Question, Remains, State, Value};
+pub use lore::Lore;
 pub use resolve::Resolver;
 pub use settings::{Extra, Settings, assignments};
 pub use statements::{DECOY, NAME_PREFIX, NOTHING, Prepared, Standing, Statement, StatementCache};

@@ -1,16 +1,18 @@
 //! SHOW DATABASES, USERS and LISTS.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::pools::balance;
 use crate::admin::Console;
 use crate::admin::rows::{Cell, Column, Row, int4, text};
 use crate::client::{Front, House};
 use crate::config::Host;
-use crate::pool::LimitName;
+use crate::pool::{CredentialsState, LimitName, Pool, Servers};
 
-/// `PgBouncer`'s columns, and behind them one by its old name, which older exporters look for.
-pub(super) const DATABASES: [Column; 18] = [
+/// `PgBouncer`'s columns, and behind them one by its old name, which older exporters look for, and the number of pools
+/// that cannot be filled before a client has logged in.
+pub(super) const DATABASES: [Column; 19] = [
     text("name"),
     text("host"),
     int4("port"),
@@ -29,6 +31,7 @@ pub(super) const DATABASES: [Column; 18] = [
     int4("paused"),
     int4("disabled"),
     int4("reserve_pool"),
+    int4("awaiting_login"),
 ];
 
 pub(super) const USERS: [Column; 8] = [
@@ -102,7 +105,15 @@ fn database_row(front: &Front, house: &House, name: &str) -> Option<Row> {
         front.is_paused(name).into(),
         front.is_disabled(name).into(),
         policy.reserve_pool_size.into(),
+        awaiting_login(front, name).into(),
     ])
+}
+
+/// The pools of a database that lack what the server asks for.
+fn awaiting_login(front: &Front, database: &str) -> usize {
+    let pools = front.pools.of_database(database);
+    let awaits = |pool: &&Arc<Pool<Servers>>| pool.source().credentials() == CredentialsState::Awaited;
+    pools.iter().filter(awaits).count()
 }
 
 /// The console's own line, as `PgBouncer` has it.
@@ -124,6 +135,7 @@ fn console_row(console: &Console, port: u16) -> Row {
         nothing(),
         nothing(),
         console.sessions().into(),
+        nothing(),
         nothing(),
         nothing(),
         nothing(),

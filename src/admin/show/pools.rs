@@ -7,7 +7,8 @@ use crate::admin::rows::{Cell, Column, Row, int4, split_time, text};
 use crate::config::Config;
 use crate::pool::{Pool, Servers};
 
-pub(super) const POOLS: [Column; 17] = [
+/// `PgBouncer`'s columns, and behind them how a pool comes by what it logs in with.
+pub(super) const POOLS: [Column; 18] = [
     text("database"),
     text("user"),
     int4("cl_active"),
@@ -25,6 +26,7 @@ pub(super) const POOLS: [Column; 17] = [
     int4("maxwait_us"),
     text("pool_mode"),
     text("load_balance_hosts"),
+    text("credentials"),
 ];
 
 pub(super) const PEERS: [Column; 4] = [int4("peer_id"), text("host"), int4("port"), int4("pool_size")];
@@ -80,6 +82,7 @@ fn pool_row(pool: &Pool<Servers>, clients: u32, balance: Cell) -> Row {
         maxwait_us,
         pool.source().policy().pool_mode.to_string().into(),
         balance,
+        pool.source().credentials().word().into(),
     ]
 }
 
@@ -87,6 +90,6 @@ fn pool_row(pool: &Pool<Servers>, clients: u32, balance: Cell) -> Row {
 fn console_row(sessions: u32) -> Row {
     let mut row: Row = vec!["pgbouncer".into(), "pgbouncer".into(), sessions.into()];
     row.extend((3..15).map(|_| Cell::Number(0)));
-    row.extend(["statement".into(), Cell::Null]);
+    row.extend(["statement".into(), Cell::Null, Cell::Null]);
     row
 }

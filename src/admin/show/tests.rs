@@ -66,9 +66,10 @@ const PGBOUNCER: [(Show, &str); 18] = [
     (Show::Peers, "peer_id:i host port:i pool_size:i"),
 ];
 
-/// What howdah has behind `PgBouncer`'s columns, for exporters of older versions of it.
-const EXTRA: [(Show, &str); 2] = [
-    (Show::Databases, "reserve_pool:i"),
+/// What howdah has behind `PgBouncer`'s columns: for exporters of older versions of it, and for what is its own.
+const EXTRA: [(Show, &str); 3] = [
+    (Show::Databases, "reserve_pool:i awaiting_login:i"),
+    (Show::Pools, "credentials"),
     (Show::Stats, "total_requests:N"),
 ];
 

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::command::Command;
 use super::*;
+use crate::auth::Learned;
 use crate::client::{ClientLimits, House, Newcomer, Seat as ClientSeat};
 use crate::config::Config;
 use crate::error::{Refusal, SqlState};
@@ -36,7 +37,7 @@ pub(super) fn console() -> (Arc<Console>, mpsc::Receiver<Order>) {
 pub(super) fn open_pool(console: &Console) -> Arc<Pool<Servers>> {
     let house = console.front.house();
     let database = house.config.database("app").unwrap();
-    console.front.pool(&house, &database, "bob")
+    console.front.pool(&house, &database, "bob", Learned::default())
 }
 
 pub(super) fn client(console: &Console) -> ClientSeat {

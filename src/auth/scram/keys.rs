@@ -8,6 +8,7 @@ use std::str::FromStr;
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroize;
 
 use super::super::{Random, same};
 use super::{ITERATIONS_DEFAULT, ITERATIONS_MAX, KEY_LEN, Key, SALT_LEN, SALT_LEN_MAX, decode};
@@ -16,7 +17,7 @@ use super::{ITERATIONS_DEFAULT, ITERATIONS_MAX, KEY_LEN, Key, SALT_LEN, SALT_LEN
 pub(in super::super) const VERIFIER_PREFIX: &str = "SCRAM-SHA-256$";
 
 /// The keys that prove a password, for one salt and iteration count. As good as the password itself towards a server
-/// whose verifier has the same two: cache them, show them to nobody.
+/// whose verifier has the same two: cache them, show them to nobody. Their memory is wiped when they are dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SaltedKeys {
     salt: Box<[u8]>,
@@ -37,12 +38,14 @@ impl SaltedKeys {
             &prepare(password),
             &mut salted,
         );
-        Self {
+        let keys = Self {
             salt: salt.into(),
             iterations: rounds.get(),
             client_key: hmac256(&salted, &[b"Client Key"]),
             server_key: hmac256(&salted, &[b"Server Key"]),
-        }
+        };
+        salted.zeroize();
+        keys
     }
 
     /// The keys that a client's proof revealed, which open the servers whose verifier is this one.
@@ -81,6 +84,13 @@ impl SaltedKeys {
     /// Whether a server's signature shows that it knows the server key.
     pub(super) fn check_signature(&self, auth_message: &[&[u8]], signature: &[u8]) -> bool {
         same(&hmac256(&self.server_key, auth_message), signature)
+    }
+}
+
+impl Drop for SaltedKeys {
+    fn drop(&mut self) {
+        self.client_key.zeroize();
+        self.server_key.zeroize();
     }
 }
 

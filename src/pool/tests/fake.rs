@@ -66,6 +66,8 @@ pub(super) struct Script {
     pub(super) work_takes: Duration,
     /// Checks and cleanings fail.
     pub(super) is_unfit: bool,
+    /// To open a connection for nobody is without hope.
+    pub(super) is_hopeless: bool,
     pub(super) attempts: Vec<Instant>,
     pub(super) links: Vec<Arc<Link>>,
     pub(super) cleaned: Vec<Dirt>,
@@ -92,10 +94,12 @@ impl Fake {
 
     pub(super) fn refuse(&self, times: usize, is_final: bool) {
         let refusal = Refusal::new(SqlState::CANNOT_CONNECT_NOW, "no");
-        self.0
-            .lock()
-            .refusals
-            .extend(std::iter::repeat_n(OpenError { refusal, is_final }, times));
+        let error = OpenError {
+            refusal,
+            is_final,
+            note: None,
+        };
+        self.0.lock().refusals.extend(std::iter::repeat_n(error, times));
     }
 
     fn work(&self, conn: Conn) -> impl Future<Output = Option<Conn>> + Send + use<> {
@@ -124,6 +128,10 @@ impl Source for Fake {
 
     fn mark(&self, conn: &Conn) -> u64 {
         conn.id() + 1
+    }
+
+    fn is_hopeful(&self) -> bool {
+        !self.0.lock().is_hopeless
     }
 
     async fn open(&self) -> Result<Conn, OpenError> {

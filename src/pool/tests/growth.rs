@@ -47,6 +47,31 @@ async fn no_more_are_opened_than_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pool_without_hope_opens_nothing_for_nobody_until_it_is_encouraged() {
+    let (pool, fake) = pool(Settings {
+        min_pool_size: 2,
+        ..sized(5)
+    });
+    fake.0.lock().is_hopeless = true;
+    fake.refuse(1, true);
+    tokio::time::sleep(secs(100)).await;
+    assert_eq!(fake.0.lock().attempts.len(), 0);
+    assert!(
+        ask(&pool).await.expect("joined").is_err(),
+        "a client may find out"
+    );
+    assert!(
+        ask(&pool).await.expect("joined").is_err(),
+        "and the next is told the same"
+    );
+    assert_eq!(fake.0.lock().attempts.len(), 1);
+    fake.0.lock().is_hopeless = false;
+    pool.encourage();
+    settle().await;
+    assert_eq!(pool.snapshot().sv_idle, 2, "at once, not when the pause is over");
+}
+
+#[tokio::test(start_paused = true)]
 async fn refused_connections_are_tried_again_after_one_two_and_four_seconds() {
     let (pool, fake) = pool(sized(3));
     fake.refuse(3, false);

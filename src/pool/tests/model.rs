@@ -31,6 +31,10 @@ impl Neighbour for Nobody {
 struct Around(Membership);
 
 impl World<Fake> for Around {
+    fn is_hopeful(&self) -> bool {
+        true
+    }
+
     fn is_quiet(&self, conn: &mut Conn) -> bool {
         !conn.0.is_dead()
     }
@@ -259,6 +263,7 @@ impl Model {
                     let error = OpenError {
                         refusal: refusal(),
                         is_final,
+                        note: None,
                     };
                     core.open_failed(slot, error, 0.5, now, world, fx);
                 }
