@@ -65,9 +65,9 @@ impl Talk {
                 refuse(server, too_large(self.bounds.prepared_bytes));
             }
             Known::Nothing => {
-                let statement = self
-                    .statements
-                    .intern(parse.definition, self.context_of_parse(), &self.settings);
+                let statement =
+                    self.statements
+                        .intern(parse.definition, self.context_of_parse(), &self.settings);
                 let name = parse.name.to_vec();
                 self.parse_named(&name, statement, server)?;
             }
@@ -79,7 +79,9 @@ impl Talk {
     fn unnamed_from(&self, parse: Parse<'_>, segment: u64) -> Unnamed {
         let known = |name: &[u8]| matches!(self.names.get(name, segment), Known::Statement(_));
         let deallocates = match deallocation(parse.text, true) {
-            Deallocation::All { sole: true } if !self.trail.may_have_sql_statements() => Some(Deallocates::All),
+            Deallocation::All { sole: true } if !self.trail.may_have_sql_statements() => {
+                Some(Deallocates::All)
+            }
             Deallocation::Name { name, sole: true } if known(&name) || looks_like_ours(&name) => {
                 Some(Deallocates::Name(name.into_owned().into()))
             }
@@ -237,7 +239,9 @@ impl Talk {
     fn context_of_parse(&self) -> u64 {
         static ODD: AtomicU64 = AtomicU64::new(0);
         match self.trail.barrier {
-            Barrier::AtSync => self.context ^ ODD.fetch_add(1, Ordering::Relaxed).wrapping_add(1).reverse_bits(),
+            Barrier::AtSync => {
+                self.context ^ ODD.fetch_add(1, Ordering::Relaxed).wrapping_add(1).reverse_bits()
+            }
             Barrier::None | Barrier::Now => self.context,
         }
     }

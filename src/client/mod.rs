@@ -17,9 +17,9 @@ mod replication;
 mod requests;
 mod responses;
 mod session;
+mod settle;
 mod startup;
 mod talk;
-mod settle;
 #[cfg(test)]
 mod tests;
 mod trail;

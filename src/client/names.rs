@@ -234,7 +234,11 @@ mod tests {
     #[test]
     fn a_name_is_uncertain_until_the_last_of_its_changes_is_answered() {
         let cache = StatementCache::default();
-        let (mut names, a, b) = (Names::default(), cache.intern(b"a", 0, &Settings::default()), cache.intern(b"b", 0, &Settings::default()));
+        let (mut names, a, b) = (
+            Names::default(),
+            cache.intern(b"a", 0, &Settings::default()),
+            cache.intern(b"b", 0, &Settings::default()),
+        );
         names.learn(b"s", a.clone(), 1);
         let closed = names.forget(b"s", 1);
         names.learn(b"s", b, 1);

@@ -321,7 +321,9 @@ impl Session {
         let stirs = info.cancels.load(std::sync::atomic::Ordering::Acquire) > 0 || !lease.input.is_empty();
         match end {
             End::Settled if lease.pipeline.is_doubtful() => lease.report(&mut { tally }),
-            End::Settled if stirs || lease.leftovers != Leftovers::None => lease.release_dirty(Dirt::CancelInFlight, &tally),
+            End::Settled if stirs || lease.leftovers != Leftovers::None => {
+                lease.release_dirty(Dirt::CancelInFlight, &tally);
+            }
             End::Settled
                 if self.policy.server_reset_query_always && !self.policy.server_reset_query.is_empty() =>
             {

@@ -36,7 +36,7 @@ pub(super) struct Pin {
     ask_at: Instant,
     pause: Duration,
     /// Permission to keep it; a state that came about unannounced may go without.
-    _permit: Option<PinPermit>,
+    permit: Option<PinPermit>,
 }
 
 /// Whether the client keeps its server.
@@ -131,7 +131,11 @@ impl Session {
         let had = &self.talk.settings.extra;
         let mut extra = Extra::clone(if answer.set.is_some() { &EMPTY } else { had });
         let own = self.talk.trail.own.clone();
-        let own_value = |name: &[u8]| own.iter().find(|(have, _)| **have == *name).map(|(_, value)| &**value);
+        let own_value = |name: &[u8]| {
+            own.iter()
+                .find(|(have, _)| **have == *name)
+                .map(|(_, value)| &**value)
+        };
         if let Some(set) = &answer.set {
             // Custom settings and the role are not among them, and have been asked for by name.
             for (name, value) in own.iter().filter(|(name, _)| reported.spelling(name).is_none()) {
@@ -185,12 +189,16 @@ impl Session {
         let permit = self.permit.take();
         let pin = match self.pin.take() {
             Some(pin) => {
-                let pause = if marks.is_some() { ASK_AGAIN } else { (pin.pause * 2).min(ASK_AGAIN_MAX) };
+                let pause = if marks.is_some() {
+                    ASK_AGAIN
+                } else {
+                    (pin.pause * 2).min(ASK_AGAIN_MAX)
+                };
                 Pin {
                     remains,
                     pause,
                     ask_at: now + pause,
-                    _permit: pin._permit.or(permit),
+                    permit: pin.permit.or(permit),
                     ..pin
                 }
             }
@@ -200,7 +208,7 @@ impl Session {
                 since: now,
                 ask_at: now + ASK_AGAIN,
                 pause: ASK_AGAIN,
-                _permit: permit,
+                permit,
             },
         };
         if self.seat.pin().is_none_or(|view| view.remains != remains) {
@@ -255,7 +263,9 @@ impl Session {
     fn poll_attention(&mut self, cx: &mut Context<'_>) -> Option<Farewell> {
         for order in self.seat.poll_orders(cx).unwrap_or_default() {
             match order {
-                Order::Kill(refusal) | Order::Drain(refusal) => return Some(Farewell::Administrator(refusal)),
+                Order::Kill(refusal) | Order::Drain(refusal) => {
+                    return Some(Farewell::Administrator(refusal));
+                }
                 Order::Dequeue => {}
             }
         }

@@ -182,7 +182,9 @@ impl Trail {
     /// The client's settings have changed: texts may have to be read in another way.
     pub(super) fn read_as(&mut self, settings: &Settings) {
         let reported = &settings.reported;
-        let path = reported.get(b"search_path").or_else(|| settings.extra.get(b"search_path"));
+        let path = reported
+            .get(b"search_path")
+            .or_else(|| settings.extra.get(b"search_path"));
         self.makes_temp = path.is_some_and(|path| memchr::memmem::find(path, b"pg_temp").is_some());
         let encoding = reported.get(b"client_encoding").unwrap_or_default();
         self.reading = Reading {
@@ -198,7 +200,9 @@ impl Trail {
         }
         let mut verdict = verdict(text, self.reading, &*self.functions);
         if self.opaque == Opaque::Trust {
-            verdict.effects = verdict.effects.without(Effects::OPAQUE.union(Effects::UNKNOWN_FUNCTION));
+            verdict.effects = verdict
+                .effects
+                .without(Effects::OPAQUE.union(Effects::UNKNOWN_FUNCTION));
         }
         if !self.makes_temp {
             verdict.effects = verdict.effects.without(Effects::CREATES);
@@ -240,8 +244,12 @@ impl Trail {
         let message = "statement would leave session state behind";
         Some(
             Refusal::new(SqlState::FEATURE_NOT_SUPPORTED, message)
-                .detail(format!("This cannot follow the client to another server: {kinds}."))
-                .hint("session_state = \"follow\" lets clients keep a server for as long as such state exists."),
+                .detail(format!(
+                    "This cannot follow the client to another server: {kinds}."
+                ))
+                .hint(
+                    "session_state = \"follow\" lets clients keep a server for as long as such state exists.",
+                ),
         )
     }
 
@@ -322,7 +330,12 @@ impl Marks {
         let new = |name: &[u8]| name.contains(&b'.') && settings.extra.get(name).is_none();
         let traces = self.locals.iter().filter(|name| new(name));
         traces.for_each(|name| add(name));
-        if every_setting || self.settings.iter().any(|name| **name == *b"session_authorization") {
+        if every_setting
+            || self
+                .settings
+                .iter()
+                .any(|name| **name == *b"session_authorization")
+        {
             add(ROLE);
         }
         // Those that no catalog lists, if every setting is asked for.

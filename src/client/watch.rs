@@ -133,7 +133,13 @@ impl Talk {
     /// `set_config($1, …)`: the names are in the Bind. `None` if they cannot be found there.
     fn bound_names(&self, header: Header, numbers: &[u16]) -> Option<Vec<Box<[u8]>>> {
         let whole = (self.input.len() >= header.len).then(|| self.body(header));
-        let name = |number: &u16| Some(frontend::bound_value(whole?, *number)?.to_ascii_lowercase().into());
+        let name = |number: &u16| {
+            Some(
+                frontend::bound_value(whole?, *number)?
+                    .to_ascii_lowercase()
+                    .into(),
+            )
+        };
         numbers.iter().map(name).collect()
     }
 

@@ -86,11 +86,7 @@ impl<S: Source> Pool<S> {
     /// The future may be polled for as long as it takes, in a `select!` with other things if it is pinned; its place in
     /// the line is kept until it is dropped.
     /// A connection with this `mark` (see [`Source::mark`]) is preferred among the idle ones.
-    pub async fn lease(
-        self: &Arc<Self>,
-        waiter: &mut Waiter<S>,
-        mark: u64,
-    ) -> Result<Lease<S>, LeaseError> {
+    pub async fn lease(self: &Arc<Self>, waiter: &mut Waiter<S>, mark: u64) -> Result<Lease<S>, LeaseError> {
         match self.run(|core, now, fx| core.request(waiter.cell(), mark, now, &**self, fx)) {
             Requested::Granted(grant) => Ok(Lease::new(Arc::clone(self), grant)),
             Requested::Refused(error) => Err(error),

@@ -540,7 +540,9 @@ impl Connection {
         }
         for doomed in [Remains::SLOT, Remains::STICKY, Remains::UNKNOWN] {
             if kinds.contains(doomed) {
-                return Err(Failure::Lost(format!("its client has left what cannot be cleaned: {doomed}")));
+                return Err(Failure::Lost(format!(
+                    "its client has left what cannot be cleaned: {doomed}"
+                )));
             }
         }
         Ok(())

@@ -57,7 +57,9 @@ impl FunctionTable {
     /// Whether it is worth reading the catalogs because of a name that nobody knows.
     pub fn wants_reading(&self) -> bool {
         let known = self.current.load();
-        known.as_ref().is_none_or(|known| known.read_at.elapsed() >= PAUSE)
+        known
+            .as_ref()
+            .is_none_or(|known| known.read_at.elapsed() >= PAUSE)
     }
 
     /// Reads the catalogs. Nothing else may be in flight on the connection, and no transaction open.

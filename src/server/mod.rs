@@ -17,9 +17,9 @@ pub use connection::{
     Connection, Deallocates, Failure, Forgotten, Gone, Info, Leftovers, Note, Unnamed, UnnamedSlot,
 };
 pub use functions::FunctionTable;
+pub use lore::Lore;
 pub use parameters::Parameters;
 pub use questions::{Answer, Question, Remains, State, Value};
-pub use lore::Lore;
 pub use resolve::Resolver;
 pub use settings::{Extra, Settings, assignments};
 pub use statements::{DECOY, NAME_PREFIX, NOTHING, Prepared, Standing, Statement, StatementCache};

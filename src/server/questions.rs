@@ -31,13 +31,16 @@ pub struct Value {
     pub default: Option<Box<[u8]>>,
 }
 
+/// A setting's name in lower case, and its value.
+pub(super) type Named = (Box<[u8]>, Box<[u8]>);
+
 /// What a session has been left with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The settings asked for by name.
     pub values: Vec<Value>,
     /// Every setting that the session has set, if they were asked for: names in lower case.
-    pub set: Option<Vec<(Box<[u8]>, Box<[u8]>)>>,
+    pub set: Option<Vec<Named>>,
     /// State beside settings, if it was asked for.
     pub state: Option<State>,
 }
@@ -128,7 +131,8 @@ impl std::fmt::Display for Remains {
 /// Defaults of the client's, such as serializable and deferrable, would make the question wait.
 const BEGIN: &[u8] = b"BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED,READ ONLY,NOT DEFERRABLE;";
 /// The role is put aside after the settings have been read, one of which it is.
-const FREE: &[u8] = b"SET LOCAL statement_timeout=0;SET LOCAL lock_timeout=0;SET LOCAL SESSION AUTHORIZATION DEFAULT;";
+const FREE: &[u8] =
+    b"SET LOCAL statement_timeout=0;SET LOCAL lock_timeout=0;SET LOCAL SESSION AUTHORIZATION DEFAULT;";
 /// From PostgreSQL 17 on.
 const FREE_17: &[u8] = b"SET LOCAL transaction_timeout=0;";
 const STATE: &[u8] = b"SELECT EXISTS(SELECT FROM pg_catalog.pg_cursors WHERE is_holdable),\
@@ -256,7 +260,9 @@ impl Connection {
     /// Asks the session what it has been left with. Nothing else may be in flight, and no transaction open.
     pub async fn ask(&mut self, question: &Question) -> Result<Answer, Failure> {
         let question = question.complete();
-        let results = self.query_or_roll_back(&question.sql(self.major_version())).await?;
+        let results = self
+            .query_or_roll_back(&question.sql(self.major_version()))
+            .await?;
         question
             .read(results.into_iter())
             .ok_or_else(|| Failure::protocol("answer to a question of howdah's"))
@@ -291,8 +297,8 @@ impl Connection {
 mod tests {
     use super::*;
 
-    fn text(value: &str) -> Option<Box<[u8]>> {
-        Some(value.as_bytes().into())
+    fn name(value: &str) -> Box<[u8]> {
+        value.as_bytes().into()
     }
 
     #[test]
@@ -304,20 +310,37 @@ mod tests {
         }
         .complete();
         let results: Vec<Rows> = vec![
-            vec![vec![text("1"), None, text("0"), text("0"), None]],
-            vec![vec![text("work_mem"), text("1MB")]],
-            vec![vec![text("0"), None, text("0"), text("0"), None]],
-            vec![vec![text("t"), text("f"), text("f"), text("f")]],
-            vec![vec![text("p")]],
+            vec![vec![
+                Some(name("1")),
+                None,
+                Some(name("0")),
+                Some(name("0")),
+                None,
+            ]],
+            vec![vec![Some(name("work_mem")), Some(name("1MB"))]],
+            vec![vec![
+                Some(name("0")),
+                None,
+                Some(name("0")),
+                Some(name("0")),
+                None,
+            ]],
+            vec![vec![
+                Some(name("t")),
+                Some(name("f")),
+                Some(name("f")),
+                Some(name("f")),
+            ]],
+            vec![vec![Some(name("p"))]],
             vec![],
         ];
         let answer = question.read(results.into_iter()).unwrap();
-        assert_eq!(answer.values[0].current, text("1"));
+        assert_eq!(answer.values[0].current, Some(name("1")));
         assert_eq!(answer.values[1].current, None);
         assert_eq!(answer.set.unwrap()[0].0[..], b"work_mem"[..]);
         let state = answer.state.unwrap();
         assert_eq!(state.remains.to_string(), "hold,prepare");
-        assert_eq!(state.prepared, [text("p").unwrap()]);
+        assert_eq!(state.prepared, [name("p")]);
     }
 
     #[test]

@@ -189,7 +189,10 @@ impl Settings {
                 .extra
                 .iter()
                 .filter(|(name, value)| wanted.extra.get(name).is_none() && !trace(name, value));
-            calls.extend(left.filter(|(name, _)| *name != ROLE).map(|(name, _)| reset(name)));
+            calls.extend(
+                left.filter(|(name, _)| *name != ROLE)
+                    .map(|(name, _)| reset(name)),
+            );
         }
         for (name, value) in wanted.reported.differing(&self.reported) {
             if Parameters::is_settable(name) && self.reported.get(name).is_some() {
@@ -232,7 +235,16 @@ fn reset(name: &[u8]) -> Vec<u8> {
 
 fn call(name: &[u8], value: &[u8], is_local: &[u8]) -> Vec<u8> {
     let name = quote_literal(name);
-    [b"pg_catalog.set_config(", &*name, b",", value, b",", is_local, b")"].concat()
+    [
+        b"pg_catalog.set_config(",
+        &*name,
+        b",",
+        value,
+        b",",
+        is_local,
+        b")",
+    ]
+    .concat()
 }
 
 /// A string literal that means the same whatever `standard_conforming_strings` says.
@@ -283,12 +295,18 @@ mod tests {
     #[test]
     fn only_differences_that_can_be_set_are_sent() {
         let fixed = |value| ("is_superuser", value);
-        let has = settings(&[("TimeZone", "UTC"), fixed("on"), ("DateStyle", "ISO, MDY")], &[]);
+        let has = settings(
+            &[("TimeZone", "UTC"), fixed("on"), ("DateStyle", "ISO, MDY")],
+            &[],
+        );
         let wants = settings(
             &[("TimeZone", "a'\\b"), fixed("off"), ("DateStyle", "ISO, MDY")],
             &[],
         );
-        assert_eq!(told(&has, &wants), [r"SELECT set_config(E'TimeZone',E'a''\\b',false)"]);
+        assert_eq!(
+            told(&has, &wants),
+            [r"SELECT set_config(E'TimeZone',E'a''\\b',false)"]
+        );
     }
 
     #[test]
@@ -308,7 +326,10 @@ mod tests {
     fn roles_go_first_and_come_back_last() {
         let login = ("session_authorization", "app");
         let (plain, writer) = (settings(&[login], &[]), settings(&[login], &[("role", "writer")]));
-        assert_eq!(told(&plain, &writer), ["SELECT set_config(E'role',E'writer',false)"]);
+        assert_eq!(
+            told(&plain, &writer),
+            ["SELECT set_config(E'role',E'writer',false)"]
+        );
         assert_eq!(
             told(&writer, &plain),
             [

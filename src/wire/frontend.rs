@@ -65,7 +65,8 @@ pub fn bind_names(body: &[u8]) -> Option<(&[u8], &[u8])> {
 /// The value of parameter `$number` in the body of a Bind, if it is given as text (which is how drivers give a string).
 pub fn bound_value(body: &[u8], number: u16) -> Option<&[u8]> {
     let mut reader = Reader::new(body);
-    (reader.cstr().ok()?, reader.cstr().ok()?);
+    reader.cstr().ok()?;
+    reader.cstr().ok()?;
     let formats = reader.u16().ok()?;
     reader.bytes(usize::from(formats) * 2).ok()?;
     let count = reader.u16().ok()?;
