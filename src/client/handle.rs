@@ -87,6 +87,18 @@ pub struct Handle {
     waker: AtomicWaker,
     application_name: Mutex<Box<[u8]>>,
     prepared: AtomicU32,
+    pin: Mutex<Option<Box<PinView>>>,
+}
+
+/// Why a client keeps its server between transactions.
+#[derive(Clone, Debug)]
+pub struct PinView {
+    /// Kinds of state that it has there.
+    pub remains: server::Remains,
+    /// The beginning of the statement that left the first of it.
+    pub statement: Box<str>,
+    /// Since when.
+    pub since: Instant,
 }
 
 /// What a new handle is made of.
@@ -125,6 +137,7 @@ impl Handle {
             waker: AtomicWaker::new(),
             application_name: Mutex::default(),
             prepared: AtomicU32::new(0),
+            pin: Mutex::new(None),
         }
     }
 
@@ -154,6 +167,15 @@ impl Handle {
     /// How many prepared statements it has.
     pub fn prepared(&self) -> u32 {
         self.prepared.load(Ordering::Relaxed)
+    }
+
+    /// Why it keeps its server between transactions, if it does.
+    pub fn pin(&self) -> Option<Box<PinView>> {
+        self.pin.lock().clone()
+    }
+
+    pub(super) fn set_pin(&self, pin: Option<PinView>) {
+        *self.pin.lock() = pin.map(Box::new);
     }
 
     /// Asks the client to do something.

@@ -19,7 +19,7 @@ use super::door::Door;
 use super::front::{Front, House};
 use super::replication::Replication;
 use super::session::Session;
-use super::startup::{Wishes, settle};
+use super::startup::{Wishes, own_values, settle};
 use super::talk::Bounds;
 use super::threshold::Threshold;
 
@@ -129,6 +129,7 @@ struct Admitted {
     seat: super::Seat,
     pool: Arc<crate::pool::Pool<crate::pool::Servers>>,
     settings: crate::server::Settings,
+    own: Arc<[super::trail::Own]>,
     bounds: Bounds,
 }
 
@@ -185,6 +186,7 @@ impl Entrance {
         Ok(Entered::Session(Box::new(Admitted {
             seat,
             pool,
+            own: own_values(&wishes, &settings),
             settings,
             bounds,
         })))
@@ -254,6 +256,7 @@ impl Entrance {
             seat,
             pool,
             settings,
+            own,
             bounds,
         } = admitted;
         self.door.authentication(&[0; 4]);
@@ -268,7 +271,8 @@ impl Entrance {
         write::ready_for_query(out, b'I');
         match tokio::time::timeout(REFUSAL_MAX, self.door.flush()).await {
             Ok(Ok(())) => {
-                let session = Session::new(self.door.stream, self.door.input, seat, pool, settings, bounds);
+                let Door { stream, input, .. } = self.door;
+                let session = Session::new(stream, input, seat, pool, settings, own, bounds);
                 Outcome::Pooled(Box::new(session))
             }
             Ok(Err(farewell)) => Outcome::Ended(farewell),

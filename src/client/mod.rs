@@ -18,16 +18,19 @@ mod replication;
 mod requests;
 mod responses;
 mod session;
+mod settle;
 mod startup;
 mod talk;
 #[cfg(test)]
 mod tests;
 mod threshold;
+mod trail;
 mod unnamed;
+mod watch;
 
 pub use clients::{ClientLimits, Clients, LoggingIn, Newcomer, Seat};
 pub use front::{Front, House, keepalive};
-pub use handle::{Handle, Order, State};
+pub use handle::{Handle, Order, PinView, State};
 pub use login::{Outcome, Visit, login};
 pub use replication::Replication;
 pub use session::Session;

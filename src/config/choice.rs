@@ -57,6 +57,28 @@ choice! {
 }
 
 choice! {
+    /// What becomes of session state in transaction and statement mode.
+    SessionState, "follow, refuse, ignore" {
+        /// Settings follow the client; what cannot follow keeps its server.
+        Follow = "follow",
+        /// Settings follow the client; what cannot follow is refused.
+        Refuse = "refuse",
+        /// Nobody looks, as in PgBouncer.
+        Ignore = "ignore",
+    }
+}
+
+choice! {
+    /// What becomes of statements whose text does not tell what they leave behind.
+    Opaque, "check, trust" {
+        /// The server is asked afterwards.
+        Check = "check",
+        /// They are taken to leave nothing.
+        Trust = "trust",
+    }
+}
+
+choice! {
     /// How clients prove who they are.
     AuthType, "scram-sha-256, md5, password, trust" {
         /// They need not.

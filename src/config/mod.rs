@@ -28,7 +28,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use check::CONSOLE_NAMES;
-pub use choice::{AuthType, LogFormat, PoolMode, SslMode};
+pub use choice::{AuthType, LogFormat, Opaque, PoolMode, SessionState, SslMode};
 pub use database::{Database, Host};
 pub use fault::{Fault, Faults};
 pub use protocols::TlsVersions;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::choice::{AuthType, LogFormat, PoolMode, SslMode};
+use super::choice::{AuthType, LogFormat, Opaque, PoolMode, SessionState, SslMode};
 use super::protocols::{Protocols, TlsVersions};
 use super::quantity::{Size, Time};
 use super::table::{Change, Row, Scope, settings};
@@ -179,6 +179,18 @@ settings! {
             /// followed, and work in session mode only.
             max_prepared_statements: Count(u32) = "200", Live, max_prepared_statements in [];
         }
+        "Session state" {
+            /// What becomes of session state in transaction and statement mode. `follow`: settings follow the client,
+            /// and what cannot (temporary objects, session locks, cursors WITH HOLD …) keeps its server for as long as
+            /// it exists. `refuse`: statements that would need that fail (0A000). `ignore`: as in PgBouncer.
+            session_state: SessionState(SessionState) = "follow", Live, session_state in [Database User];
+            /// Statements whose text does not tell what they leave behind (DO, CALL, volatile functions): `check` asks
+            /// the server afterwards, `trust` takes them to leave nothing.
+            opaque: Opaque(Opaque) = "check", Live, opaque in [Database User];
+            /// Servers of a pool that clients may keep for their session state. Past it a statement that would need one
+            /// waits as for a server, then fails (53300). 0: all but one, and at least one.
+            max_pinned: Count(u32) = "0", Live, max_pinned in [Database User];
+        }
         "Time limits" {
             /// How long a query may run before it is cancelled and its client disconnected. 0: without limit.
             query_timeout: Time(Duration) = "0", Live, query_timeout in [Database User];
@@ -242,6 +254,8 @@ mod tests {
                 _ if row.name == "auth_type" => "md5",
                 _ if row.name.ends_with("sslmode") => "require",
                 "protocols" => "tlsv1.3",
+                _ if row.name == "session_state" => "refuse",
+                _ if row.name == "opaque" => "trust",
                 _ => "session",
             };
             (row.read)(&mut settings, &Raw::text(other)).unwrap();
