@@ -84,7 +84,7 @@ fn wait(stream: &mut TcpStream) -> std::io::Result<()> {
 /// A pooler before such a server (database `fake`) and a proper one (`app`).
 fn before(cluster: &Cluster, port: u16) -> Howdah {
     let real = format!("host=127.0.0.1 port={} dbname=app", cluster.target().port);
-    let fake = format!("host=127.0.0.1 port={port} pool_size=1");
+    let fake = format!("host=127.0.0.1 port={port} pool_size=1 sslmode=disable");
     let config = Howdah::before(cluster)
         .database("app", &real)
         .database("fake", &fake);

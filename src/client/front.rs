@@ -17,7 +17,7 @@ use crate::pool::{LimitName, Pool, PoolKey, Registry, Servers, bounds};
 use crate::server::{Address, Lore, Resolver, Target};
 
 use super::clients::{ClientLimits, Clients};
-use super::encryption;
+use super::encryption::{self, Connectors};
 use super::threshold::Handshakes;
 
 /// How many connections more than `max_client_conn` may be logging in: cancel requests and visitors of the console.
@@ -32,6 +32,8 @@ pub struct House {
     secrets: HashMap<String, Arc<StoredSecret>>,
     /// Shakes hands with clients who want TLS.
     pub(super) acceptor: Option<Arc<Acceptor>>,
+    /// Begins TLS with servers.
+    connectors: Connectors,
 }
 
 /// What all connections share.
@@ -74,6 +76,7 @@ impl House {
         }
         Ok(Self {
             acceptor: encryption::acceptor(&config)?,
+            connectors: Connectors::new(&config)?,
             config,
             secrets,
         })
@@ -211,7 +214,11 @@ impl Front {
     fn target(&self, house: &House, database: &Database, key: &PoolKey, policy: &PoolSettings) -> Target {
         let address = |host: &crate::config::Host| match host.socket_path() {
             Some(path) => Address::Unix(path),
-            None => Address::Tcp(host.name.clone(), host.port),
+            None => Address::Tcp {
+                host: host.name.clone(),
+                port: host.port,
+                tls_name: host.tls_name.clone(),
+            },
         };
         let own = database
             .password
@@ -236,6 +243,7 @@ impl Front {
                 .collect(),
             timeout: policy.server_connect_timeout,
             keepalive: keepalive(&house.config),
+            encryption: house.connectors.encryption(policy),
             connect_query: policy.connect_query.clone(),
             prepared_max: policy.max_prepared_statements as usize,
             resolver: self.resolver.clone(),

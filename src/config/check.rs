@@ -1,9 +1,9 @@
 //! Values that are each sound and together impossible.
 
 use super::Config;
-use super::choice::{AuthType, SslMode};
+use super::choice::{AuthType, SslMode, SslNegotiation};
 use super::fault::suggestion;
-use super::settings::Settings;
+use super::settings::{Overrides, PoolSettings, Settings};
 
 /// The names that lead to the console.
 pub const CONSOLE_NAMES: [&str; 2] = ["howdah", "pgbouncer"];
@@ -18,6 +18,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     databases(config, &mut findings);
     users(config, &mut findings);
     pool_sizes(config, &mut findings);
+    server_tls(config, &mut findings);
     findings
 }
 
@@ -90,6 +91,48 @@ fn client_tls(settings: &Settings, find: &mut impl FnMut(&str, String)) {
             "client_tls_sslmode: \"{mode}\" needs to know whose signatures count: client_tls_ca_file"
         );
         find("client_tls_sslmode", message);
+    }
+}
+
+/// What libpq would refuse to begin with.
+fn server_tls(config: &Config, findings: &mut Vec<Finding>) {
+    let none = Overrides::default();
+    let mut check = |table: &str, names: [&str; 3], own: &Overrides| {
+        let policy = PoolSettings::resolve(&config.settings, own, &none);
+        let [negotiation, authorities, certificate] = names;
+        let mut find = |name: &str, message: String| findings.push((format!("{table}.{name}"), message));
+        let mode = policy.sslmode;
+        if policy.sslnegotiation == SslNegotiation::Direct && !mode.is_required() {
+            let message =
+                format!("{negotiation}: \"direct\" needs more than \"{mode}\": at least \"require\"");
+            find(negotiation, message);
+        }
+        if policy.sslrootcert == "system" && mode != SslMode::VerifyFull {
+            let message = format!("{authorities}: \"system\" needs \"verify-full\", not \"{mode}\"");
+            find(authorities, message);
+        }
+        if policy.sslcert.is_empty() != policy.sslkey.is_empty() {
+            let message = format!("{certificate}: a certificate and its key need each other");
+            find(certificate, message);
+        }
+    };
+    let names = [
+        "server_tls_sslnegotiation",
+        "server_tls_ca_file",
+        "server_tls_cert_file",
+    ];
+    check("howdah", names, &none);
+    for database in config.databases.values().chain(&config.fallback) {
+        let own = &database.overrides;
+        let has_own = own.sslmode.is_some()
+            || own.sslnegotiation.is_some()
+            || [&own.sslrootcert, &own.sslcert, &own.sslkey]
+                .iter()
+                .any(|file| file.is_some());
+        if has_own {
+            let table = format!("databases.{}", database.name);
+            check(&table, ["sslnegotiation", "sslrootcert", "sslcert"], own);
+        }
     }
 }
 

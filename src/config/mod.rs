@@ -28,7 +28,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use check::CONSOLE_NAMES;
-pub use choice::{AuthType, LogFormat, Opaque, PoolMode, SessionState, SslMode};
+pub use choice::{
+    AuthType, ChannelBinding, LogFormat, Opaque, PoolMode, SessionState, SslMode, SslNegotiation,
+};
 pub use database::{Database, Host};
 pub use fault::{Fault, Faults};
 pub use protocols::TlsVersions;
