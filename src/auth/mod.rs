@@ -45,7 +45,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Admitted, AuthRequest, Challenge, ClientAuth, Method, Proof, Step};
+pub use client::{Admitted, AuthRequest, Challenge, ClientAuth, Method, Proof, Step, password_in};
 pub use error::AuthError;
 pub use ident::IdentMaps;
 pub use scram::{ChannelBinding, MockKey, SaltedKeys, Verifier};

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
+use crate::auth::hba::Origin;
 use crate::auth::{AuthError, Challenge, ChannelBinding, ClientAuth, Learned, Method, Step, StoredSecret};
-use crate::config::AuthType;
 use crate::farewell::{Denial, Farewell};
-use crate::net::PeerAddr;
+use crate::net::{PeerAddr, PeerCertificate};
 
 use super::door::Door;
 use super::front::{Front, House};
@@ -22,6 +22,12 @@ pub(super) struct Caller<'a> {
     pub(super) database: &'a str,
     /// Where the connection comes from.
     pub(super) peer: PeerAddr,
+    /// The same as rules see it.
+    pub(super) origin: Origin,
+    /// The client's certificate, which has been verified.
+    pub(super) certificate: Option<PeerCertificate>,
+    /// Whether it is to become a connection for physical replication.
+    pub(super) is_physical_replication: bool,
     /// What SCRAM can bind to; `None` without TLS.
     pub(super) binding: Option<ChannelBinding>,
 }
@@ -36,9 +42,9 @@ pub(super) struct Gate {
 
 impl Gate {
     /// The gate for this caller.
-    pub(super) fn choose(caller: &Caller<'_>, house: &House) -> Self {
+    pub(super) fn choose(caller: &Caller<'_>, method: Method, house: &House) -> Self {
         Self {
-            method: method(house),
+            method,
             secret: house.secret(caller.user).cloned(),
         }
     }
@@ -85,18 +91,8 @@ impl Gate {
     }
 }
 
-/// How callers prove themselves.
-fn method(house: &House) -> Method {
-    match house.config.settings.auth_type {
-        AuthType::Trust => Method::Trust,
-        AuthType::Password => Method::Password,
-        AuthType::Md5 => Method::Md5,
-        AuthType::Scram => Method::Scram,
-    }
-}
-
 /// Under which reason a failed exchange is counted.
-fn denial(error: &AuthError) -> Denial {
+pub(super) fn denial(error: &AuthError) -> Denial {
     match error {
         AuthError::Malformed(_) | AuthError::AuthorizationIdentity => Denial::Protocol,
         AuthError::BindingNegotiation | AuthError::BindingMismatch => Denial::Binding,

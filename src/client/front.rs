@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::auth::{Credentials, Learned, MockKey, StoredSecret};
+use crate::authority::Authorities;
 use crate::config::{Config, Database, PoolSettings};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
@@ -16,6 +17,7 @@ use crate::net::tls::Acceptor;
 use crate::pool::{LimitName, Pool, PoolKey, Registry, Servers, bounds};
 use crate::server::{Address, Lore, Resolver, Target};
 
+use super::access::Access;
 use super::clients::{ClientLimits, Clients};
 use super::encryption;
 use super::threshold::Handshakes;
@@ -32,6 +34,8 @@ pub struct House {
     secrets: HashMap<String, Arc<StoredSecret>>,
     /// Shakes hands with clients who want TLS.
     pub(super) acceptor: Option<Arc<Acceptor>>,
+    /// Who may log in by which method.
+    pub(super) access: Arc<Access>,
 }
 
 /// What all connections share.
@@ -43,6 +47,8 @@ pub struct Front {
     pub clients: Arc<Clients>,
     /// Host names to addresses.
     pub resolver: Arc<Resolver>,
+    /// Who is asked about those who log in.
+    pub(super) authorities: Authorities,
     /// Makes unknown users look like known ones.
     pub(super) mock: MockKey,
     /// How TLS handshakes with clients have ended.
@@ -60,8 +66,24 @@ struct Paused {
 }
 
 impl House {
-    /// Understands a configuration; the error names the user whose secret makes no sense, or the file that is missing.
+    /// Understands a configuration, and reads the files that it names. The error is all that makes no sense in the rules
+    /// for logins, or names the user whose secret makes none, or the file that is missing.
     pub fn new(config: Config) -> Result<Self, String> {
+        let access = Access::load(&config)?;
+        Self::with(config, Arc::new(access))
+    }
+
+    /// Understands a configuration that differs from this one by what somebody has said on the console. Files are
+    /// read again only if others are meant than before: what is in them takes effect by a reload.
+    pub fn adjusted(&self, config: Config) -> Result<Self, String> {
+        if Access::has_same_sources(&self.config, &config) {
+            Self::with(config, self.access.clone())
+        } else {
+            Self::new(config)
+        }
+    }
+
+    fn with(config: Config, access: Arc<Access>) -> Result<Self, String> {
         let mut secrets = HashMap::new();
         for (name, user) in &config.users {
             if let Some(secret) = &user.secret {
@@ -76,6 +98,7 @@ impl House {
             acceptor: encryption::acceptor(&config)?,
             config,
             secrets,
+            access,
         })
     }
 
@@ -89,6 +112,16 @@ impl House {
     /// What a user has to prove knowledge of.
     pub fn secret(&self, user: &str) -> Option<&Arc<StoredSecret>> {
         self.secrets.get(user)
+    }
+
+    /// What `howdah check` says about a sound configuration. Shows no secret.
+    pub fn summary(&self) -> String {
+        let rules = self.access.summary(&self.config);
+        [self.config.summary()]
+            .into_iter()
+            .chain(rules)
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// Limits on clients of this database and user.
@@ -109,6 +142,7 @@ impl Front {
             house: ArcSwap::from_pointee(house),
             pools: Registry::new(),
             clients: Arc::default(),
+            authorities: Authorities::new(resolver.clone()),
             resolver,
             mock: MockKey::new(&mut super::random),
             handshakes: Handshakes::default(),
