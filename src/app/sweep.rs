@@ -1,4 +1,5 @@
-//! Forgets pools that nobody uses any more: their names come from clients, so that there is no end to them.
+//! Forgets pools that nobody uses any more: their names come from clients, so that there is no end to them. And secrets
+//! that servers have told and that are not used any more, which are not to lie about.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,6 +16,7 @@ pub(super) async fn sweep(front: Weak<Front>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         let Some(front) = front.upgrade() else { return };
+        front.forget_old_secrets();
         let forgotten = front.pools.remove_unused(UNUSED);
         if forgotten > 0 {
             tracing::debug!(forgotten, "unused pools are forgotten");

@@ -33,6 +33,7 @@
 mod client;
 mod error;
 pub mod md5;
+mod mock;
 pub mod scram;
 mod secret;
 mod server;
@@ -41,7 +42,8 @@ mod tests;
 
 pub use client::{Admitted, AuthRequest, Challenge, ClientAuth, Method, Proof, Step};
 pub use error::AuthError;
-pub use scram::{ChannelBinding, MockKey, SaltedKeys, Verifier};
+pub use mock::{Likeness, Mock};
+pub use scram::{ChannelBinding, SaltedKeys, Verifier};
 pub use secret::{Password, PlainSecret, SecretError, StoredSecret, verify_password};
 pub use server::{Credentials, Learned, Reply, ServerAuth};
 

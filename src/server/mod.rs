@@ -1,5 +1,6 @@
 //! One connection to PostgreSQL: opening it, what is known of it, keeping it clean.
 
+mod ask;
 mod cancel;
 mod connect;
 mod connection;
@@ -8,6 +9,7 @@ mod parameters;
 mod resolve;
 mod statements;
 
+pub use ask::Row;
 pub use cancel::CancelKey;
 pub use connect::{Address, ConnectError, Target};
 pub use connection::{Connection, Deallocates, Failure, Forgotten, Gone, Info, Note, Unnamed, UnnamedSlot};

@@ -87,6 +87,22 @@ pub fn command_tag(body: &[u8]) -> Result<&[u8], WireError> {
     Reader::new(body).cstr()
 }
 
+/// The values of a `DataRow`; `None` is NULL.
+pub fn data_row(body: &[u8]) -> Result<Vec<Option<Vec<u8>>>, WireError> {
+    let mut reader = Reader::new(body);
+    let mut values = Vec::new();
+    for _ in 0..reader.u16()? {
+        let len = reader.i32()?;
+        values.push(match usize::try_from(len) {
+            Ok(len) => Some(reader.bytes(len)?.to_vec()),
+            Err(_) if len == -1 => None,
+            Err(_) => return Err(WireError::Format),
+        });
+    }
+    reader.end()?;
+    Ok(values)
+}
+
 /// Process id and secret of a `BackendKeyData` ("Protocol version 3.2": 4 to 256 bytes of secret).
 pub fn key_data(body: &[u8]) -> Result<(i32, &[u8]), WireError> {
     let mut reader = Reader::new(body);
@@ -107,6 +123,24 @@ mod tests {
             let fields = ErrorFields::new(body);
             assert_eq!(fields.get(b'C'), None);
             assert!(!fields.is_fatal());
+        }
+    }
+
+    #[test]
+    fn rows_are_values_and_nulls() {
+        let row = b"\0\x03\0\0\0\x01a\xff\xff\xff\xff\0\0\0\0";
+        assert_eq!(
+            data_row(row),
+            Ok(vec![Some(b"a".to_vec()), None, Some(Vec::new())])
+        );
+        for bad in [
+            &b""[..],
+            b"\0\x01",
+            b"\0\x01\0\0\0\x02a",
+            b"\0\x01\xff\xff\xff\xfe",
+            b"\0\0x",
+        ] {
+            assert_eq!(data_row(bad), Err(WireError::Format));
         }
     }
 
