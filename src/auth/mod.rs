@@ -2,7 +2,8 @@
 //!
 //! Towards a client, [`ClientAuth`] asks and judges; towards a server, [`ServerAuth`] answers. Both are driven by a
 //! login shell that reads and writes messages and knows nothing of what is in them. Beneath them lie the two sides
-//! of SCRAM-SHA-256 ([`scram`]) and the older [`md5`] challenge.
+//! of SCRAM-SHA-256 ([`scram`]) and the older [`md5`] challenge. [`hba`] says who is to be asked for what, [`IdentMaps`] who
+//! goes by another name, and [`ldap`] asks a directory.
 //!
 //! Nothing here draws randomness, reads a clock or waits. What the peer sends is hostile on both sides: every length
 //! has a limit, every secret is compared in constant time, and no bytes reach a panic.
@@ -32,20 +33,27 @@
 
 mod client;
 mod error;
+pub mod hba;
+mod ident;
+pub mod ldap;
 pub mod md5;
 mod mock;
+mod pattern;
 pub mod scram;
 mod secret;
 mod server;
+mod tables;
 #[cfg(test)]
 mod tests;
 
 pub use client::{Admitted, AuthRequest, Challenge, ClientAuth, Method, Proof, Step};
 pub use error::AuthError;
+pub use ident::IdentMaps;
 pub use mock::{Likeness, Mock};
 pub use scram::{ChannelBinding, SaltedKeys, Verifier};
 pub use secret::{Password, PlainSecret, SecretError, StoredSecret, verify_password};
 pub use server::{Credentials, Learned, Reply, ServerAuth};
+pub use tables::{Fault, Faults, Files};
 
 /// A source of unpredictable bytes, lent by the caller: the operating system's in earnest, a seed's in a test.
 pub type Random<'a> = &'a mut dyn FnMut(&mut [u8]);

@@ -13,12 +13,15 @@ use crate::config::{Config, Database, PoolSettings};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::{Denial, Farewell};
 use crate::net::Keepalive;
+use crate::net::tls::Acceptor;
 use crate::pool::{LimitName, Pool, PoolKey, Registry, Servers, bounds};
 use crate::server::{Address, Lore, Resolver, Target};
 
 use super::clients::{ClientLimits, Clients, LoggingIn};
+use super::encryption;
 use super::hashing::Hashing;
 use super::secrets::Secrets;
+use super::threshold::Handshakes;
 
 /// How many connections more than `max_client_conn` may be logging in: cancel requests and visitors of the console.
 const STRANGERS_SPARE: usize = 50;
@@ -32,6 +35,8 @@ pub struct House {
     secrets: HashMap<String, Arc<StoredSecret>>,
     /// What most of them look like.
     likeness: Likeness,
+    /// Shakes hands with clients who want TLS.
+    pub(super) acceptor: Option<Arc<Acceptor>>,
 }
 
 /// What all connections share.
@@ -47,6 +52,8 @@ pub struct Front {
     /// What servers have said of users.
     pub(super) secrets: Mutex<Secrets>,
     pub(super) hashing: Hashing,
+    /// How TLS handshakes with clients have ended.
+    pub handshakes: Handshakes,
     farewells: [AtomicU64; Farewell::LABELS.len()],
     denials: [AtomicU64; Denial::LABELS.len()],
     disabled: Mutex<std::collections::HashSet<String>>,
@@ -61,7 +68,7 @@ struct Paused {
 }
 
 impl House {
-    /// Understands a configuration; the error names the user whose secret makes no sense.
+    /// Understands a configuration; the error names the user whose secret makes no sense, or the file that is missing.
     pub fn new(config: Config) -> Result<Self, String> {
         let mut secrets = HashMap::new();
         for (name, user) in &config.users {
@@ -75,10 +82,18 @@ impl House {
         }
         let likeness = Likeness::of_most(secrets.values().map(|secret| &**secret));
         Ok(Self {
+            acceptor: encryption::acceptor(&config)?,
             config,
             secrets,
             likeness,
         })
+    }
+
+    /// Keeps what an earlier house has made from the same files: its clients can resume their TLS sessions here.
+    fn keep_from(&mut self, earlier: &Self) {
+        if self.acceptor == earlier.acceptor {
+            self.acceptor.clone_from(&earlier.acceptor);
+        }
     }
 
     /// What a user has to prove knowledge of.
@@ -108,6 +123,7 @@ impl Front {
             mock: Mock::new(&mut super::random),
             secrets: Mutex::default(),
             hashing: Hashing::default(),
+            handshakes: Handshakes::default(),
             farewells: Default::default(),
             denials: Default::default(),
             disabled: Mutex::default(),
@@ -128,7 +144,8 @@ impl Front {
 
     /// Puts a new configuration into force: pools that are there get their new settings, those whose database is gone
     /// are closed.
-    pub fn apply(&self, house: House) {
+    pub fn apply(&self, mut house: House) {
+        house.keep_from(&self.house());
         self.resolver.set_ttl(house.config.settings.dns_max_ttl);
         let house = Arc::new(house);
         self.house.store(house.clone());

@@ -175,7 +175,7 @@ async fn ask(front: &Arc<Front>, wanted: &Wanted, question: &Question) -> Option
     let pool = front.pool_for_questions(&house, &database, &place.role);
     let mut waiter = Waiter::new();
     let leased = tokio::select! {
-        leased = pool.lease(&mut waiter) => leased,
+        leased = pool.lease(&mut waiter, 0) => leased,
         () = question.is_idle() => return None,
     };
     let answer = match leased {
@@ -205,7 +205,7 @@ async fn ask_server(mut lease: Lease<Servers>, place: &Place, user: &str) -> Res
     let baseline = lease.baseline.clone();
     let asked = async {
         lease.align(&baseline).await?;
-        lease.ask(&place.query, user.as_bytes(), ROWS_MAX).await
+        lease.look_up(&place.query, user.as_bytes(), ROWS_MAX).await
     };
     match within(limit, asked).await {
         Ok(Ok(rows)) => {
@@ -255,7 +255,7 @@ mod tests {
     fn row(values: &[Option<&str>]) -> Row {
         values
             .iter()
-            .map(|value| value.map(|text| text.as_bytes().to_vec()))
+            .map(|value| value.map(|text| text.as_bytes().into()))
             .collect()
     }
 
@@ -297,7 +297,7 @@ mod tests {
             read_one(&[Some("bob"), Some(&verifier.replace("1000001", "4096"))]),
             Ok(true)
         );
-        let latin1 = vec![Some(b"bob".to_vec()), Some(b"caf\xe9".to_vec())];
+        let latin1 = vec![Some(b"bob"[..].into()), Some(b"caf\xe9"[..].into())];
         let secret = read(&[latin1], "bob").unwrap().unwrap();
         assert!(crate::auth::verify_password(&secret, "bob", b"caf\xe9"));
     }

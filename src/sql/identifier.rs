@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::lexer::{Kind, Token};
 
 /// The longest name in bytes (`NAMEDATALEN - 1`); what is longer is cut.
-const NAME_LEN_MAX: usize = 63;
+pub(super) const NAME_LEN_MAX: usize = 63;
 
 /// The name that a token stands for: folded to lower case, or freed of its quotes; cut to 63 bytes. `None` if the token
 /// is no name, an empty one, or one with Unicode escapes.

@@ -60,6 +60,26 @@ impl Token<'_> {
     pub fn is_word(&self, keyword: &str) -> bool {
         self.kind == Kind::Word && self.text.eq_ignore_ascii_case(keyword.as_bytes())
     }
+
+    /// Whether it is this one character, which is no part of an operator.
+    pub(super) fn is_other(&self, character: u8) -> bool {
+        self.kind == Kind::Other && self.text == [character]
+    }
+
+    /// Whether it is `(`.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_other(b'(')
+    }
+
+    /// Whether it is `)`.
+    pub(super) fn is_close(&self) -> bool {
+        self.is_other(b')')
+    }
+
+    /// Whether it may be a name: a word, or one in double quotes.
+    pub(super) fn is_name(&self) -> bool {
+        matches!(self.kind, Kind::Word | Kind::QuotedName | Kind::UnicodeName)
+    }
 }
 
 /// Cuts a text into tokens, none left out: together they are the text.

@@ -27,15 +27,31 @@
     )
 )]
 
+mod arguments;
+mod calls;
+mod classify;
+mod cursor;
 mod deallocation;
+mod definitions;
+mod functions;
 mod identifier;
+mod judge;
+mod keywords;
 mod lexer;
+mod literal;
 mod scan;
+mod settings;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod transaction;
+mod verdict;
 
+pub use classify::{Reading, encoding_is_safe, verdict};
 pub use deallocation::{Deallocation, deallocation};
+pub use functions::{Functions, Volatility};
 pub use identifier::name;
 pub use lexer::{Kind, Lexer, Token};
 pub use statement::{Statement, Statements};
+pub use transaction::{Bare, bare};
+pub use verdict::{Details, Effects, Prepared, Resets, Verdict};

@@ -87,22 +87,6 @@ pub fn command_tag(body: &[u8]) -> Result<&[u8], WireError> {
     Reader::new(body).cstr()
 }
 
-/// The values of a `DataRow`; `None` is NULL.
-pub fn data_row(body: &[u8]) -> Result<Vec<Option<Vec<u8>>>, WireError> {
-    let mut reader = Reader::new(body);
-    let mut values = Vec::new();
-    for _ in 0..reader.u16()? {
-        let len = reader.i32()?;
-        values.push(match usize::try_from(len) {
-            Ok(len) => Some(reader.bytes(len)?.to_vec()),
-            Err(_) if len == -1 => None,
-            Err(_) => return Err(WireError::Format),
-        });
-    }
-    reader.end()?;
-    Ok(values)
-}
-
 /// Process id and secret of a `BackendKeyData` ("Protocol version 3.2": 4 to 256 bytes of secret).
 pub fn key_data(body: &[u8]) -> Result<(i32, &[u8]), WireError> {
     let mut reader = Reader::new(body);
@@ -111,6 +95,22 @@ pub fn key_data(body: &[u8]) -> Result<(i32, &[u8]), WireError> {
         4..=256 => Ok((pid, reader.rest())),
         _ => Err(WireError::Format),
     }
+}
+
+/// The columns of a `DataRow`; `None` is NULL.
+pub fn data_row(body: &[u8]) -> Result<Vec<Option<Box<[u8]>>>, WireError> {
+    let mut reader = Reader::new(body);
+    let mut row = Vec::new();
+    for _ in 0..reader.u16()? {
+        let len = reader.i32()?;
+        row.push(match usize::try_from(len) {
+            Ok(len) => Some(reader.bytes(len)?.into()),
+            Err(_) if len == -1 => None,
+            Err(_) => return Err(WireError::Format),
+        });
+    }
+    reader.end()?;
+    Ok(row)
 }
 
 #[cfg(test)]
@@ -131,7 +131,7 @@ mod tests {
         let row = b"\0\x03\0\0\0\x01a\xff\xff\xff\xff\0\0\0\0";
         assert_eq!(
             data_row(row),
-            Ok(vec![Some(b"a".to_vec()), None, Some(Vec::new())])
+            Ok(vec![Some(b"a"[..].into()), None, Some(b""[..].into())])
         );
         for bad in [
             &b""[..],

@@ -119,6 +119,18 @@ impl Cluster {
         self.dir.path()
     }
 
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Writes a file of the data directory.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.data_dir().join(name);
+        fs::write(&path, text).expect("a file of ours");
+        give_away(&path);
+    }
+
     /// What howdah's `[databases]` says for a database of this cluster.
     pub fn location(&self, dbname: &str) -> String {
         format!("host=127.0.0.1 port={} dbname={dbname}", self.port)

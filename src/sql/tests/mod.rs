@@ -1,3 +1,6 @@
+mod classifying;
+mod setting;
+
 use super::*;
 
 /// The kinds and texts of a text's tokens, without spaces.

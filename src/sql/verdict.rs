@@ -1,0 +1,290 @@
+//! What a text may leave behind in its session.
+
+use std::fmt;
+
+/// A set of things that a text may do to its session.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Effects(u32);
+
+impl Effects {
+    /// None at all.
+    pub const NONE: Self = Self(0);
+    /// Sets or resets settings whose names are in [`Details::settings`] or come with [`Details::bound_settings`].
+    pub const SETTINGS: Self = Self(1 << 0);
+    /// Sets a setting whose name is computed: any of them, custom ones too.
+    pub const ANY_SETTING: Self = Self(1 << 1);
+    /// Gives settings back their startup values: see [`Details::resets`].
+    pub const RESETS: Self = Self(1 << 2);
+    /// Sets a custom setting for the transaction only, after which it is `''` where it was NULL: see
+    /// [`Details::local_customs`] and [`Details::bound_locals`]; a name that is in neither is computed.
+    pub const LOCAL_CUSTOM: Self = Self(1 << 3);
+    /// Makes a temporary object that outlives the transaction.
+    pub const TEMP: Self = Self(1 << 4);
+    /// Makes an object under a name without `pg_temp`, which is temporary nevertheless if `search_path` begins with
+    /// `pg_temp`.
+    pub const CREATES: Self = Self(1 << 5);
+    /// Declares a cursor WITH HOLD.
+    pub const HOLD: Self = Self(1 << 6);
+    /// Takes an advisory lock that outlives the transaction.
+    pub const LOCK: Self = Self(1 << 7);
+    /// `PREPARE`, see [`Details::prepares`].
+    pub const PREPARE: Self = Self(1 << 8);
+    /// `EXECUTE`, see [`Details::executes`]. What the prepared statement does is not known here, so that OPAQUE is
+    /// always set with it; [`Verdict::beside_executed`] says what there is without that.
+    pub const EXECUTE: Self = Self(1 << 9);
+    /// `LISTEN`
+    pub const LISTEN: Self = Self(1 << 10);
+    /// `UNLISTEN`
+    pub const UNLISTEN: Self = Self(1 << 11);
+    /// `NOTIFY` or `pg_notify()`
+    pub const NOTIFY: Self = Self(1 << 12);
+    /// Makes a replication slot that may be a temporary one.
+    pub const SLOT: Self = Self(1 << 13);
+    /// State that can neither be seen nor undone.
+    pub const STICKY: Self = Self(1 << 14);
+    /// Anything, as far as the text says.
+    pub const OPAQUE: Self = Self(1 << 15);
+    /// Session state may have gone: worth asking at once.
+    pub const RELEASES: Self = Self(1 << 16);
+    /// A statement is a `DEALLOCATE` or a `DISCARD ALL`: see [`super::deallocation`].
+    pub const FREES: Self = Self(1 << 17);
+    /// Needs databases without connections: see [`Details::databases`].
+    pub const DATABASE: Self = Self(1 << 18);
+    /// Calls a function that nothing is known of (OPAQUE is set as well): see [`Details::unknown_functions`].
+    pub const UNKNOWN_FUNCTION: Self = Self(1 << 19);
+
+    const NAMES: [(Self, &'static str); 20] = [
+        (Self::SETTINGS, "SETTINGS"),
+        (Self::ANY_SETTING, "ANY_SETTING"),
+        (Self::RESETS, "RESETS"),
+        (Self::LOCAL_CUSTOM, "LOCAL_CUSTOM"),
+        (Self::TEMP, "TEMP"),
+        (Self::CREATES, "CREATES"),
+        (Self::HOLD, "HOLD"),
+        (Self::LOCK, "LOCK"),
+        (Self::PREPARE, "PREPARE"),
+        (Self::EXECUTE, "EXECUTE"),
+        (Self::LISTEN, "LISTEN"),
+        (Self::UNLISTEN, "UNLISTEN"),
+        (Self::NOTIFY, "NOTIFY"),
+        (Self::SLOT, "SLOT"),
+        (Self::STICKY, "STICKY"),
+        (Self::OPAQUE, "OPAQUE"),
+        (Self::RELEASES, "RELEASES"),
+        (Self::FREES, "FREES"),
+        (Self::DATABASE, "DATABASE"),
+        (Self::UNKNOWN_FUNCTION, "UNKNOWN_FUNCTION"),
+    ];
+
+    /// Whether nothing is in the set.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether all of `other` is in the set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether any of `other` is in the set.
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The set without what is in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Puts all of `other` into the set.
+    pub const fn insert(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+impl fmt::Debug for Effects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Self::NAMES.iter().filter(|(effect, _)| self.contains(*effect));
+        f.debug_set().entries(names.map(|(_, name)| name)).finish()
+    }
+}
+
+/// What a text may leave behind in its session. An inert verdict allocates nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// What it may do.
+    pub effects: Effects,
+    pub(super) details: Option<Box<Details>>,
+}
+
+/// The names that belong to a verdict's effects, in the order of the text, and as often as they are there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Details {
+    /// Settings that are set or reset by name, in lower case.
+    pub settings: Vec<Box<[u8]>>,
+    /// Which settings get their startup values back.
+    pub resets: Resets,
+    /// Parameters that name a setting: 1 for `set_config($1, …)`.
+    pub bound_settings: Vec<u16>,
+    /// Custom settings (`app.x`) that are set for the transaction, in lower case.
+    pub local_customs: Vec<Box<[u8]>>,
+    /// Parameters that name a setting which is set for the transaction, and may be a custom one.
+    pub bound_locals: Vec<u16>,
+    /// Names of `EXECUTE name`.
+    pub executes: Vec<Box<[u8]>>,
+    /// What `PREPARE name AS …` prepares.
+    pub prepares: Vec<Prepared>,
+    /// Databases that must have no connections: those that are dropped, renamed, moved or copied.
+    pub databases: Vec<Box<[u8]>>,
+    /// Functions that nothing is known of.
+    pub unknown_functions: Vec<Box<[u8]>>,
+    /// The effects without what EXECUTE may do.
+    beside_executed: Effects,
+}
+
+/// One `PREPARE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// The statement's name, as PostgreSQL understands it.
+    pub name: Box<[u8]>,
+    /// What each EXECUTE of it may leave behind.
+    pub verdict: Verdict,
+}
+
+/// Which settings a text gives their startup values back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resets {
+    /// None.
+    None,
+    /// These, which are among [`Details::settings`] too.
+    Names(Vec<Box<[u8]>>),
+    /// All of them but `role` and `session_authorization`.
+    All,
+}
+
+impl Details {
+    const fn new() -> Self {
+        Self {
+            settings: Vec::new(),
+            resets: Resets::None,
+            bound_settings: Vec::new(),
+            local_customs: Vec::new(),
+            bound_locals: Vec::new(),
+            executes: Vec::new(),
+            prepares: Vec::new(),
+            databases: Vec::new(),
+            unknown_functions: Vec::new(),
+            beside_executed: Effects::NONE,
+        }
+    }
+}
+
+static NO_DETAILS: Details = Details::new();
+
+impl Verdict {
+    /// Whether the text certainly leaves nothing.
+    pub fn is_inert(&self) -> bool {
+        self.effects.is_empty()
+    }
+
+    /// The names that belong to the effects.
+    pub fn details(&self) -> &Details {
+        self.details.as_deref().unwrap_or(&NO_DETAILS)
+    }
+
+    /// The effects, if what it EXECUTEs is known and has none of its own.
+    pub fn beside_executed(&self) -> Effects {
+        match &self.details {
+            Some(details) if self.effects.contains(Effects::EXECUTE) => details.beside_executed,
+            _ => self.effects,
+        }
+    }
+
+    pub(super) fn of(effects: Effects) -> Self {
+        Self {
+            effects,
+            details: None,
+        }
+    }
+
+    fn details_mut(&mut self) -> &mut Details {
+        self.details.get_or_insert_with(|| Box::new(Details::new()))
+    }
+
+    /// The verdict once everything has been added.
+    pub(super) fn finish(mut self) -> Self {
+        if self.effects.contains(Effects::EXECUTE) {
+            let effects = self.effects;
+            self.details_mut().beside_executed = effects;
+            self.add(Effects::OPAQUE);
+        }
+        self
+    }
+
+    pub(super) fn add(&mut self, effects: Effects) {
+        self.effects.insert(effects);
+    }
+
+    pub(super) fn add_setting(&mut self, name: Box<[u8]>) {
+        self.add(Effects::SETTINGS);
+        self.details_mut().settings.push(name);
+    }
+
+    pub(super) fn add_bound_setting(&mut self, number: u16) {
+        self.add(Effects::SETTINGS);
+        self.details_mut().bound_settings.push(number);
+    }
+
+    pub(super) fn add_reset(&mut self, name: Box<[u8]>) {
+        self.add(Effects::RESETS);
+        let resets = &mut self.details_mut().resets;
+        match resets {
+            Resets::None => *resets = Resets::Names(vec![name.clone()]),
+            Resets::Names(names) => names.push(name.clone()),
+            Resets::All => {}
+        }
+        self.add_setting(name);
+    }
+
+    pub(super) fn add_reset_all(&mut self) {
+        self.add(Effects::RESETS);
+        self.details_mut().resets = Resets::All;
+    }
+
+    pub(super) fn add_local_custom(&mut self, name: Box<[u8]>) {
+        self.add(Effects::LOCAL_CUSTOM);
+        self.details_mut().local_customs.push(name);
+    }
+
+    pub(super) fn add_bound_local(&mut self, number: u16) {
+        self.add(Effects::LOCAL_CUSTOM);
+        self.details_mut().bound_locals.push(number);
+    }
+
+    pub(super) fn add_execute(&mut self, name: Box<[u8]>) {
+        self.add(Effects::EXECUTE);
+        self.details_mut().executes.push(name);
+    }
+
+    pub(super) fn add_prepare(&mut self, name: Box<[u8]>, verdict: Verdict) {
+        self.add(Effects::PREPARE);
+        self.details_mut().prepares.push(Prepared { name, verdict });
+    }
+
+    pub(super) fn add_database(&mut self, name: Box<[u8]>) {
+        self.add(Effects::DATABASE);
+        self.details_mut().databases.push(name);
+    }
+
+    pub(super) fn add_unknown_function(&mut self, name: Box<[u8]>) {
+        self.add(Effects::OPAQUE.union(Effects::UNKNOWN_FUNCTION));
+        self.details_mut().unknown_functions.push(name);
+    }
+}
