@@ -200,21 +200,26 @@ impl Talk {
         self.tally.server_parses += 1;
     }
 
-    /// Makes sure that the server has what the client calls `name`. `None` if that is nothing of howdah's: then it is
-    /// PostgreSQL's to say whether there is such a statement (SQL's own PREPARE makes some).
-    fn ensure(&mut self, name: &[u8], server: &mut Connection) -> Result<Option<Arc<Statement>>, Pause> {
-        let segment = server.pipeline.segment();
-        let statement = match self.names.get(name, segment) {
-            Known::Uncertain => return Err(Pause::Blocked),
-            Known::Statement(statement) => statement,
-            Known::Nothing => return Ok(None),
-        };
-        match server.prepared.standing(&statement, segment) {
-            Standing::Uncertain => return Err(Pause::Blocked),
-            Standing::Ready => {}
-            standing @ (Standing::Stale | Standing::Absent) => self.inject(&statement, standing, server),
+    /// What the client calls `name`. `None` if that is nothing of howdah's: then it is PostgreSQL's to say whether there
+    /// is such a statement (SQL's own PREPARE makes some).
+    fn known(&self, name: &[u8], server: &Connection) -> Result<Option<Arc<Statement>>, Pause> {
+        match self.names.get(name, server.pipeline.segment()) {
+            Known::Uncertain => Err(Pause::Blocked),
+            Known::Statement(statement) => Ok(Some(statement)),
+            Known::Nothing => Ok(None),
         }
-        Ok(Some(statement))
+    }
+
+    /// Makes sure that the server has a statement.
+    fn ensure(&mut self, statement: &Arc<Statement>, server: &mut Connection) -> Result<(), Pause> {
+        match server.prepared.standing(statement, server.pipeline.segment()) {
+            Standing::Uncertain => Err(Pause::Blocked),
+            Standing::Ready => Ok(()),
+            standing @ (Standing::Stale | Standing::Absent) => {
+                self.inject(statement, standing, server);
+                Ok(())
+            }
+        }
     }
 
     /// Has the server prepare what this client prepared before, elsewhere. Literals are to mean what they meant then.
@@ -298,15 +303,11 @@ impl Talk {
             self.portal = None;
         }
         let name = name.to_vec();
-        let known = match self.names.get(&name, server.pipeline.segment()) {
-            Known::Uncertain => return Err(Pause::Blocked),
-            Known::Statement(statement) => Some(statement),
-            Known::Nothing => None,
-        };
+        let known = self.known(&name, server)?;
         if self.watch_bind(header, known.as_deref().map(Bound::Named).as_ref(), server)? {
             return Ok(());
         }
-        let Some(statement) = self.ensure(&name, server)? else {
+        let Some(statement) = known else {
             if looks_like_ours(&name) {
                 self.discard(header);
                 bind_nothing(server, Note::Alias(name.into()));
@@ -315,6 +316,7 @@ impl Talk {
             }
             return Ok(());
         };
+        self.ensure(&statement, server)?;
         if self.names.catch_up(&name) && !self.describes_portal_next(header) {
             // Its driver relies on the description of long ago: it has to hear of the change, as from PostgreSQL.
             self.discard(header);
@@ -351,7 +353,8 @@ impl Talk {
             Ok(Target::Statement(b"")) => self.ensure_unnamed(server)?,
             Ok(Target::Statement(name)) => {
                 let name = name.to_vec();
-                if let Some(statement) = self.ensure(&name, server)? {
+                if let Some(statement) = self.known(&name, server)? {
+                    self.ensure(&statement, server)?;
                     write::message(&mut server.output, b'D', |out| {
                         out.put_u8(b'S');
                         write::cstr(out, &statement.name);
