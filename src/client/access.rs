@@ -188,7 +188,7 @@ pub(super) async fn vouch(
     match &rule.method {
         Method::Peer => {
             let known = who_is_peer(rule, caller, door, front, house).await;
-            known.map_err(|doubt| refused("Peer", caller, &doubt))?;
+            known.map_err(|doubt| refused("Peer", caller, &doubt, door))?;
             Ok(Learned::default())
         }
         Method::Pam(pam) => {
@@ -203,7 +203,7 @@ pub(super) async fn vouch(
                 host: host_for_pam(pam, caller.origin, front, limit).await,
             };
             let answer = heard(authorities.ask_pam(question, limit), door).await?;
-            answer.map_err(|doubt| refused("PAM", caller, &doubt))?;
+            answer.map_err(|doubt| refused("PAM", caller, &doubt, door))?;
             Ok(Learned::from_proof(Proof::Password(password), None))
         }
         Method::Ldap(ldap) => {
@@ -215,7 +215,7 @@ pub(super) async fn vouch(
                 password: &password,
             };
             let answer = heard(authorities.ask_ldap(question, limit), door).await?;
-            answer.map_err(|doubt| refused("LDAP", caller, &doubt))?;
+            answer.map_err(|doubt| refused("LDAP", caller, &doubt, door))?;
             Ok(Learned::from_proof(Proof::Password(password), None))
         }
         _ => Ok(Learned::default()),
@@ -254,7 +254,12 @@ pub(super) fn check_presence(rule: &Rule, caller: &Caller<'_>) -> Result<(), Far
 }
 
 /// Whether the name in the certificate is the user's, where the rule wants that, after the method has been content.
-pub(super) fn check_name(rule: &Rule, caller: &Caller<'_>, house: &House) -> Result<(), Farewell> {
+pub(super) fn check_name(
+    rule: &Rule,
+    caller: &Caller<'_>,
+    door: &mut Door,
+    house: &House,
+) -> Result<(), Farewell> {
     let certificate = caller.certificate.as_ref();
     let Some(certificate) = certificate.filter(|_| rule.certificate == Certificate::Named) else {
         return Ok(());
@@ -277,7 +282,7 @@ pub(super) fn check_name(rule: &Rule, caller: &Caller<'_>, house: &House) -> Res
         Method::Ldap(_) => "LDAP",
         _ => "password",
     };
-    let mut farewell = refused(method, caller, &Doubt::Refused(why));
+    let mut farewell = refused(method, caller, &Doubt::Refused(why), door);
     if let Farewell::LoginRefused(_, refusal) = &mut farewell
         && method == "password"
     {
@@ -330,15 +335,12 @@ async fn host_for_pam(pam: &Pam, origin: Origin, front: &Front, limit: Duration)
 }
 
 /// What a client is told for whom nobody vouches: PostgreSQL's words, and not why.
-fn refused(method: &str, caller: &Caller<'_>, doubt: &Doubt) -> Farewell {
+fn refused(method: &str, caller: &Caller<'_>, doubt: &Doubt, door: &mut Door) -> Farewell {
     let denial = match doubt {
         Doubt::Refused(_) => Denial::Password,
         Doubt::NoAnswer(_) => Denial::Lookup,
     };
-    let Caller {
-        user, database, peer, ..
-    } = caller;
-    tracing::info!(user, database, %peer, error = %doubt, "login failed");
+    door.note = Some(doubt.to_string());
     let message = format!("{method} authentication failed for user \"{}\"", caller.user);
     Farewell::LoginRefused(denial, Refusal::new(SqlState::INVALID_AUTHORIZATION, message))
 }
