@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Answer, Console, Sampler, Task};
-use crate::client::{Front, Handle, House, Visit};
+use crate::client::{Ended, Front, Handle, House, Visit};
 use crate::config::{Config, Fault, TABLE};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
@@ -163,14 +163,14 @@ impl Process {
             let after = SystemTime::now()
                 .duration_since(handle.connected_at)
                 .unwrap_or_default();
-            log::log_disconnect(handle.into(), farewell, after);
+            log::log_disconnect(handle.into(), farewell, None, after);
         }
     }
 
     /// A connection that never became a client. An address that keeps failing does not fill the log.
-    pub(super) fn log_refused(&self, peer: &PeerAddr, farewell: &Farewell, after: Duration) {
+    pub(super) fn log_refused(&self, peer: &PeerAddr, ended: &Ended, after: Duration) {
         let settings = &self.front.house().config.settings;
-        let wanted = if *farewell == Farewell::Vanished {
+        let wanted = if ended.farewell == Farewell::Vanished {
             settings.log_connections
         } else {
             settings.log_pooler_errors
@@ -189,11 +189,12 @@ impl Process {
             log::log_disconnect(
                 Leaver {
                     id: 0,
-                    user: "",
-                    database: "",
+                    user: &ended.user,
+                    database: &ended.database,
                     peer,
                 },
-                farewell,
+                &ended.farewell,
+                ended.note.as_deref(),
                 after,
             );
         }

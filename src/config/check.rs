@@ -3,7 +3,7 @@
 use super::Config;
 use super::choice::{AuthType, SslMode};
 use super::fault::suggestion;
-use super::settings::Settings;
+use super::settings::{Overrides, PoolSettings, Settings};
 
 /// The names that lead to the console.
 pub const CONSOLE_NAMES: [&str; 2] = ["howdah", "pgbouncer"];
@@ -17,6 +17,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     settings(&config.settings, &mut findings);
     databases(config, &mut findings);
     users(config, &mut findings);
+    queries_for_users(config, &mut findings);
     pool_sizes(config, &mut findings);
     findings
 }
@@ -117,11 +118,52 @@ fn users(config: &Config, findings: &mut Vec<Finding>) {
     if config.users.contains_key("") {
         findings.push(("users.".to_owned(), "a user must have a name".to_owned()));
     }
-    if config.settings.auth_type != AuthType::Trust && config.users.values().all(|user| user.secret.is_none())
-    {
+    let someone = config.users.values().any(|user| user.secret.is_some()) || asks_for_users(config);
+    if config.settings.auth_type != AuthType::Trust && !someone {
         let message = "nobody could log in: there is no user with a password, in [users], auth_file or the URL \
                        (auth_type \"trust\" lets clients in without one)";
         findings.push(("users".to_owned(), message.to_owned()));
+    }
+}
+
+/// Whether the secrets of users are asked for anywhere.
+fn asks_for_users(config: &Config) -> bool {
+    let of_databases = config.databases.values().chain(&config.fallback);
+    let mut own = of_databases.filter_map(|database| database.overrides.auth_user.as_deref());
+    !config.settings.auth_user.is_empty() || own.any(|user| !user.is_empty())
+}
+
+fn queries_for_users(config: &Config, findings: &mut Vec<Finding>) {
+    let none = PoolSettings::resolve(&config.settings, &Overrides::default(), &Overrides::default());
+    let global = ("howdah".to_owned(), none);
+    let of_databases = config.databases.values().chain(&config.fallback).map(|database| {
+        let resolved = PoolSettings::resolve(&config.settings, &database.overrides, &Overrides::default());
+        (format!("databases.{}", database.name), resolved)
+    });
+    for (path, policy) in std::iter::once(global).chain(of_databases) {
+        let mut find = |name: &str, message: String| {
+            let finding = (format!("{path}.{name}"), format!("{name}: {message}"));
+            // What a database has from `[howdah]` is said once.
+            if !findings.iter().any(|(_, message)| *message == finding.1) {
+                findings.push(finding);
+            }
+        };
+        if policy.auth_user.is_empty() {
+            continue;
+        }
+        if !policy.auth_query.contains("$1") {
+            find(
+                "auth_query",
+                "there is no $1 in it for the user's name".to_owned(),
+            );
+        }
+        let place = policy.auth_dbname.as_str();
+        if CONSOLE_NAMES.contains(&place) || (!place.is_empty() && config.database(place).is_none()) {
+            find(
+                "auth_dbname",
+                format!("there is no database \"{place}\" in [databases]"),
+            );
+        }
     }
 }
 
@@ -189,6 +231,31 @@ mod tests {
             .map(|(path, text)| format!("{path}| {text}"))
             .collect();
         lines.join("\n")
+    }
+
+    #[test]
+    fn users_may_be_asked_for_instead_of_listed() {
+        let text = found(|config| {
+            config.users.clear();
+            config.databases.get_mut("app").unwrap().overrides.auth_user = Some("asker".to_owned());
+        });
+        assert_eq!(text, "");
+    }
+
+    #[test]
+    fn what_asks_for_users_must_make_sense() {
+        let text = found(|config| {
+            config.settings.auth_user = "asker".to_owned();
+            config.settings.auth_query = "SELECT 1".to_owned();
+            config.settings.auth_dbname = "howdah".to_owned();
+            config.databases.get_mut("app").unwrap().overrides.auth_dbname = Some("nowhere".to_owned());
+        });
+        assert_eq!(
+            text,
+            "howdah.auth_query| auth_query: there is no $1 in it for the user's name\n\
+             howdah.auth_dbname| auth_dbname: there is no database \"howdah\" in [databases]\n\
+             databases.app.auth_dbname| auth_dbname: there is no database \"nowhere\" in [databases]"
+        );
     }
 
     #[test]

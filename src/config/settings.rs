@@ -30,6 +30,11 @@ settings! {
             /// Clients that may be connected at once, over all databases. Past it a login is refused (53300).
             /// 0: without limit.
             max_client_conn: Count(u32) = "1000", Live;
+            /// Connections of one address that may be logging in at once; one more is turned away unheard (53300). An IPv6
+            /// address stands for its network of 64 bits. Those that come over a Unix socket have none and are not
+            /// counted. Of all addresses together there may be `max_client_conn` and 50 more. 0: without limit, because
+            /// behind a load balancer everybody has the same address.
+            max_logins_per_address: Count(u32) = "0", Live;
             /// How long a client may take to log in. 0: without limit.
             client_login_timeout: Time(Duration) = "1min", Live;
             /// How long a cancel request may wait to be delivered to the server. 0: without limit.
@@ -120,6 +125,21 @@ settings! {
         }
     }
     pool {
+        "Authentication by a query" {
+            /// The role as which howdah asks a server for the secrets of users who have none in `[users]` and
+            /// `auth_file`. Its own secret, if the server wants one, stands there. Empty: nobody is asked.
+            auth_user: Text(String) = "", Live, auth_user in [Database];
+            /// The database, by its name in `[databases]`, on whose server that is asked. Empty: the one that the client
+            /// wants. The console's own visitors can be looked up only if it is given.
+            auth_dbname: Text(String) = "", Live, auth_dbname in [Database];
+            /// The query: `$1` is the user's name, the first column the user, the second the secret in any form
+            /// that `auth_file` has; NULL, an empty secret or no row at all lets nobody in.
+            auth_query: Text(String) = "SELECT rolname, CASE WHEN rolvaliduntil OPERATOR(pg_catalog.<) pg_catalog.now() THEN NULL ELSE rolpassword END FROM pg_catalog.pg_authid WHERE rolname OPERATOR(pg_catalog.=) $1::pg_catalog.text AND rolcanlogin", Live, auth_query in [Database];
+            /// How long an answer is used, also that there is no such user. For so long a changed password may still
+            /// be taken in its old form. After a failed login the server is asked again, at most once a second for each
+            /// user. 0: it is asked at every login.
+            auth_query_ttl: Time(Duration) = "1min", Live, auth_query_ttl in [Database];
+        }
         "Pools" {
             /// When a server goes back to the pool: when the client leaves (`session`), when its transaction ends
             /// (`transaction`), or after every statement (`statement`).

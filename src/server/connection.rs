@@ -349,7 +349,7 @@ impl Connection {
 
     /// Reads until everything asked has been answered, and shows `each` message; the first error is the result, once all
     /// is answered. Gives up with `false` after `bytes_max` of answers.
-    async fn wait_until_quiet(
+    pub(super) async fn wait_until_quiet(
         &mut self,
         bytes_max: usize,
         mut each: impl FnMut(&Message),
