@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use libloading::Library;
 use nix::libc;
+use zeroize::Zeroize;
 
 use super::{Doubt, PamQuestion};
 
@@ -271,9 +272,6 @@ unsafe fn forget(answers: *mut Response, len: usize) {
 impl Drop for Partner {
     /// Leaves no password in memory that is free to be used by others.
     fn drop(&mut self) {
-        let password = std::mem::take(&mut self.password);
-        let mut bytes = password.into_bytes();
-        bytes.fill(0);
-        std::hint::black_box(&bytes);
+        std::mem::take(&mut self.password).into_bytes().zeroize();
     }
 }

@@ -271,6 +271,7 @@ host all all all peer                -> peer authentication is only supported on
 host all all all ident               -> authentication method "ident" is supported only on local sockets, where it means peer
 host all all all cert                -> cert authentication is only supported on hostssl connections
 local all all trust nonsense         -> authentication option not in name=value format: nonsense
+host all all all ldap ldapbindpasswd=a b -> authentication option not in name=value format
 local all all trust a=b              -> unrecognized authentication option name: "a"
 local all all trust map=m            -> authentication option "map" is only valid for authentication methods peer and cert
 local all all md5 ldaptls=1          -> authentication option "ldaptls" is only valid for authentication method ldap
@@ -291,7 +292,7 @@ fn broken_lines_are_named() {
         assert_eq!(fault(text.trim()), expected.trim(), "{text}");
         count += 1;
     }
-    assert_eq!(count, 35);
+    assert_eq!(count, 36);
     for empty in ["", "# local all all trust\n"] {
         assert_eq!(fault(empty), "/etc/hba: there is no rule in it");
     }
@@ -487,7 +488,7 @@ ldapurl=ldap:h                               -> could not parse LDAP URL
 ldapurl=ldap://h/%zz                         -> could not parse LDAP URL
 ldapurl=ldap://h/x?a?deep                    -> could not parse LDAP URL
 ldapserver=h ldapsecret=b                    -> unrecognized authentication option name: "ldapsecret"
-nonsense                                     -> not in name=value format: nonsense
+nonsense                                     -> not in name=value format
 "#;
 
 #[test]
