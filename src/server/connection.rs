@@ -79,6 +79,8 @@ pub struct Unnamed {
     pub deallocates: Option<Deallocates>,
     /// What it may leave behind, if anything.
     pub verdict: Option<Box<Verdict>>,
+    /// It looks at the prepared statements of its session.
+    pub shows_statements: bool,
 }
 
 impl Unnamed {
