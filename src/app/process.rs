@@ -64,7 +64,7 @@ impl Process {
             )
             .detail(faults.to_string())
         })?;
-        let notices = self.apply(config)?;
+        let notices = self.apply(House::new(config))?;
         prefill::prefill(&self.front);
         tracing::info!("configuration reloaded");
         Ok(notices)
@@ -80,24 +80,23 @@ impl Process {
         };
         let refused =
             |fault: Fault| Refusal::new(SqlState::INVALID_PARAMETER_VALUE, fault.message().to_owned());
-        let config = self
-            .front
-            .house()
+        let house = self.front.house();
+        let config = house
             .config
             .set(name, value.unwrap_or_else(default))
             .map_err(refused)?;
-        self.apply(config)
+        self.apply(house.adjusted(config))
     }
 
-    fn apply(&self, config: Config) -> Answer {
+    fn apply(&self, house: Result<House, String>) -> Answer {
         let before = self.front.house();
-        let restart = before.config.restart_needed(&config);
-        let level = config.settings.log_level.clone();
         let faulty = |message: String| {
             tracing::error!(message, "configuration was not changed");
             Refusal::new(SqlState::CONFIG_FILE, message)
         };
-        let house = House::new(config).map_err(faulty)?;
+        let house = house.map_err(faulty)?;
+        let restart = before.config.restart_needed(&house.config);
+        let level = house.config.settings.log_level.clone();
         if level != before.config.settings.log_level {
             self.log.set_level(&level).map_err(faulty)?;
         }

@@ -284,6 +284,11 @@ fn read_initial_response(body: &[u8]) -> Result<(&[u8], &[u8]), AuthError> {
     }
 }
 
+/// The password in the body of a password message, where howdah itself is not the one to judge it.
+pub fn password_in(body: &[u8]) -> Result<Password, AuthError> {
+    read_password(body).map(Password::new)
+}
+
 /// A password message: the text and one terminator.
 fn read_password(body: &[u8]) -> Result<&[u8], AuthError> {
     match body.split_last() {

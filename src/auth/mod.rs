@@ -46,7 +46,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Admitted, AuthRequest, Challenge, ClientAuth, Method, Proof, Step};
+pub use client::{Admitted, AuthRequest, Challenge, ClientAuth, Method, Proof, Step, password_in};
 pub use error::AuthError;
 pub use ident::IdentMaps;
 pub use mock::{Likeness, Mock};

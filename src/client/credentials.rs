@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::auth::hba::Origin;
 use crate::auth::{
     Admitted, AuthError, AuthRequest, Challenge, ChannelBinding, ClientAuth, Learned, Method, Step,
     StoredSecret,
 };
-use crate::config::AuthType;
 use crate::error::Refusal;
 use crate::farewell::{Denial, Farewell};
+use crate::net::PeerCertificate;
 
 use super::door::Door;
 use super::front::{Front, House};
@@ -31,6 +32,12 @@ pub(super) struct Caller<'a> {
     pub(super) user: &'a str,
     /// The database of the startup message, or the console's name.
     pub(super) database: &'a str,
+    /// Where the connection comes from.
+    pub(super) origin: Origin,
+    /// The client's certificate, which has been verified.
+    pub(super) certificate: Option<PeerCertificate>,
+    /// Whether it is to become a connection for physical replication.
+    pub(super) is_physical_replication: bool,
     /// What SCRAM can bind to; `None` without TLS.
     pub(super) binding: Option<ChannelBinding>,
 }
@@ -56,10 +63,10 @@ impl Gate {
     /// The gate for this caller. It may take a while to find: a server may have to be asked.
     pub(super) async fn choose(
         caller: &Caller<'_>,
+        method: Method,
         front: &Arc<Front>,
         house: &House,
     ) -> Result<Self, Farewell> {
-        let method = method(house);
         let found = match method {
             Method::Trust => Found::default(),
             _ => secret_of(caller, front, house, false).await?,
@@ -199,18 +206,8 @@ async fn judge(mut auth: ClientAuth, answer: Vec<u8>, front: &Front) -> (ClientA
     }
 }
 
-/// How callers prove themselves.
-fn method(house: &House) -> Method {
-    match house.config.settings.auth_type {
-        AuthType::Trust => Method::Trust,
-        AuthType::Password => Method::Password,
-        AuthType::Md5 => Method::Md5,
-        AuthType::Scram => Method::Scram,
-    }
-}
-
 /// Under which reason a failed exchange is counted.
-fn denial(error: &AuthError) -> Denial {
+pub(super) fn denial(error: &AuthError) -> Denial {
     match error {
         AuthError::Malformed(_) | AuthError::AuthorizationIdentity => Denial::Protocol,
         AuthError::BindingNegotiation | AuthError::BindingMismatch => Denial::Binding,

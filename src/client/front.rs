@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::auth::{Credentials, Learned, Likeness, Mock, StoredSecret};
+use crate::authority::Authorities;
 use crate::config::{Config, Database, PoolSettings};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::{Denial, Farewell};
@@ -17,6 +18,7 @@ use crate::net::tls::Acceptor;
 use crate::pool::{LimitName, Pool, PoolKey, Registry, Servers, bounds};
 use crate::server::{Address, Lore, Resolver, Target};
 
+use super::access::Access;
 use super::clients::{ClientLimits, Clients, LoggingIn};
 use super::encryption;
 use super::hashing::Hashing;
@@ -37,6 +39,8 @@ pub struct House {
     likeness: Likeness,
     /// Shakes hands with clients who want TLS.
     pub(super) acceptor: Option<Arc<Acceptor>>,
+    /// Who may log in by which method.
+    pub(super) access: Arc<Access>,
 }
 
 /// What all connections share.
@@ -48,6 +52,8 @@ pub struct Front {
     pub clients: Arc<Clients>,
     /// Host names to addresses.
     pub resolver: Arc<Resolver>,
+    /// Who is asked about those who log in.
+    pub(super) authorities: Authorities,
     mock: Mock,
     /// What servers have said of users.
     pub(super) secrets: Mutex<Secrets>,
@@ -68,8 +74,24 @@ struct Paused {
 }
 
 impl House {
-    /// Understands a configuration; the error names the user whose secret makes no sense, or the file that is missing.
+    /// Understands a configuration, and reads the files that it names. The error is all that makes no sense in the rules
+    /// for logins, or names the user whose secret makes none, or the file that is missing.
     pub fn new(config: Config) -> Result<Self, String> {
+        let access = Access::load(&config)?;
+        Self::with(config, Arc::new(access))
+    }
+
+    /// Understands a configuration that differs from this one by what somebody has said on the console. Files are
+    /// read again only if others are meant than before: what is in them takes effect by a reload.
+    pub fn adjusted(&self, config: Config) -> Result<Self, String> {
+        if Access::has_same_sources(&self.config, &config) {
+            Self::with(config, self.access.clone())
+        } else {
+            Self::new(config)
+        }
+    }
+
+    fn with(config: Config, access: Arc<Access>) -> Result<Self, String> {
         let mut secrets = HashMap::new();
         for (name, user) in &config.users {
             if let Some(secret) = &user.secret {
@@ -85,6 +107,7 @@ impl House {
             acceptor: encryption::acceptor(&config)?,
             config,
             secrets,
+            access,
             likeness,
         })
     }
@@ -99,6 +122,16 @@ impl House {
     /// What a user has to prove knowledge of.
     pub fn secret(&self, user: &str) -> Option<&Arc<StoredSecret>> {
         self.secrets.get(user)
+    }
+
+    /// What `howdah check` says about a sound configuration. Shows no secret.
+    pub fn summary(&self) -> String {
+        let rules = self.access.summary(&self.config);
+        [self.config.summary()]
+            .into_iter()
+            .chain(rules)
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// Limits on clients of this database and user.
@@ -119,6 +152,7 @@ impl Front {
             house: ArcSwap::from_pointee(house),
             pools: Registry::new(),
             clients: Arc::default(),
+            authorities: Authorities::new(resolver.clone()),
             resolver,
             mock: Mock::new(&mut super::random),
             secrets: Mutex::default(),

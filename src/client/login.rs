@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 
+use crate::auth::hba::Origin;
 use crate::auth::{ChannelBinding, Learned};
 use crate::config::{CONSOLE_NAMES, PoolMode};
 use crate::error::{Refusal, SqlState};
@@ -13,6 +14,7 @@ use crate::net::{PeerAddr, Stream, within};
 use crate::wire::startup::{Initial, Startup};
 use crate::wire::write::{self, Severity};
 
+use super::access;
 use super::clients::{LoggingIn, Newcomer};
 use super::credentials::{Caller, Gate};
 use super::door::Door;
@@ -253,10 +255,35 @@ impl Entrance {
         let caller = Caller {
             user: &wishes.user,
             database: &wishes.database,
+            origin: self.origin()?,
+            is_physical_replication: wishes.is_physical_replication(),
+            certificate: self.door.stream.tls().and_then(|tls| tls.peer.clone()),
             binding: self.binding(),
         };
-        let gate = Gate::choose(&caller, &self.front, house).await?;
-        gate.pass(&caller, &mut self.door, &self.front, house).await
+        let (door, front) = (&mut self.door, &self.front);
+        let rule = access::rule_for(&caller, front, house).await?;
+        access::check_presence(rule, &caller)?;
+        let learned = match rule.method.exchange() {
+            Some(method) => {
+                let gate = Gate::choose(&caller, method, front, house).await?;
+                gate.pass(&caller, door, front, house).await?
+            }
+            None => access::vouch(rule, &caller, door, front, house).await?,
+        };
+        access::check_name(rule, &caller, door, house)?;
+        Ok(learned)
+    }
+
+    /// Where the connection comes from. One whose address is gone is gone itself: it must not pass for a local one.
+    fn origin(&self) -> Result<Origin, Farewell> {
+        match (self.door.stream.is_unix(), self.door.stream.peer()) {
+            (true, _) => Ok(Origin::Local),
+            (false, PeerAddr::Tcp(address)) if self.door.stream.tls().is_some() => {
+                Ok(Origin::Tls(address.ip()))
+            }
+            (false, PeerAddr::Tcp(address)) => Ok(Origin::Tcp(address.ip())),
+            (false, PeerAddr::Unix) => Err(Farewell::Vanished),
+        }
     }
 
     /// What SCRAM can be bound to: our certificate, if it has a hash.

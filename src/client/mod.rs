@@ -3,6 +3,7 @@
 //! A [`Front`] is what all of them share. [`login`](fn@login) takes a new connection to an [`Outcome`]; a pooled one
 //! is then served by its [`Session`] until its [`Farewell`](crate::farewell::Farewell).
 
+mod access;
 mod clients;
 mod clock;
 mod credentials;

@@ -63,6 +63,15 @@ fn settings(settings: &Settings, findings: &mut Vec<Finding>) {
             format!("metrics_addr: \"{written}\" is not an address with a port such as \"127.0.0.1:9127\""),
         );
     }
+    for (auth_type, name, value) in [
+        (AuthType::Hba, "auth_hba_file", &settings.auth_hba_file),
+        (AuthType::Ldap, "auth_ldap_options", &settings.auth_ldap_options),
+        (AuthType::Peer, "unix_socket_dir", &settings.unix_socket_dir),
+    ] {
+        if settings.auth_type == auth_type && value.is_empty() {
+            find("auth_type", format!("auth_type \"{auth_type}\" needs {name}"));
+        }
+    }
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let level = settings.log_level.as_str();
     if !LEVELS.contains(&level) && !level.contains(['=', ',']) {
@@ -119,7 +128,7 @@ fn users(config: &Config, findings: &mut Vec<Finding>) {
         findings.push(("users.".to_owned(), "a user must have a name".to_owned()));
     }
     let someone = config.users.values().any(|user| user.secret.is_some()) || asks_for_users(config);
-    if config.settings.auth_type != AuthType::Trust && !someone {
+    if config.settings.auth_type.needs_secret() && !someone {
         let message = "nobody could log in: there is no user with a password, in [users], auth_file or the URL \
                        (auth_type \"trust\" lets clients in without one)";
         findings.push(("users".to_owned(), message.to_owned()));
@@ -313,6 +322,24 @@ mod tests {
             config.settings.auth_type = AuthType::Trust;
         });
         assert_eq!(trusting, "");
+    }
+
+    #[test]
+    fn ways_to_log_in_need_what_they_rest_on() {
+        for (auth_type, needed) in [
+            (AuthType::Hba, "auth_hba_file"),
+            (AuthType::Ldap, "auth_ldap_options"),
+            (AuthType::Peer, "unix_socket_dir"),
+        ] {
+            let text = found(|config| {
+                config.users.clear();
+                config.settings.auth_type = auth_type;
+            });
+            assert_eq!(
+                text,
+                format!("howdah.auth_type| auth_type \"{auth_type}\" needs {needed}")
+            );
+        }
     }
 
     #[test]

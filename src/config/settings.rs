@@ -55,12 +55,31 @@ settings! {
         }
         "Authentication" {
             /// How clients prove who they are. `password` (PgBouncer's `plain`) sends the password as it is;
-            /// `trust` asks for nothing.
+            /// `trust` asks for nothing. `cert` goes by the common name of their certificate, `peer` by who they are on
+            /// this machine, `pam` and `ldap` let others judge their password; `hba` chooses by `auth_hba_file`.
             auth_type: AuthType(AuthType) = "scram-sha-256", Live;
             /// File with users and secrets in the format of PgBouncer's `userlist.txt`: `"name" "secret"`, where the
             /// secret is a password, an `md5…` hash or a `SCRAM-SHA-256$…` verifier. A relative path starts from
             /// the directory of the configuration file. Entries of `[users]` go before it. Empty: no such file.
             auth_file: Text(String) = "", Live;
+            /// File with rules in the syntax of PostgreSQL's `pg_hba.conf`, for `auth_type = "hba"`. A relative path starts
+            /// from the directory of the configuration file.
+            auth_hba_file: Text(String) = "", Live;
+            /// File with user name maps in the syntax of PostgreSQL's `pg_ident.conf`, for rules with `map=`. A relative
+            /// path starts from the directory of the configuration file. Empty: no maps.
+            auth_ident_file: Text(String) = "", Live;
+            /// The service that PAM is asked under, which names a file in `/etc/pam.d`. A rule's `pamservice` goes
+            /// before it.
+            auth_pam_service: Text(String) = "howdah", Live;
+            /// Where and how LDAP is asked, for `auth_type = "ldap"`: options as they stand in a rule for `ldap`, such
+            /// as `ldapurl="ldap://ldap.example.org/dc=example,dc=org?uid?sub"`.
+            auth_ldap_options: Text(String) = "", Live;
+            /// Certificates (PEM) of the authorities that LDAP servers are trusted by, where TLS is used. A relative path
+            /// starts from the directory of the configuration file. Empty: those that the operating system trusts.
+            auth_ldap_ca_file: Text(String) = "", Live;
+            /// How long PAM, an LDAP server or the system may take to answer a question about a client. Past it
+            /// the login is refused. 0: without limit.
+            auth_answer_timeout: Time(Duration) = "10s", Live;
             /// Users who may do everything on the console, the database `howdah` (or `pgbouncer`).
             admin_users: Names(Vec<String>) = "", Live;
             /// Users who may look at the console (all of `SHOW`), and change nothing.
