@@ -16,9 +16,7 @@ use zeroize::Zeroize;
 
 use super::{Doubt, PamQuestion};
 
-#[cfg(target_os = "macos")]
-const LIBRARY: &str = "libpam.2.dylib";
-#[cfg(not(target_os = "macos"))]
+/// Linux-PAM. Others go by other names, for they have other numbers than those below.
 const LIBRARY: &str = "libpam.so.0";
 
 /// The longest delay that a module gets, after a wrong password.

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
+
 use super::*;
-use crate::auth::Password;
+use crate::auth::{IdentMaps, Password};
 
 /// Files in memory.
 struct Memory(BTreeMap<PathBuf, &'static str>);
@@ -522,5 +524,14 @@ fn names_to_bind_with_are_escaped() {
     assert_eq!(address.name_of("bob").as_deref(), Some("bob@example.org"));
     for user in ["a,b", "DOMAIN\\bob", "cn=bob", "a/b", "a\0b"] {
         assert_eq!(address.name_of(user), None, "{user}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_never_panics(text in "(\\PC|[\"@,/#\\\\ \n]|host|local|all|trust|ldap|/[*(|)\\[\\]{}]+){0,12}") {
+        let memory = Memory(BTreeMap::from([(PathBuf::from("/etc/hba"), text.clone().leak() as &'static str)]));
+        let path = Path::new("/etc/hba");
+        let _ = (Rules::parse(path, &memory), IdentMaps::parse(path, &memory), Ldap::parse(&text));
     }
 }
