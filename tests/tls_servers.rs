@@ -175,10 +175,10 @@ fn a_server_that_insists_is_given_what_it_wants() {
 fn certificates_that_are_not_as_they_should_be_are_refused_in_clear_words() {
     let certificates = Certificates::new();
     certificates.sign("late", |params| {
-        params.not_after = rcgen::date_time_ymd(2020, 1, 1)
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     });
     certificates.sign("early", |params| {
-        params.not_before = rcgen::date_time_ymd(2090, 1, 1)
+        params.not_before = rcgen::date_time_ymd(2090, 1, 1);
     });
     certificates.sign("wrong", |params| {
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];

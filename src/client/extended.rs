@@ -20,7 +20,7 @@ use super::names::Known;
 use super::requests::looks_like_ours;
 use super::talk::{Pause, Talk};
 use super::trail::{Barrier, Judged};
-use super::watch::Bound;
+use super::watch::{Bound, shows_statements};
 
 static NEXT_UNNAMED: AtomicU64 = AtomicU64::new(1);
 
@@ -99,6 +99,7 @@ impl Talk {
                 Judged::Inert | Judged::Passing => None,
                 Judged::Marked(verdict) => Some(verdict),
             },
+            shows_statements: shows_statements(parse.text),
         }
     }
 
@@ -200,21 +201,26 @@ impl Talk {
         self.tally.server_parses += 1;
     }
 
-    /// Makes sure that the server has what the client calls `name`. `None` if that is nothing of howdah's: then it is
-    /// PostgreSQL's to say whether there is such a statement (SQL's own PREPARE makes some).
-    fn ensure(&mut self, name: &[u8], server: &mut Connection) -> Result<Option<Arc<Statement>>, Pause> {
-        let segment = server.pipeline.segment();
-        let statement = match self.names.get(name, segment) {
-            Known::Uncertain => return Err(Pause::Blocked),
-            Known::Statement(statement) => statement,
-            Known::Nothing => return Ok(None),
-        };
-        match server.prepared.standing(&statement, segment) {
-            Standing::Uncertain => return Err(Pause::Blocked),
-            Standing::Ready => {}
-            standing @ (Standing::Stale | Standing::Absent) => self.inject(&statement, standing, server),
+    /// What the client calls `name`. `None` if that is nothing of howdah's: then it is PostgreSQL's to say whether there
+    /// is such a statement (SQL's own PREPARE makes some).
+    fn known(&self, name: &[u8], server: &Connection) -> Result<Option<Arc<Statement>>, Pause> {
+        match self.names.get(name, server.pipeline.segment()) {
+            Known::Uncertain => Err(Pause::Blocked),
+            Known::Statement(statement) => Ok(Some(statement)),
+            Known::Nothing => Ok(None),
         }
-        Ok(Some(statement))
+    }
+
+    /// Makes sure that the server has a statement.
+    fn ensure(&mut self, statement: &Arc<Statement>, server: &mut Connection) -> Result<(), Pause> {
+        match server.prepared.standing(statement, server.pipeline.segment()) {
+            Standing::Uncertain => Err(Pause::Blocked),
+            Standing::Ready => Ok(()),
+            standing @ (Standing::Stale | Standing::Absent) => {
+                self.inject(statement, standing, server);
+                Ok(())
+            }
+        }
     }
 
     /// Has the server prepare what this client prepared before, elsewhere. Literals are to mean what they meant then.
@@ -298,15 +304,15 @@ impl Talk {
             self.portal = None;
         }
         let name = name.to_vec();
-        let known = match self.names.get(&name, server.pipeline.segment()) {
-            Known::Uncertain => return Err(Pause::Blocked),
-            Known::Statement(statement) => Some(statement),
-            Known::Nothing => None,
-        };
+        let known = self.known(&name, server)?;
         if self.watch_bind(header, known.as_deref().map(Bound::Named).as_ref(), server)? {
             return Ok(());
         }
-        let Some(statement) = self.ensure(&name, server)? else {
+        if self.trail.lent.iter().any(|lent| **lent == *name) {
+            self.pass_on(header, Request::Bind, server);
+            return Ok(());
+        }
+        let Some(statement) = known else {
             if looks_like_ours(&name) {
                 self.discard(header);
                 bind_nothing(server, Note::Alias(name.into()));
@@ -315,6 +321,7 @@ impl Talk {
             }
             return Ok(());
         };
+        self.ensure(&statement, server)?;
         if self.names.catch_up(&name) && !self.describes_portal_next(header) {
             // Its driver relies on the description of long ago: it has to hear of the change, as from PostgreSQL.
             self.discard(header);
@@ -351,7 +358,8 @@ impl Talk {
             Ok(Target::Statement(b"")) => self.ensure_unnamed(server)?,
             Ok(Target::Statement(name)) => {
                 let name = name.to_vec();
-                if let Some(statement) = self.ensure(&name, server)? {
+                if let Some(statement) = self.known(&name, server)? {
+                    self.ensure(&statement, server)?;
                     write::message(&mut server.output, b'D', |out| {
                         out.put_u8(b'S');
                         write::cstr(out, &statement.name);
@@ -450,6 +458,28 @@ fn run_quietly(sql: &[u8], server: &mut Connection) {
     close_quietly(DETOUR, server);
 }
 
+/// Puts the client's own statements in the place of those that are shared, so that it finds its own and no others.
+pub(super) fn lend(lent: &[(Box<[u8]>, Arc<Statement>)], server: &mut Connection) {
+    for (name, statement) in lent {
+        close_quietly(name, server);
+        write_parse(&mut server.output, name, &statement.definition);
+        server.pipeline.sent(Request::Parse, Answer::Skip, None);
+    }
+}
+
+/// Takes away what is not the client's own: it is prepared again when somebody needs it.
+pub(super) fn hide_shared(server: &mut Connection) {
+    let names: Vec<_> = server
+        .prepared
+        .iter()
+        .map(|statement| statement.name.clone())
+        .collect();
+    let own = [NOTHING, DECOY].into_iter();
+    own.chain(names.iter().map(|name| &**name))
+        .for_each(|name| close_quietly(name, server));
+    server.prepared.forget_all();
+}
+
 /// Makes sure that the server has a statement of this name, which does nothing.
 pub(super) fn prepare_empty(name: &[u8], server: &mut Connection) {
     close_quietly(name, server);
@@ -463,7 +493,7 @@ pub(super) fn close_quietly(name: &[u8], server: &mut Connection) {
     server.pipeline.sent(Request::Close, Answer::Skip, None);
 }
 
-pub(super) fn write_parse(out: &mut BytesMut, name: &[u8], definition: &[u8]) {
+fn write_parse(out: &mut BytesMut, name: &[u8], definition: &[u8]) {
     write::header(out, b'P', name.len() + 1 + definition.len());
     write::cstr(out, name);
     out.put_slice(definition);

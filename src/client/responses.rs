@@ -169,6 +169,9 @@ impl Talk {
             self.doings.schema_touched = true;
             self.statements.schema_changed();
         }
+        if let Some(interlude) = &mut self.trail.interlude {
+            interlude.failed |= tag == b"ROLLBACK";
+        }
         if everything {
             self.names.clear();
             server.prepared.forget_all();

@@ -152,7 +152,9 @@ impl Session {
             let is_trace = value.name.contains(&b'.') && value.current.as_deref() == Some(b"");
             let kept = value.current.as_deref().filter(|_| !is_default || is_trace);
             there.put(&value.name, kept);
-            let restored = marks.is_some_and(|marks| marks.resets(&value.name)) && is_default;
+            // Within a function that nobody has read, RESET and a SET to the same value cannot be told apart.
+            let is_reset = answer.set.is_some() || marks.is_some_and(|marks| marks.resets(&value.name));
+            let restored = is_reset && is_default;
             match own_value(&value.name) {
                 Some(own) if restored || value.current.is_none() => extra.put(&value.name, Some(own)),
                 Some(_) => extra.put(&value.name, value.current.as_deref()),

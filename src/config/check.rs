@@ -1,7 +1,8 @@
 //! Values that are each sound and together impossible.
 
 use super::Config;
-use super::choice::{AuthType, SslMode, SslNegotiation};
+use super::check_tls;
+use super::choice::AuthType;
 use super::fault::suggestion;
 use super::settings::{Overrides, PoolSettings, Settings};
 
@@ -15,10 +16,12 @@ pub(super) type Finding = (String, String);
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     settings(&config.settings, &mut findings);
+    auth_type(&config.settings, &mut findings);
     databases(config, &mut findings);
     users(config, &mut findings);
+    queries_for_users(config, &mut findings);
     pool_sizes(config, &mut findings);
-    server_tls(config, &mut findings);
+    check_tls::servers(config, &mut findings);
     findings
 }
 
@@ -51,7 +54,7 @@ fn settings(settings: &Settings, findings: &mut Vec<Finding>) {
             );
         }
     }
-    client_tls(settings, &mut find);
+    check_tls::clients(settings, &mut find);
     let port = settings
         .metrics_addr
         .rsplit_once(':')
@@ -77,62 +80,19 @@ fn settings(settings: &Settings, findings: &mut Vec<Finding>) {
     }
 }
 
-fn client_tls(settings: &Settings, find: &mut impl FnMut(&str, String)) {
-    let mode = settings.client_tls_sslmode;
-    let is_missing = settings.client_tls_cert_file.is_empty() || settings.client_tls_key_file.is_empty();
-    if mode != SslMode::Disable && is_missing {
-        let message = format!(
-            "client_tls_sslmode: \"{mode}\" needs a certificate: client_tls_cert_file and client_tls_key_file"
-        );
-        find("client_tls_sslmode", message);
-    }
-    if mode.is_verified() && settings.client_tls_ca_file.is_empty() {
-        let message = format!(
-            "client_tls_sslmode: \"{mode}\" needs to know whose signatures count: client_tls_ca_file"
-        );
-        find("client_tls_sslmode", message);
-    }
-}
-
-/// What libpq would refuse to begin with.
-fn server_tls(config: &Config, findings: &mut Vec<Finding>) {
-    let none = Overrides::default();
-    let mut check = |table: &str, names: [&str; 3], own: &Overrides| {
-        let policy = PoolSettings::resolve(&config.settings, own, &none);
-        let [negotiation, authorities, certificate] = names;
-        let mut find = |name: &str, message: String| findings.push((format!("{table}.{name}"), message));
-        let mode = policy.sslmode;
-        if policy.sslnegotiation == SslNegotiation::Direct && !mode.is_required() {
-            let message =
-                format!("{negotiation}: \"direct\" needs more than \"{mode}\": at least \"require\"");
-            find(negotiation, message);
-        }
-        if policy.sslrootcert == "system" && mode != SslMode::VerifyFull {
-            let message = format!("{authorities}: \"system\" needs \"verify-full\", not \"{mode}\"");
-            find(authorities, message);
-        }
-        if policy.sslcert.is_empty() != policy.sslkey.is_empty() {
-            let message = format!("{certificate}: a certificate and its key need each other");
-            find(certificate, message);
-        }
+/// What a way to log in rests on.
+fn auth_type(settings: &Settings, findings: &mut Vec<Finding>) {
+    let auth_type = settings.auth_type;
+    let (name, is_missing) = match auth_type {
+        AuthType::Hba => ("auth_hba_file", settings.auth_hba_file.is_empty()),
+        AuthType::Ldap => ("auth_ldap_options", settings.auth_ldap_options.is_empty()),
+        AuthType::Peer => ("unix_socket_dir", settings.unix_socket_dir.is_empty()),
+        AuthType::Cert => ("client_tls_ca_file", settings.client_tls_ca_file.is_empty()),
+        _ => return,
     };
-    let names = [
-        "server_tls_sslnegotiation",
-        "server_tls_ca_file",
-        "server_tls_cert_file",
-    ];
-    check("howdah", names, &none);
-    for database in config.databases.values().chain(&config.fallback) {
-        let own = &database.overrides;
-        let has_own = own.sslmode.is_some()
-            || own.sslnegotiation.is_some()
-            || [&own.sslrootcert, &own.sslcert, &own.sslkey]
-                .iter()
-                .any(|file| file.is_some());
-        if has_own {
-            let table = format!("databases.{}", database.name);
-            check(&table, ["sslnegotiation", "sslrootcert", "sslcert"], own);
-        }
+    if is_missing {
+        let message = format!("auth_type \"{auth_type}\" needs {name}");
+        findings.push(("howdah.auth_type".to_owned(), message));
     }
 }
 
@@ -160,11 +120,52 @@ fn users(config: &Config, findings: &mut Vec<Finding>) {
     if config.users.contains_key("") {
         findings.push(("users.".to_owned(), "a user must have a name".to_owned()));
     }
-    if config.settings.auth_type != AuthType::Trust && config.users.values().all(|user| user.secret.is_none())
-    {
+    let someone = config.users.values().any(|user| user.secret.is_some()) || asks_for_users(config);
+    if config.settings.auth_type.needs_secret() && !someone {
         let message = "nobody could log in: there is no user with a password, in [users], auth_file or the URL \
                        (auth_type \"trust\" lets clients in without one)";
         findings.push(("users".to_owned(), message.to_owned()));
+    }
+}
+
+/// Whether the secrets of users are asked for anywhere.
+fn asks_for_users(config: &Config) -> bool {
+    let of_databases = config.databases.values().chain(&config.fallback);
+    let mut own = of_databases.filter_map(|database| database.overrides.auth_user.as_deref());
+    !config.settings.auth_user.is_empty() || own.any(|user| !user.is_empty())
+}
+
+fn queries_for_users(config: &Config, findings: &mut Vec<Finding>) {
+    let none = PoolSettings::resolve(&config.settings, &Overrides::default(), &Overrides::default());
+    let global = ("howdah".to_owned(), none);
+    let of_databases = config.databases.values().chain(&config.fallback).map(|database| {
+        let resolved = PoolSettings::resolve(&config.settings, &database.overrides, &Overrides::default());
+        (format!("databases.{}", database.name), resolved)
+    });
+    for (path, policy) in std::iter::once(global).chain(of_databases) {
+        let mut find = |name: &str, message: String| {
+            let finding = (format!("{path}.{name}"), format!("{name}: {message}"));
+            // What a database has from `[howdah]` is said once.
+            if !findings.iter().any(|(_, message)| *message == finding.1) {
+                findings.push(finding);
+            }
+        };
+        if policy.auth_user.is_empty() {
+            continue;
+        }
+        if !policy.auth_query.contains("$1") {
+            find(
+                "auth_query",
+                "there is no $1 in it for the user's name".to_owned(),
+            );
+        }
+        let place = policy.auth_dbname.as_str();
+        if CONSOLE_NAMES.contains(&place) || (!place.is_empty() && config.database(place).is_none()) {
+            find(
+                "auth_dbname",
+                format!("there is no database \"{place}\" in [databases]"),
+            );
+        }
     }
 }
 
@@ -235,6 +236,31 @@ mod tests {
     }
 
     #[test]
+    fn users_may_be_asked_for_instead_of_listed() {
+        let text = found(|config| {
+            config.users.clear();
+            config.databases.get_mut("app").unwrap().overrides.auth_user = Some("asker".to_owned());
+        });
+        assert_eq!(text, "");
+    }
+
+    #[test]
+    fn what_asks_for_users_must_make_sense() {
+        let text = found(|config| {
+            config.settings.auth_user = "asker".to_owned();
+            config.settings.auth_query = "SELECT 1".to_owned();
+            config.settings.auth_dbname = "howdah".to_owned();
+            config.databases.get_mut("app").unwrap().overrides.auth_dbname = Some("nowhere".to_owned());
+        });
+        assert_eq!(
+            text,
+            "howdah.auth_query| auth_query: there is no $1 in it for the user's name\n\
+             howdah.auth_dbname| auth_dbname: there is no database \"howdah\" in [databases]\n\
+             databases.app.auth_dbname| auth_dbname: there is no database \"nowhere\" in [databases]"
+        );
+    }
+
+    #[test]
     fn sound_configuration_has_no_findings() {
         assert_eq!(found(|_| ()), "");
     }
@@ -289,6 +315,25 @@ mod tests {
             config.settings.auth_type = AuthType::Trust;
         });
         assert_eq!(trusting, "");
+    }
+
+    #[test]
+    fn ways_to_log_in_need_what_they_rest_on() {
+        for (auth_type, needed) in [
+            (AuthType::Hba, "auth_hba_file"),
+            (AuthType::Ldap, "auth_ldap_options"),
+            (AuthType::Peer, "unix_socket_dir"),
+            (AuthType::Cert, "client_tls_ca_file"),
+        ] {
+            let text = found(|config| {
+                config.users.clear();
+                config.settings.auth_type = auth_type;
+            });
+            assert_eq!(
+                text,
+                format!("howdah.auth_type| auth_type \"{auth_type}\" needs {needed}")
+            );
+        }
     }
 
     #[test]

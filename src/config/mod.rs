@@ -4,7 +4,9 @@
 //! never changes; a reload makes another. Whatever is wrong is reported at once, with its place.
 
 mod check;
+mod check_tls;
 mod choice;
+mod concealed;
 mod conninfo;
 mod database;
 mod document;
@@ -31,6 +33,7 @@ pub use check::CONSOLE_NAMES;
 pub use choice::{
     AuthType, ChannelBinding, LogFormat, Opaque, PoolMode, SessionState, SslMode, SslNegotiation,
 };
+pub use concealed::LdapOptions;
 pub use database::{Database, Host};
 pub use fault::{Fault, Faults};
 pub use protocols::TlsVersions;
