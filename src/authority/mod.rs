@@ -24,8 +24,10 @@ use crate::net::tls::Connector;
 use crate::server::Resolver;
 use aside::Aside;
 
-/// Questions to the operating system at once.
-const LOOKUPS_MAX: usize = 16;
+/// Questions about this machine at once.
+const LOOKUPS_MAX: usize = 8;
+/// Questions about names of hosts at once. They are apart, because strangers decide how long an answer takes.
+const NAMES_MAX: usize = 16;
 /// Questions to PAM at once. Its modules may keep a thread busy for seconds.
 const PAM_MAX: usize = 8;
 /// Connections to LDAP servers at once.
@@ -34,6 +36,7 @@ const LDAP_MAX: usize = 32;
 /// All who can be asked.
 pub struct Authorities {
     lookups: Aside,
+    names: Aside,
     #[cfg_attr(not(feature = "pam"), expect(dead_code, reason = "this build asks nobody"))]
     pam: Aside,
     #[cfg_attr(not(feature = "ldap"), expect(dead_code, reason = "this build asks nobody"))]
@@ -84,6 +87,7 @@ impl Authorities {
     pub fn new(resolver: Arc<Resolver>) -> Self {
         Self {
             lookups: Aside::new(LOOKUPS_MAX),
+            names: Aside::new(NAMES_MAX),
             pam: Aside::new(PAM_MAX),
             ldap: Semaphore::new(LDAP_MAX),
             resolver,
@@ -121,7 +125,7 @@ impl Authorities {
 
     /// The name of the host with this address, if it has one that leads back to the address.
     pub async fn host_name(&self, address: IpAddr, limit: Duration) -> HostName {
-        let found = self.lookups.run(limit, move || system::host_name(address)).await;
+        let found = self.names.run(limit, move || system::host_name(address)).await;
         found.flatten().map_or(HostName::Unknown, HostName::Is)
     }
 

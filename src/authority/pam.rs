@@ -12,12 +12,11 @@ use std::time::Duration;
 
 use libloading::Library;
 use nix::libc;
+use zeroize::Zeroize;
 
 use super::{Doubt, PamQuestion};
 
-#[cfg(target_os = "macos")]
-const LIBRARY: &str = "libpam.2.dylib";
-#[cfg(not(target_os = "macos"))]
+/// Linux-PAM. Others go by other names, for they have other numbers than those below.
 const LIBRARY: &str = "libpam.so.0";
 
 /// The longest delay that a module gets, after a wrong password.
@@ -271,9 +270,6 @@ unsafe fn forget(answers: *mut Response, len: usize) {
 impl Drop for Partner {
     /// Leaves no password in memory that is free to be used by others.
     fn drop(&mut self) {
-        let password = std::mem::take(&mut self.password);
-        let mut bytes = password.into_bytes();
-        bytes.fill(0);
-        std::hint::black_box(&bytes);
+        std::mem::take(&mut self.password).into_bytes().zeroize();
     }
 }

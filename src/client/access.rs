@@ -15,7 +15,7 @@ use crate::error::{Refusal, SqlState};
 use crate::farewell::{Denial, Farewell};
 use crate::net::tls::{Authority, Connector, PemFile, Roots};
 
-use super::credentials::{Caller, denial};
+use super::credentials::{Caller, REFUSAL_PAUSE, denial};
 use super::door::Door;
 use super::front::{Front, House};
 
@@ -104,7 +104,7 @@ fn own_method(settings: &Settings) -> Result<Option<Method>, String> {
         AuthType::Peer => Method::Peer,
         AuthType::Pam => Method::Pam(Pam::default()),
         AuthType::Ldap => {
-            let ldap = Ldap::parse(&settings.auth_ldap_options);
+            let ldap = Ldap::parse(settings.auth_ldap_options.expose());
             Method::Ldap(
                 ldap.map_err(|message| format!("auth_ldap_options: {message}"))?
                     .into(),
@@ -203,7 +203,10 @@ pub(super) async fn vouch(
                 host: host_for_pam(pam, caller.origin, front, limit).await,
             };
             let answer = heard(authorities.ask_pam(question, limit), door).await?;
-            answer.map_err(|doubt| refused("PAM", caller, &doubt, door))?;
+            if let Err(doubt) = answer {
+                tokio::time::sleep(REFUSAL_PAUSE).await;
+                return Err(refused("PAM", caller, &doubt, door));
+            }
             Ok(Learned::from_proof(Proof::Password(password), None))
         }
         Method::Ldap(ldap) => {
@@ -215,7 +218,10 @@ pub(super) async fn vouch(
                 password: &password,
             };
             let answer = heard(authorities.ask_ldap(question, limit), door).await?;
-            answer.map_err(|doubt| refused("LDAP", caller, &doubt, door))?;
+            if let Err(doubt) = answer {
+                tokio::time::sleep(REFUSAL_PAUSE).await;
+                return Err(refused("LDAP", caller, &doubt, door));
+            }
             Ok(Learned::from_proof(Proof::Password(password), None))
         }
         _ => Ok(Learned::default()),

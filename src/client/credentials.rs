@@ -24,7 +24,7 @@ use super::lookup::{Found, secret_of};
 
 /// How long after the client's last word a wrong proof is refused: longer than any of the reasons for it takes to find,
 /// so that the time tells nothing of the reason; and nobody tries many passwords one after the other.
-const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is known of somebody who asks to be let in; a choice rests on this alone.
 pub(super) struct Caller<'a> {

@@ -15,6 +15,7 @@ pub(super) type Finding = (String, String);
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     settings(&config.settings, &mut findings);
+    auth_type(&config.settings, &mut findings);
     databases(config, &mut findings);
     users(config, &mut findings);
     queries_for_users(config, &mut findings);
@@ -63,15 +64,6 @@ fn settings(settings: &Settings, findings: &mut Vec<Finding>) {
             format!("metrics_addr: \"{written}\" is not an address with a port such as \"127.0.0.1:9127\""),
         );
     }
-    for (auth_type, name, value) in [
-        (AuthType::Hba, "auth_hba_file", &settings.auth_hba_file),
-        (AuthType::Ldap, "auth_ldap_options", &settings.auth_ldap_options),
-        (AuthType::Peer, "unix_socket_dir", &settings.unix_socket_dir),
-    ] {
-        if settings.auth_type == auth_type && value.is_empty() {
-            find("auth_type", format!("auth_type \"{auth_type}\" needs {name}"));
-        }
-    }
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let level = settings.log_level.as_str();
     if !LEVELS.contains(&level) && !level.contains(['=', ',']) {
@@ -100,6 +92,22 @@ fn client_tls(settings: &Settings, find: &mut impl FnMut(&str, String)) {
             "client_tls_sslmode: \"{mode}\" needs to know whose signatures count: client_tls_ca_file"
         );
         find("client_tls_sslmode", message);
+    }
+}
+
+/// What a way to log in rests on.
+fn auth_type(settings: &Settings, findings: &mut Vec<Finding>) {
+    let auth_type = settings.auth_type;
+    let (name, is_missing) = match auth_type {
+        AuthType::Hba => ("auth_hba_file", settings.auth_hba_file.is_empty()),
+        AuthType::Ldap => ("auth_ldap_options", settings.auth_ldap_options.is_empty()),
+        AuthType::Peer => ("unix_socket_dir", settings.unix_socket_dir.is_empty()),
+        AuthType::Cert => ("client_tls_ca_file", settings.client_tls_ca_file.is_empty()),
+        _ => return,
+    };
+    if is_missing {
+        let message = format!("auth_type \"{auth_type}\" needs {name}");
+        findings.push(("howdah.auth_type".to_owned(), message));
     }
 }
 
@@ -330,6 +338,7 @@ mod tests {
             (AuthType::Hba, "auth_hba_file"),
             (AuthType::Ldap, "auth_ldap_options"),
             (AuthType::Peer, "unix_socket_dir"),
+            (AuthType::Cert, "client_tls_ca_file"),
         ] {
             let text = found(|config| {
                 config.users.clear();

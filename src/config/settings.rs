@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::choice::{AuthType, LogFormat, Opaque, PoolMode, SessionState, SslMode};
+use super::concealed::LdapOptions;
 use super::protocols::{Protocols, TlsVersions};
 use super::quantity::{Size, Time};
 use super::table::{Change, Row, Scope, settings};
@@ -73,7 +74,7 @@ settings! {
             auth_pam_service: Text(String) = "howdah", Live;
             /// Where and how LDAP is asked, for `auth_type = "ldap"`: options as they stand in a rule for `ldap`, such
             /// as `ldapurl="ldap://ldap.example.org/dc=example,dc=org?uid?sub"`.
-            auth_ldap_options: Text(String) = "", Live;
+            auth_ldap_options: LdapOptions(LdapOptions) = "", Live;
             /// Certificates (PEM) of the authorities that LDAP servers are trusted by, where TLS is used. A relative path
             /// starts from the directory of the configuration file. Empty: those that the operating system trusts.
             auth_ldap_ca_file: Text(String) = "", Live;
