@@ -115,8 +115,16 @@ impl House {
         })
     }
 
-    /// Keeps what an earlier house has made from the same files: its clients can resume their TLS sessions here.
+    /// Keeps what an earlier house has made from the same files: its clients can resume their TLS sessions here, and
+    /// verifiers need not be made again from passwords.
     fn keep_from(&mut self, earlier: &Self) {
+        for (user, secret) in &mut self.secrets {
+            if let Some(known) = earlier.secrets.get(user)
+                && known.is_same_password(secret)
+            {
+                secret.clone_from(known);
+            }
+        }
         if self.acceptor == earlier.acceptor {
             self.acceptor.clone_from(&earlier.acceptor);
         }
@@ -438,5 +446,25 @@ pub fn keepalive(config: &Config) -> Keepalive {
         interval: settings.tcp_keepintvl,
         count: settings.tcp_keepcnt,
         user_timeout: settings.tcp_user_timeout,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verifiers_are_made_once_for_as_long_as_the_password_is_the_same() {
+        let house = |password: &str| {
+            let url = format!("postgres://bob:{password}@db/app");
+            House::new(Config::for_url(&url).expect("a sound URL")).expect("a sound configuration")
+        };
+        let first = house("one");
+        for (password, is_kept) in [("one", true), ("two", false)] {
+            let mut next = house(password);
+            next.keep_from(&first);
+            let same = Arc::ptr_eq(&first.secrets["bob"], &next.secrets["bob"]);
+            assert_eq!(same, is_kept, "{password}");
+        }
     }
 }

@@ -301,17 +301,18 @@ impl Target {
         );
         connection.flush().await?;
         let (credentials, edition) = self.lore.complete(&self.credentials);
-        let mut auth = Some(ServerAuth::new(&credentials, self.binding(connection)));
+        let mut auth = Some(ServerAuth::new(credentials, self.binding(connection)));
         let mut key = (0, Vec::new());
         for _ in 0..LOGIN_MESSAGES_MAX {
             let message = connection.receive().await?;
             let body = message.body();
             match message.tag() {
                 b'R' => {
-                    let Some(exchange) = &mut auth else {
+                    let Some(exchange) = auth.take() else {
                         return Err(Failure::protocol("authentication twice").into());
                     };
-                    let answer = exchange.answer(body, &mut random);
+                    let (exchange, answer) = answer(exchange, body).await;
+                    auth = Some(exchange);
                     match answer.map_err(|error| self.cannot_answer(&error, edition))? {
                         Reply::Send(reply) => {
                             write::message(&mut connection.output, b'p', |out| out.extend_from_slice(&reply));
@@ -360,6 +361,21 @@ impl Target {
         }
         ConnectError::refused(refusal, None)
     }
+}
+
+/// What to say to a server's request. How long that takes may be the server's choice: then it is not done on the
+/// workers.
+async fn answer(mut exchange: ServerAuth, body: &[u8]) -> (ServerAuth, Result<Reply, AuthError>) {
+    if !exchange.may_be_slow() {
+        let reply = exchange.answer(body, &mut random);
+        return (exchange, reply);
+    }
+    let body = body.to_vec();
+    let answered = tokio::task::spawn_blocking(move || {
+        let reply = exchange.answer(&body, &mut random);
+        (exchange, reply)
+    });
+    answered.await.expect("no bytes make it panic")
 }
 
 fn lookup_failed(address: &Address, error: &io::Error) -> ConnectError {
