@@ -327,7 +327,7 @@ mod tests {
     fn asked(code: i32, data: &[u8], binding: Option<ChannelBinding>) -> Result<Reply, AuthError> {
         let credentials = Credentials {
             user: "bob".to_owned(),
-            password: Some(Password::new("secret")),
+            password: Some(Password::new(*b"secret")),
             ..Credentials::default()
         };
         let body = [&code.to_be_bytes(), data].concat();
