@@ -63,7 +63,7 @@ fn log_in(stream: &mut TcpStream) -> std::io::Result<()> {
     packet(stream)?;
     let welcome = [
         msg::typed(b'R', &[0; 4]),
-        parameter("server_version", "15.0"),
+        parameter("server_version", "13.0"),
         parameter("client_encoding", "UTF8"),
         msg::typed(b'K', &[0, 0, 0, 7, 1, 2, 3, 4]),
         ready(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
-use crate::config::PoolSettings;
+use crate::config::{PoolMode, PoolSettings};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::server::Connection;
@@ -22,6 +22,8 @@ pub(super) struct Clock {
     unit_since: Option<Instant>,
     /// When the server last had nothing more to do within a transaction.
     quiet_since: Instant,
+    /// How long the client may be idle by its own setting, or its role's.
+    pub(super) idle_limit: Option<Duration>,
     /// Armed once and moved only when it fires too early.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -33,6 +35,7 @@ impl Clock {
             transaction_since: None,
             unit_since: None,
             quiet_since: now,
+            idle_limit: None,
             timer: None,
         }
     }
@@ -77,13 +80,23 @@ impl Clock {
 
     /// Ready when the client has been idle for too long.
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>, policy: &PoolSettings) -> Poll<Farewell> {
-        let limit = Limit::new(
+        let own = self.idle_limit.map(|after| Limit {
+            at: self.idle_since + after,
+            setting: "idle-session timeout",
+            after: None,
+            code: SqlState::IDLE_SESSION_TIMEOUT,
+        });
+        let limit = self.idle_timeout(policy);
+        self.poll_limits(cx, &[limit, own])
+    }
+
+    fn idle_timeout(&self, policy: &PoolSettings) -> Option<Limit> {
+        Limit::new(
             self.idle_since,
             policy.client_idle_timeout,
             SqlState::IDLE_SESSION_TIMEOUT,
             "client_idle_timeout",
-        );
-        self.poll_limits(cx, &[limit])
+        )
     }
 
     /// Ready when the client has held its server for too long, in one way or another.
@@ -93,6 +106,11 @@ impl Clock {
         policy: &PoolSettings,
         server: &Connection,
     ) -> Poll<Farewell> {
+        if server.pipeline.is_settled() && policy.pool_mode == PoolMode::Session {
+            // The rest is the server's own business.
+            let limit = self.idle_timeout(policy);
+            return self.poll_limits(cx, &[limit]);
+        }
         if server.pipeline.is_settled() {
             return self.poll_idle(cx, policy);
         }
@@ -155,7 +173,8 @@ impl Clock {
 struct Limit {
     at: Instant,
     setting: &'static str,
-    after: Duration,
+    /// How long that is; `None` where PostgreSQL would not say.
+    after: Option<Duration>,
     code: SqlState,
 }
 
@@ -165,16 +184,17 @@ impl Limit {
         (!after.is_zero()).then(|| Self {
             at: since + after,
             setting,
-            after,
+            after: Some(after),
             code,
         })
     }
 
     fn refusal(&self) -> Refusal {
-        Refusal::new(
-            self.code,
-            format!("terminating connection due to {}", self.setting),
-        )
-        .detail(format!("{} is {:?}.", self.setting, self.after))
+        let message = format!("terminating connection due to {}", self.setting);
+        let refusal = Refusal::new(self.code, message);
+        match self.after {
+            Some(after) => refusal.detail(format!("{} is {after:?}.", self.setting)),
+            None => refusal,
+        }
     }
 }

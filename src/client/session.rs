@@ -198,6 +198,7 @@ impl Session {
             let info = lease.info().clone();
             self.seat.now_holds(&info);
             match lease.align(&self.talk.settings).await {
+                Ok(()) if self.is_session() && lease.limit_idleness().await.is_err() => self.seat.now_idles(),
                 Ok(()) => {
                     self.tell_differences(&lease);
                     return Ok(Some(lease));
@@ -216,6 +217,11 @@ impl Session {
         }
         let refusal = Refusal::new(SqlState::CONNECTION_FAILURE, "server connection was lost");
         Err(Farewell::ServerLost(refusal))
+    }
+
+    /// Whether a server is the client's to its end.
+    fn is_session(&self) -> bool {
+        self.policy.pool_mode == PoolMode::Session
     }
 
     async fn wait(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
@@ -301,6 +307,7 @@ impl Session {
     pub(super) fn settings_changed(&mut self) {
         let reported = self.talk.settings.reported.clone();
         self.talk.read_as(&reported);
+        self.clock.idle_limit = self.pool.source().idle_limit(&self.talk.settings);
     }
 
     /// Uses a server until the client has no more claim to it.
@@ -335,7 +342,7 @@ impl Session {
             {
                 lease.release_dirty(Dirt::Reset, &tally);
             }
-            End::Settled => lease.release(&tally),
+            End::Settled => lease.release_at_rest(&tally),
             End::Server(farewell) => {
                 lease.report(&mut { tally });
                 return Err(farewell);

@@ -10,7 +10,9 @@ use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::net::within;
 use crate::pool::PinPermit;
-use crate::server::{Answer, Connection, Extra, Failure, Leftovers, Question, Remains, assignments};
+use crate::server::{
+    Answer, Connection, Extra, Failure, IDLE_SESSION_TIMEOUT, Leftovers, Question, Remains, assignments,
+};
 use crate::sql::Effects;
 use crate::wire::store::CHUNK;
 use crate::wire::write;
@@ -58,6 +60,12 @@ impl Session {
             .and_then(|marks| marks.question(&self.talk.settings, keeps));
         if is_due {
             question.get_or_insert_with(Question::default).state = true;
+        }
+        if marks
+            .as_ref()
+            .is_some_and(|marks| marks.resets(IDLE_SESSION_TIMEOUT))
+        {
+            server.may_be_as_new();
         }
         let mut remains = None;
         if let Some(question) = &question {
@@ -142,7 +150,8 @@ impl Session {
                 extra.put(name, Some(value));
             }
             for (name, value) in set.iter().filter(|(name, _)| reported.spelling(name).is_none()) {
-                extra.put(name, Some(value));
+                let value = Some(&**value).filter(|value| !server.is_at_rest_with(name, value));
+                extra.put(name, value);
             }
         }
         let mut there = extra.clone();
@@ -150,7 +159,10 @@ impl Session {
             let is_default = value.current == value.default;
             // A custom setting that was used once is empty from then on, and never again without a value.
             let is_trace = value.name.contains(&b'.') && value.current.as_deref() == Some(b"");
-            let kept = value.current.as_deref().filter(|_| !is_default || is_trace);
+            let is_nobodys = |now| server.is_at_rest_with(&value.name, now);
+            let is_nobodys = value.current.as_deref().is_some_and(is_nobodys);
+            let is_news = (!is_default || is_trace) && !is_nobodys;
+            let kept = value.current.as_deref().filter(|_| is_news);
             there.put(&value.name, kept);
             // Within a function that nobody has read, RESET and a SET to the same value cannot be told apart.
             let is_reset = answer.set.is_some() || marks.is_some_and(|marks| marks.resets(&value.name));
@@ -168,6 +180,18 @@ impl Session {
         } else {
             Arc::new(there)
         };
+        let mut asked = answer.values.iter();
+        let asked = asked.any(|value| *value.name == *IDLE_SESSION_TIMEOUT);
+        if asked || server.settings.extra.get(IDLE_SESSION_TIMEOUT).is_some() {
+            server.disturb();
+        }
+        if let Some(set) = &answer.set
+            && !set
+                .iter()
+                .any(|(name, value)| server.is_at_rest_with(name, value))
+        {
+            server.may_be_as_new();
+        }
         self.settings_changed();
     }
 

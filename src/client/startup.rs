@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::error::{Refusal, SqlState};
 use crate::farewell::{Denial, Farewell};
 use crate::pool::{Pool, Servers, Waiter};
-use crate::server::{Extra, Failure, Parameters, Settings, assignments};
+use crate::server::{Extra, Failure, IDLE_SESSION_TIMEOUT, Parameters, Settings, assignments};
 use crate::stats::Tally;
 use crate::wire::startup::{Startup, split_options};
 
@@ -206,7 +206,7 @@ async fn try_out(
     if tried.is_ok() && !wishes.settings.is_empty() {
         tried = lease.run(&assignments(&wishes.settings)).await;
         if let Err(Failure::Sql(_)) = &tried {
-            lease.release(&Tally::default());
+            lease.release_at_rest(&Tally::default());
             return Ok(tried.map(|()| Settings::default()));
         }
     }
@@ -225,7 +225,10 @@ async fn try_out(
         extra: Arc::new(extra),
     };
     lease.settings.extra = settings.extra.clone();
-    lease.release(&Tally::default());
+    if settings.extra.get(IDLE_SESSION_TIMEOUT).is_some() {
+        lease.disturb();
+    }
+    lease.release_at_rest(&Tally::default());
     pool.source()
         .remember_welcome(wishes.settings.clone(), settings.clone());
     Ok(Ok(settings))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::house::Pool;
+use super::servers::Servers;
 use super::slots::SlotId;
 use super::source::{Dirt, Source};
 use super::wait::Grant;
@@ -60,6 +61,17 @@ impl<S: Source> Lease<S> {
     /// The pool it came from.
     pub fn pool(&self) -> &Arc<Pool<S>> {
         &self.pool
+    }
+}
+
+impl Lease<Servers> {
+    /// Gives it back as it is, or, where it could be ended for being idle, after it has been brought to rest.
+    pub fn release_at_rest(self, tally: &Tally) {
+        if self.is_disturbed() {
+            self.release_dirty(Dirt::CancelInFlight, tally);
+        } else {
+            self.release(tally);
+        }
     }
 }
 

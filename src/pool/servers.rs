@@ -12,7 +12,8 @@ use crate::config::{PoolMode, PoolSettings};
 use crate::error::Refusal;
 use crate::net::within;
 use crate::server::{
-    self, Connection, Extra, Failure, FunctionTable, Parameters, Settings, StatementCache, Target,
+    self, Connection, Extra, Failure, FunctionTable, IDLE_SESSION_TIMEOUT, Parameters, Settings,
+    StatementCache, Target, idle_limit,
 };
 
 use super::pins::Pins;
@@ -67,6 +68,8 @@ pub struct Servers {
     pub pins: Pins,
     /// What a session is set to after its client asked for these startup parameters.
     welcomes: Mutex<HashMap<Vec<Parameter>, Settings>>,
+    /// How long a session may be idle that has not chosen for itself.
+    idle_limit: Mutex<Option<Duration>>,
     /// Every set of reported parameters that is in use, once: so equal sets are equal pointers.
     reported: Mutex<HashSet<Arc<Parameters>>>,
     /// Every set of other settings that is in use, once.
@@ -83,6 +86,7 @@ impl Servers {
             functions: Arc::default(),
             pins: Pins::default(),
             welcomes: Mutex::default(),
+            idle_limit: Mutex::default(),
             reported: Mutex::default(),
             extra: Mutex::default(),
         }
@@ -150,6 +154,14 @@ impl Servers {
         welcomes.insert(parameters, settings);
     }
 
+    /// How long a session with these settings may be idle; `None` without limit.
+    pub fn idle_limit(&self, settings: &Settings) -> Option<Duration> {
+        match settings.extra.get(IDLE_SESSION_TIMEOUT) {
+            Some(own) => idle_limit(own),
+            None => *self.idle_limit.lock(),
+        }
+    }
+
     async fn cancel_and_abandon(conn: &mut Connection) -> Result<(), Failure> {
         if conn.pipeline.in_flight() {
             let cancelled = conn.info().cancel.send().await;
@@ -180,6 +192,7 @@ impl Servers {
         if matches!(dirt, Dirt::Reset) || is_session || policy.server_reset_query_always {
             conn.reset(&policy.server_reset_query).await?;
         }
+        conn.come_to_rest().await?;
         Ok(())
     }
 }
@@ -269,6 +282,7 @@ impl Source for Servers {
 impl Servers {
     /// A client without startup parameters of its own finds what a new connection has.
     fn remember_baseline(&self, connection: &Connection) {
+        *self.idle_limit.lock() = connection.idle_limit();
         self.remember_welcome(Vec::new(), connection.baseline.clone());
     }
 }

@@ -272,6 +272,7 @@ impl Target {
             connection.run(&self.connect_query).await?;
             connection.rebase();
         }
+        connection.learn_idle_limit().await?;
         Ok(connection)
     }
 

@@ -16,6 +16,7 @@ use crate::wire::{WireError, write};
 
 use super::connect::Message;
 use super::questions::Rows;
+use super::repose::{IDLE_SESSION_TIMEOUT, Repose};
 use super::statements::text_of;
 use super::{CancelKey, Prepared, Remains, Settings, Statement};
 
@@ -222,6 +223,7 @@ pub struct Connection {
     pub leftovers: Leftovers,
     /// It cannot serve anybody any more: it waits for the rest of a message, or may owe answers that nobody counts.
     pub is_spent: bool,
+    pub(super) repose: Repose,
     info: Option<Arc<Info>>,
 }
 
@@ -241,6 +243,7 @@ impl Connection {
             tail: 0,
             leftovers: Leftovers::None,
             is_spent: false,
+            repose: Repose::default(),
             info: None,
         }
     }
@@ -418,6 +421,9 @@ impl Connection {
         }
         if !Arc::ptr_eq(&self.settings.extra, &wanted.extra) {
             self.settings.extra = wanted.extra.clone();
+            if wanted.extra.get(IDLE_SESSION_TIMEOUT).is_some() {
+                self.disturb();
+            }
         }
         if self.settings.reported == wanted.reported {
             // Shared, so that the next comparison is one of pointers.
@@ -501,6 +507,7 @@ impl Connection {
             return Ok(());
         }
         self.run(query).await?;
+        self.may_be_as_new();
         self.settings.extra = self.baseline.extra.clone();
         match deallocation(query.as_bytes(), true) {
             Deallocation::None => return Ok(()),
@@ -517,6 +524,7 @@ impl Connection {
             Leftovers::None => return Ok(()),
             Leftovers::Unknown => {
                 self.run("DISCARD ALL").await?;
+                self.may_be_as_new();
                 self.settings.extra = self.baseline.extra.clone();
                 self.prepared = Prepared::new(self.prepared.max());
                 return Ok(());
