@@ -18,15 +18,15 @@ IDLE_SETTLE_S = 2.0
 def load(running, work, mode, clients, seconds, jobs, sampling=1.0):
     """`pgbench -S`: throughput, latencies in µs and the pooler's CPU per transaction in µs."""
     log_prefix = os.path.join(work, "transactions")
-    before = _cpu(running)
+    before = cpu(running)
     output = _pgbench(
         running, mode, clients, seconds, jobs, ["-l", f"--log-prefix={log_prefix}", f"--sampling-rate={sampling}"]
     )
-    after = _cpu(running)
+    after = cpu(running)
     transactions = _number(r"actually processed: (\d+)", output)
     result = {"tps": _number(r"tps = ([\d.]+)", output), "transactions": transactions}
     result.update(_percentiles(_latencies(log_prefix)))
-    result.update(_per_unit(before, after, transactions))
+    result.update(per_unit(before, after, transactions))
     return result
 
 
@@ -70,7 +70,7 @@ def logins(running, count, processes):
     """
     context = multiprocessing.get_context("fork")
     share = max(1, count // processes)
-    before = _cpu(running)
+    before = cpu(running)
     started = time.monotonic()
     workers = [context.Process(target=_login_repeatedly, args=(running, share), daemon=True) for _ in range(processes)]
     for worker in workers:
@@ -82,7 +82,7 @@ def logins(running, count, processes):
         raise BenchError("a login failed")
     time.sleep(SETTLE_S)
     done = share * processes
-    return {"logins": done, "per_second": done / elapsed, **_per_unit(before, _cpu(running), done)}
+    return {"logins": done, "per_second": done / elapsed, **per_unit(before, cpu(running), done)}
 
 
 def _login_repeatedly(running, count):
@@ -171,11 +171,11 @@ def _percentiles(ordered):
     return {name: ordered[round(last * point)] for name, point in points.items()} if ordered else {}
 
 
-def _cpu(running):
+def cpu(running):
     return running.daemon.cpu_seconds() if running.daemon else None
 
 
-def _per_unit(before, after, units):
+def per_unit(before, after, units):
     if before is None or not units:
         return {}
     user, system = ((late - early) * 1e6 / units for early, late in zip(before, after))

@@ -22,6 +22,8 @@ class Peer:
     binary_default = ""
     pools = True  # many clients over few servers, so thousands of idle ones make sense
     versions_without_prepared = None
+    pool_size = POOL_SIZE
+    more = ""  # lines of configuration
 
     def __init__(self, cluster, work, account, workers):
         self.cluster, self.work, self.account, self.workers = cluster, work, account, workers
@@ -80,8 +82,8 @@ class Running:
         if self.daemon:
             self.daemon.stop()
 
-    def connect(self):
-        return wire.Connection(self.port, self.database, USER, self.password)
+    def connect(self, **parameters):
+        return wire.Connection(self.port, self.database, USER, self.password, parameters)
 
     def visit(self):
         """Logs in, asks, leaves: opens the first server connection, and proves that it works."""
@@ -129,13 +131,13 @@ listen_port = {port}
 auth_type = "{auth}"
 auth_file = "{self.userlist()}"
 pool_mode = "transaction"
-default_pool_size = {POOL_SIZE}
+default_pool_size = {self.pool_size}
 max_client_conn = {CLIENTS_MAX}
 max_prepared_statements = 200
 log_connections = false
 log_disconnections = false
 log_stats = false
-{workers}
+{workers}{self.more}
 [databases]
 {DATABASE} = "host=127.0.0.1 port={self.cluster.port} dbname={DATABASE}"
 """,
@@ -173,7 +175,7 @@ unix_socket_dir =
 auth_type = {auth}
 auth_file = {self.userlist()}
 pool_mode = transaction
-default_pool_size = {POOL_SIZE}
+default_pool_size = {self.pool_size}
 max_client_conn = {CLIENTS_MAX}
 log_connections = 0
 log_disconnections = 0

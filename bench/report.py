@@ -127,8 +127,26 @@ def syscall_tables(records):
             yield f"System calls, {mode}, {clients} clients", head, rows, remarks
 
 
+def state_tables(records):
+    for workload in records.values("workload", "state"):
+        head, rows, remarks = ["", "CPU µs per transaction (user + system)", "p50 µs"], [], []
+        for peer in records.values("peer", "state"):
+            wanted = {"kind": "state", "peer": peer, "workload": workload}
+            if records.remark(**wanted):
+                remarks.append(f"{peer}: {records.remark(**wanted)}")
+                continue
+            rows.append([peer, _cpu(records, wanted), number(records.median("p50_us", **wanted))])
+        yield f"Session state, {workload}", head, rows, remarks
+
+
 def tables(records):
-    makers = {"load": load_tables, "idle": idle_table, "login": login_tables, "syscalls": syscall_tables}
+    makers = {
+        "load": load_tables,
+        "idle": idle_table,
+        "login": login_tables,
+        "syscalls": syscall_tables,
+        "state": state_tables,
+    }
     for kind, maker in makers.items():
         if any(row["kind"] == kind for row in records):
             yield from maker(records)

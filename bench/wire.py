@@ -41,14 +41,15 @@ def _salted(password, salt, iterations):
 class Connection:
     """One client connection, logged in by the constructor."""
 
-    def __init__(self, port, database, user, password=None, host="127.0.0.1"):
+    def __init__(self, port, database, user, password=None, parameters=None, host="127.0.0.1"):
         self.password = password
         self.received = b""
         self.socket = socket.create_connection((host, port), TIMEOUT_S)
         try:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            parameters = f"user\0{user}\0database\0{database}\0\0".encode()
-            self.socket.sendall(struct.pack("!ii", len(parameters) + 8, 196608) + parameters)
+            told = {"user": user, "database": database, **(parameters or {})}
+            startup = "".join(f"{name}\0{value}\0" for name, value in told.items()).encode() + b"\0"
+            self.socket.sendall(struct.pack("!ii", len(startup) + 8, 196608) + startup)
             self._until_ready()
         except BaseException:
             self.socket.close()

@@ -49,9 +49,9 @@ async fn accept_one(listener: &Listener, front: &Front) -> io::Result<Stream> {
         Listener::Tcp(listener) => {
             let (stream, _) = listener.accept().await?;
             keepalive(&front.house().config).apply(&stream);
-            Ok(Stream::Tcp(stream))
+            Ok(stream.into())
         }
-        Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+        Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| stream.into()),
     }
 }
 

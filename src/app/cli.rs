@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::client::House;
 use crate::config::{Config, Source};
 
 /// Exit status for a command line or configuration that makes no sense, as in sysexits.h.
@@ -73,9 +74,12 @@ pub fn main() -> ExitCode {
     reason = "the answer of a command belongs on standard output"
 )]
 fn check(source: &Source) -> ExitCode {
-    match Config::load(source) {
-        Ok(config) => {
-            println!("{}", config.summary());
+    let sound = Config::load(source)
+        .map_err(|faults| faults.to_string())
+        .and_then(House::new);
+    match sound {
+        Ok(house) => {
+            println!("{}", house.config.summary());
             ExitCode::SUCCESS
         }
         Err(faults) => {

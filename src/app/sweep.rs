@@ -1,4 +1,5 @@
-//! Forgets pools that nobody uses any more: their names come from clients, so that there is no end to them.
+//! Forgets pools that nobody uses any more: their names come from clients, so that there is no end to them. And what is
+//! known of the functions of the others, once it may be out of date.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,6 +16,9 @@ pub(super) async fn sweep(front: Weak<Front>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         let Some(front) = front.upgrade() else { return };
+        for pool in front.pools.all() {
+            pool.source().functions.forget_old();
+        }
         let forgotten = front.pools.remove_unused(UNUSED);
         if forgotten > 0 {
             tracing::debug!(forgotten, "unused pools are forgotten");

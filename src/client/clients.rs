@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::error::{Refusal, SqlState};
-use crate::net::{PeerAddr, within};
+use crate::net::{PeerAddr, TlsInfo, within};
 
 use super::handle::{Birth, Handle, Order, State};
 use super::random;
@@ -47,6 +47,8 @@ pub struct Newcomer {
     pub peer: PeerAddr,
     /// Ours.
     pub local: PeerAddr,
+    /// Its TLS session.
+    pub tls: Option<Arc<TlsInfo>>,
     /// The role.
     pub user: String,
     /// The database.
@@ -109,6 +111,7 @@ impl Clients {
             id: self.next_id.fetch_add(1, Ordering::Relaxed) + 1,
             peer: newcomer.peer,
             local: newcomer.local,
+            tls: newcomer.tls,
             user: newcomer.user,
             database: newcomer.database,
             protocol: newcomer.protocol,
@@ -264,6 +267,7 @@ mod tests {
         Newcomer {
             peer: PeerAddr::Unix,
             local: PeerAddr::Unix,
+            tls: None,
             user,
             database,
             protocol,

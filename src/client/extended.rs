@@ -19,8 +19,13 @@ use crate::wire::write;
 use super::names::Known;
 use super::requests::looks_like_ours;
 use super::talk::{Pause, Talk};
+use super::trail::{Barrier, Judged};
+use super::watch::Bound;
 
 static NEXT_UNNAMED: AtomicU64 = AtomicU64::new(1);
+
+/// The name of howdah's own statement and portal for what is done on the way.
+const DETOUR: &[u8] = b"howdah_detour";
 
 /// Text and (no) types of the statement that an intercepted DEALLOCATE becomes.
 fn decoy_definition() -> Vec<u8> {
@@ -50,6 +55,9 @@ impl Talk {
         match self.names.get(parse.name, segment) {
             Known::Uncertain => return Err(Pause::Blocked),
             Known::Statement(_) => duplicate(parse, server),
+            Known::Nothing if self.trail.sql_names.iter().any(|name| **name == *parse.name) => {
+                duplicate(parse, server);
+            }
             Known::Nothing if self.names.len() >= self.bounds.prepared => {
                 refuse(server, too_many(self.bounds.prepared));
             }
@@ -57,7 +65,9 @@ impl Talk {
                 refuse(server, too_large(self.bounds.prepared_bytes));
             }
             Known::Nothing => {
-                let statement = self.statements.intern(parse.definition, self.context);
+                let statement =
+                    self.statements
+                        .intern(parse.definition, self.context_of_parse(), &self.settings);
                 let name = parse.name.to_vec();
                 self.parse_named(&name, statement, server)?;
             }
@@ -69,7 +79,9 @@ impl Talk {
     fn unnamed_from(&self, parse: Parse<'_>, segment: u64) -> Unnamed {
         let known = |name: &[u8]| matches!(self.names.get(name, segment), Known::Statement(_));
         let deallocates = match deallocation(parse.text, true) {
-            Deallocation::All { sole: true } => Some(Deallocates::All),
+            Deallocation::All { sole: true } if !self.trail.may_have_sql_statements() => {
+                Some(Deallocates::All)
+            }
             Deallocation::Name { name, sole: true } if known(&name) || looks_like_ours(&name) => {
                 Some(Deallocates::Name(name.into_owned().into()))
             }
@@ -83,6 +95,10 @@ impl Talk {
             id: NEXT_UNNAMED.fetch_add(1, Ordering::Relaxed),
             definition,
             deallocates,
+            verdict: match self.trail.judge(parse.text) {
+                Judged::Inert | Judged::Passing => None,
+                Judged::Marked(verdict) => Some(verdict),
+            },
         }
     }
 
@@ -149,7 +165,9 @@ impl Talk {
         if parse.name.is_empty() || !has_room || !matches!(self.names.get(parse.name, 0), Known::Nothing) {
             return false;
         }
-        let statement = self.statements.intern(parse.definition, self.context);
+        let statement = self
+            .statements
+            .intern(parse.definition, self.context, &self.settings);
         if !statement.is_proven() {
             return false;
         }
@@ -182,26 +200,55 @@ impl Talk {
         self.tally.server_parses += 1;
     }
 
-    /// Makes sure that the server has what the client calls `name`. `None` if that is nothing of howdah's: then it is
-    /// PostgreSQL's to say whether there is such a statement (SQL's own PREPARE makes some).
-    fn ensure(&mut self, name: &[u8], server: &mut Connection) -> Result<Option<Arc<Statement>>, Pause> {
-        let segment = server.pipeline.segment();
-        let statement = match self.names.get(name, segment) {
-            Known::Uncertain => return Err(Pause::Blocked),
-            Known::Statement(statement) => statement,
-            Known::Nothing => return Ok(None),
-        };
-        match server.prepared.standing(&statement, segment) {
-            Standing::Uncertain => return Err(Pause::Blocked),
-            Standing::Ready => {}
+    /// What the client calls `name`. `None` if that is nothing of howdah's: then it is PostgreSQL's to say whether there
+    /// is such a statement (SQL's own PREPARE makes some).
+    fn known(&self, name: &[u8], server: &Connection) -> Result<Option<Arc<Statement>>, Pause> {
+        match self.names.get(name, server.pipeline.segment()) {
+            Known::Uncertain => Err(Pause::Blocked),
+            Known::Statement(statement) => Ok(Some(statement)),
+            Known::Nothing => Ok(None),
+        }
+    }
+
+    /// Makes sure that the server has a statement.
+    fn ensure(&mut self, statement: &Arc<Statement>, server: &mut Connection) -> Result<(), Pause> {
+        match server.prepared.standing(statement, server.pipeline.segment()) {
+            Standing::Uncertain => Err(Pause::Blocked),
+            Standing::Ready => Ok(()),
             standing @ (Standing::Stale | Standing::Absent) => {
-                self.make_room_and_parse(&statement, standing, server);
-                server
-                    .pipeline
-                    .sent(Request::Parse, Answer::Skip, Some(Note::Injected(statement.id)));
+                self.inject(statement, standing, server);
+                Ok(())
             }
         }
-        Ok(Some(statement))
+    }
+
+    /// Has the server prepare what this client prepared before, elsewhere. Literals are to mean what they meant then.
+    fn inject(&mut self, statement: &Arc<Statement>, standing: Standing, server: &mut Connection) {
+        let (then, now) = (&statement.settings, &self.settings);
+        let differs = statement.context != self.context;
+        let detour = differs.then(|| Some((now.reading_like(then)?, then.reading_like(now)?)));
+        let detour = detour.flatten();
+        if let Some((there, _)) = &detour {
+            run_quietly(there, server);
+        }
+        self.make_room_and_parse(statement, standing, server);
+        let note = Some(Note::Injected(statement.id));
+        server.pipeline.sent(Request::Parse, Answer::Skip, note);
+        if let Some((_, back)) = &detour {
+            run_quietly(back, server);
+        }
+    }
+
+    /// What a Parse is read under. Behind a SET in the same segment nobody can tell yet, so that the statement is like
+    /// no other.
+    fn context_of_parse(&self) -> u64 {
+        static ODD: AtomicU64 = AtomicU64::new(0);
+        match self.trail.barrier {
+            Barrier::AtSync => {
+                self.context ^ ODD.fetch_add(1, Ordering::Relaxed).wrapping_add(1).reverse_bits()
+            }
+            Barrier::None | Barrier::Now => self.context,
+        }
     }
 
     /// Makes sure that the server's unnamed statement is this client's.
@@ -240,6 +287,11 @@ impl Talk {
         let to_unnamed_portal = portal.is_empty();
         let portal_len = portal.len();
         if name.is_empty() {
+            let unnamed = self.unnamed.get().cloned();
+            let bound = unnamed.as_deref().map(Bound::Unnamed);
+            if bound.is_some() && self.watch_bind(header, bound.as_ref(), server)? {
+                return Ok(());
+            }
             self.ensure_unnamed(server)?;
             if to_unnamed_portal {
                 self.portal = self.unnamed.get().and_then(|unnamed| unnamed.deallocates.clone());
@@ -251,7 +303,11 @@ impl Talk {
             self.portal = None;
         }
         let name = name.to_vec();
-        let Some(statement) = self.ensure(&name, server)? else {
+        let known = self.known(&name, server)?;
+        if self.watch_bind(header, known.as_deref().map(Bound::Named).as_ref(), server)? {
+            return Ok(());
+        }
+        let Some(statement) = known else {
             if looks_like_ours(&name) {
                 self.discard(header);
                 bind_nothing(server, Note::Alias(name.into()));
@@ -260,6 +316,7 @@ impl Talk {
             }
             return Ok(());
         };
+        self.ensure(&statement, server)?;
         if self.names.catch_up(&name) && !self.describes_portal_next(header) {
             // Its driver relies on the description of long ago: it has to hear of the change, as from PostgreSQL.
             self.discard(header);
@@ -296,7 +353,8 @@ impl Talk {
             Ok(Target::Statement(b"")) => self.ensure_unnamed(server)?,
             Ok(Target::Statement(name)) => {
                 let name = name.to_vec();
-                if let Some(statement) = self.ensure(&name, server)? {
+                if let Some(statement) = self.known(&name, server)? {
+                    self.ensure(&statement, server)?;
                     write::message(&mut server.output, b'D', |out| {
                         out.put_u8(b'S');
                         write::cstr(out, &statement.name);
@@ -332,6 +390,11 @@ impl Talk {
                 let name = name.to_vec();
                 let note = match self.names.get(&name, segment) {
                     Known::Uncertain => return Err(Pause::Blocked),
+                    Known::Nothing if self.trail.may_have_sql_statements() => {
+                        self.trail.mark_release();
+                        self.pass_on(header, Request::Close, server);
+                        return Ok(());
+                    }
                     Known::Nothing => None,
                     Known::Statement(_) => {
                         let closed = self.names.forget(&name, segment);
@@ -366,6 +429,30 @@ impl Talk {
     }
 }
 
+/// Runs SQL of howdah's own within the client's segment, whatever becomes of that.
+fn run_quietly(sql: &[u8], server: &mut Connection) {
+    close_quietly(DETOUR, server);
+    write_parse(&mut server.output, DETOUR, &[sql, b"\0\0\0"].concat());
+    server.pipeline.sent(Request::Parse, Answer::Skip, None);
+    write::message(&mut server.output, b'B', |out| {
+        write::cstr(out, DETOUR);
+        write::cstr(out, DETOUR);
+        out.put_bytes(0, 6);
+    });
+    server.pipeline.sent(Request::Bind, Answer::Skip, None);
+    write::message(&mut server.output, b'E', |out| {
+        write::cstr(out, DETOUR);
+        out.put_u32(0);
+    });
+    server.pipeline.sent(Request::Execute, Answer::Skip, None);
+    write::message(&mut server.output, b'C', |out| {
+        out.put_u8(b'P');
+        write::cstr(out, DETOUR);
+    });
+    server.pipeline.sent(Request::Close, Answer::Skip, None);
+    close_quietly(DETOUR, server);
+}
+
 /// Makes sure that the server has a statement of this name, which does nothing.
 pub(super) fn prepare_empty(name: &[u8], server: &mut Connection) {
     close_quietly(name, server);
@@ -379,7 +466,7 @@ pub(super) fn close_quietly(name: &[u8], server: &mut Connection) {
     server.pipeline.sent(Request::Close, Answer::Skip, None);
 }
 
-fn write_parse(out: &mut BytesMut, name: &[u8], definition: &[u8]) {
+pub(super) fn write_parse(out: &mut BytesMut, name: &[u8], definition: &[u8]) {
     write::header(out, b'P', name.len() + 1 + definition.len());
     write::cstr(out, name);
     out.put_slice(definition);
@@ -394,7 +481,7 @@ fn close_on_server(statement: Arc<Statement>, server: &mut Connection) {
 
 /// Makes the server fail at this place, with an error of ours in place of its own: so the transaction, and everything
 /// up to the next Sync, fares as PostgreSQL would have it.
-fn refuse(server: &mut Connection, refusal: Refusal) {
+pub(super) fn refuse(server: &mut Connection, refusal: Refusal) {
     bind_nothing(server, Note::Refuse(Box::new(refusal)));
 }
 

@@ -12,10 +12,13 @@ use crate::config::{Config, Database, PoolSettings};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::net::Keepalive;
+use crate::net::tls::Acceptor;
 use crate::pool::{LimitName, Pool, PoolKey, Registry, Servers, bounds};
 use crate::server::{Address, Lore, Resolver, Target};
 
 use super::clients::{ClientLimits, Clients};
+use super::encryption;
+use super::threshold::Handshakes;
 
 /// How many connections more than `max_client_conn` may be logging in: cancel requests and visitors of the console.
 const STRANGERS_SPARE: usize = 50;
@@ -27,6 +30,8 @@ pub struct House {
     pub config: Config,
     /// Users' secrets, understood.
     secrets: HashMap<String, Arc<StoredSecret>>,
+    /// Shakes hands with clients who want TLS.
+    pub(super) acceptor: Option<Arc<Acceptor>>,
 }
 
 /// What all connections share.
@@ -40,6 +45,8 @@ pub struct Front {
     pub resolver: Arc<Resolver>,
     /// Makes unknown users look like known ones.
     pub(super) mock: MockKey,
+    /// How TLS handshakes with clients have ended.
+    pub handshakes: Handshakes,
     farewells: [AtomicU64; Farewell::LABELS.len()],
     disabled: Mutex<std::collections::HashSet<String>>,
     paused: Mutex<Paused>,
@@ -53,7 +60,7 @@ struct Paused {
 }
 
 impl House {
-    /// Understands a configuration; the error names the user whose secret makes no sense.
+    /// Understands a configuration; the error names the user whose secret makes no sense, or the file that is missing.
     pub fn new(config: Config) -> Result<Self, String> {
         let mut secrets = HashMap::new();
         for (name, user) in &config.users {
@@ -65,7 +72,18 @@ impl House {
                 secrets.insert(name.clone(), Arc::new(stored));
             }
         }
-        Ok(Self { config, secrets })
+        Ok(Self {
+            acceptor: encryption::acceptor(&config)?,
+            config,
+            secrets,
+        })
+    }
+
+    /// Keeps what an earlier house has made from the same files: its clients can resume their TLS sessions here.
+    fn keep_from(&mut self, earlier: &Self) {
+        if self.acceptor == earlier.acceptor {
+            self.acceptor.clone_from(&earlier.acceptor);
+        }
     }
 
     /// What a user has to prove knowledge of.
@@ -93,6 +111,7 @@ impl Front {
             clients: Arc::default(),
             resolver,
             mock: MockKey::new(&mut super::random),
+            handshakes: Handshakes::default(),
             farewells: Default::default(),
             disabled: Mutex::default(),
             paused: Mutex::default(),
@@ -106,7 +125,8 @@ impl Front {
 
     /// Puts a new configuration into force: pools that are there get their new settings, those whose database is gone
     /// are closed.
-    pub fn apply(&self, house: House) {
+    pub fn apply(&self, mut house: House) {
+        house.keep_from(&self.house());
         self.resolver.set_ttl(house.config.settings.dns_max_ttl);
         let house = Arc::new(house);
         self.house.store(house.clone());

@@ -9,7 +9,7 @@ use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
 
 use crate::error::Refusal;
-use crate::net::PeerAddr;
+use crate::net::{PeerAddr, TlsInfo};
 use crate::server;
 
 /// What a client is doing, as `SHOW CLIENTS` tells it.
@@ -63,6 +63,8 @@ pub struct Handle {
     pub peer: PeerAddr,
     /// The address that it connected to.
     pub local: PeerAddr,
+    /// Its TLS session; `None` without TLS.
+    pub tls: Option<Arc<TlsInfo>>,
     /// The role that it logged in as.
     pub user: String,
     /// The database that it asked for.
@@ -85,6 +87,18 @@ pub struct Handle {
     waker: AtomicWaker,
     application_name: Mutex<Box<[u8]>>,
     prepared: AtomicU32,
+    pin: Mutex<Option<Box<PinView>>>,
+}
+
+/// Why a client keeps its server between transactions.
+#[derive(Clone, Debug)]
+pub struct PinView {
+    /// Kinds of state that it has there.
+    pub remains: server::Remains,
+    /// The beginning of the statement that left the first of it.
+    pub statement: Box<str>,
+    /// Since when.
+    pub since: Instant,
 }
 
 /// What a new handle is made of.
@@ -92,6 +106,7 @@ pub(super) struct Birth {
     pub(super) id: u64,
     pub(super) peer: PeerAddr,
     pub(super) local: PeerAddr,
+    pub(super) tls: Option<Arc<TlsInfo>>,
     pub(super) user: String,
     pub(super) database: String,
     pub(super) protocol: u32,
@@ -105,6 +120,7 @@ impl Handle {
             id: birth.id,
             peer: birth.peer,
             local: birth.local,
+            tls: birth.tls,
             user: birth.user,
             database: birth.database,
             protocol: birth.protocol,
@@ -121,6 +137,7 @@ impl Handle {
             waker: AtomicWaker::new(),
             application_name: Mutex::default(),
             prepared: AtomicU32::new(0),
+            pin: Mutex::new(None),
         }
     }
 
@@ -150,6 +167,15 @@ impl Handle {
     /// How many prepared statements it has.
     pub fn prepared(&self) -> u32 {
         self.prepared.load(Ordering::Relaxed)
+    }
+
+    /// Why it keeps its server between transactions, if it does.
+    pub fn pin(&self) -> Option<Box<PinView>> {
+        self.pin.lock().clone()
+    }
+
+    pub(super) fn set_pin(&self, pin: Option<PinView>) {
+        *self.pin.lock() = pin.map(Box::new);
     }
 
     /// Asks the client to do something.

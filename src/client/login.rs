@@ -3,24 +3,25 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{BufMut, BytesMut};
 
-use crate::auth::Learned;
+use crate::auth::{ChannelBinding, Learned};
 use crate::config::{CONSOLE_NAMES, PoolMode};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::{Denial, Farewell};
 use crate::net::{PeerAddr, Stream, within};
-use crate::wire::startup::{self, Initial, Startup, StartupError};
+use crate::wire::startup::{Initial, Startup};
 use crate::wire::write::{self, Severity};
 
 use super::clients::{LoggingIn, Newcomer};
 use super::credentials::{Caller, Gate};
-use super::door::{Door, violation};
+use super::door::Door;
 use super::front::{Front, House};
 use super::replication::Replication;
 use super::session::Session;
-use super::startup::{Wishes, settle};
+use super::startup::{Wishes, own_values, settle};
 use super::talk::Bounds;
+use super::threshold::Threshold;
 
 /// How long a refused client may take to read why.
 const REFUSAL_MAX: Duration = Duration::from_secs(2);
@@ -128,6 +129,7 @@ struct Admitted {
     seat: super::Seat,
     pool: Arc<crate::pool::Pool<crate::pool::Servers>>,
     settings: crate::server::Settings,
+    own: Arc<[super::trail::Own]>,
     bounds: Bounds,
 }
 
@@ -136,7 +138,7 @@ impl Entrance {
         let startup = match self.first_packet().await? {
             Initial::Cancel { pid, secret } => return Ok(Entered::Cancel { pid, secret }),
             Initial::Startup(startup) => startup,
-            Initial::Ssl | Initial::Gssenc => unreachable!("first_packet answers these itself"),
+            Initial::Ssl | Initial::Gssenc => unreachable!("the threshold answers these itself"),
         };
         let house = self.front.house();
         let wishes = Wishes::new(&startup, &house.config)
@@ -184,6 +186,7 @@ impl Entrance {
         Ok(Entered::Session(Box::new(Admitted {
             seat,
             pool,
+            own: own_values(&wishes, &settings),
             settings,
             bounds,
         })))
@@ -213,49 +216,21 @@ impl Entrance {
         Newcomer {
             peer: self.door.stream.peer(),
             local: self.door.stream.local(),
+            tls: self.door.stream.tls().cloned(),
             user: wishes.user.clone(),
             database: wishes.database.clone(),
             protocol: startup.negotiated(),
         }
     }
 
-    /// The first packet that is more than a question about encryption.
     async fn first_packet(&mut self) -> Result<Initial, Farewell> {
-        let (mut asked_ssl, mut asked_gss) = (false, false);
-        loop {
-            let initial = self.packet().await?;
-            let asked = match initial {
-                Initial::Ssl => &mut asked_ssl,
-                Initial::Gssenc => &mut asked_gss,
-                other => return Ok(other),
-            };
-            if std::mem::replace(asked, true) {
-                return Err(violation("encryption was asked for twice"));
-            }
-            if !self.door.input.is_empty() {
-                // What follows without waiting for the answer was put there by somebody else (CVE-2021-3935).
-                return Err(violation("received unencrypted data after an encryption request"));
-            }
-            self.door.output.put_u8(b'N');
-            self.door.flush().await?;
-        }
-    }
-
-    async fn packet(&mut self) -> Result<Initial, Farewell> {
-        loop {
-            if self.door.input.first() == Some(&0x16) {
-                return Err(violation("direct TLS connections are not supported"));
-            }
-            let malformed = |error| refused_startup(StartupError::Malformed(error));
-            if let Some(len) = startup::packet_len(&self.door.input).map_err(malformed)?
-                && self.door.input.len() >= len
-            {
-                let initial = Initial::parse(&self.door.input[4..len]).map_err(refused_startup)?;
-                self.door.input.advance(len);
-                return Ok(initial);
-            }
-            self.door.fill().await?;
-        }
+        let house = self.front.house();
+        let threshold = Threshold {
+            acceptor: house.acceptor.clone(),
+            mode: house.config.settings.client_tls_sslmode,
+            handshakes: &self.front.handshakes,
+        };
+        threshold.first_packet(&mut self.door).await
     }
 
     async fn authenticate(&mut self, wishes: &Wishes, house: &House) -> Result<Learned, Farewell> {
@@ -263,11 +238,17 @@ impl Entrance {
             user: &wishes.user,
             database: &wishes.database,
             peer: self.door.stream.peer(),
-            binding: None,
+            binding: self.binding(),
         };
         Gate::choose(&caller, house)
             .pass(&caller, &mut self.door, &self.front)
             .await
+    }
+
+    /// What SCRAM can be bound to: our certificate, if it has a hash.
+    fn binding(&self) -> Option<ChannelBinding> {
+        let end_point = self.door.stream.tls()?.end_point.clone()?;
+        Some(ChannelBinding::tls_server_end_point(end_point))
     }
 
     async fn welcome(mut self, admitted: Admitted) -> Outcome {
@@ -275,6 +256,7 @@ impl Entrance {
             seat,
             pool,
             settings,
+            own,
             bounds,
         } = admitted;
         self.door.authentication(&[0; 4]);
@@ -289,7 +271,8 @@ impl Entrance {
         write::ready_for_query(out, b'I');
         match tokio::time::timeout(REFUSAL_MAX, self.door.flush()).await {
             Ok(Ok(())) => {
-                let session = Session::new(self.door.stream, self.door.input, seat, pool, settings, bounds);
+                let Door { stream, input, .. } = self.door;
+                let session = Session::new(stream, input, seat, pool, settings, own, bounds);
                 Outcome::Pooled(Box::new(session))
             }
             Ok(Err(farewell)) => Outcome::Ended(farewell),
@@ -318,14 +301,6 @@ impl Entrance {
             let _ = tokio::time::timeout(REFUSAL_MAX, self.door.flush()).await;
         }
     }
-}
-
-fn refused_startup(error: StartupError) -> Farewell {
-    let code = match error {
-        StartupError::Malformed(_) => SqlState::PROTOCOL_VIOLATION,
-        StartupError::Protocol(_) => SqlState::FEATURE_NOT_SUPPORTED,
-    };
-    Farewell::ClientProtocol(Refusal::new(code, error.to_string()))
 }
 
 fn crowded() -> Refusal {

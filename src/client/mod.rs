@@ -7,6 +7,7 @@ mod clients;
 mod clock;
 mod credentials;
 mod door;
+mod encryption;
 mod extended;
 mod front;
 mod handle;
@@ -17,18 +18,23 @@ mod replication;
 mod requests;
 mod responses;
 mod session;
+mod settle;
 mod startup;
 mod talk;
 #[cfg(test)]
 mod tests;
+mod threshold;
+mod trail;
 mod unnamed;
+mod watch;
 
 pub use clients::{ClientLimits, Clients, LoggingIn, Newcomer, Seat};
 pub use front::{Front, House, keepalive};
-pub use handle::{Handle, Order, State};
+pub use handle::{Handle, Order, PinView, State};
 pub use login::{Outcome, Visit, login};
 pub use replication::Replication;
 pub use session::Session;
+pub use threshold::Handshakes;
 
 /// The operating system's randomness, as the exchanges of `auth` want it.
 fn random(bytes: &mut [u8]) {

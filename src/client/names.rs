@@ -190,7 +190,7 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::StatementCache;
+    use crate::server::{Settings, StatementCache};
 
     fn id(known: &Known) -> Option<u64> {
         match known {
@@ -204,7 +204,7 @@ mod tests {
     fn a_name_is_known_in_its_segment_and_uncertain_in_the_next_until_confirmed() {
         let cache = StatementCache::default();
         let mut names = Names::default();
-        let a = cache.intern(b"a", 0);
+        let a = cache.intern(b"a", 0, &Settings::default());
         names.learn(b"s", a.clone(), 1);
         assert_eq!(id(&names.get(b"s", 1)), Some(a.id));
         assert!(matches!(names.get(b"s", 2), Known::Uncertain));
@@ -217,7 +217,7 @@ mod tests {
     fn a_failed_parse_leaves_nothing_and_a_failed_close_leaves_everything() {
         let cache = StatementCache::default();
         let mut names = Names::default();
-        let a = cache.intern(b"aa", 0);
+        let a = cache.intern(b"aa", 0, &Settings::default());
         names.learn(b"s", a.clone(), 1);
         names.undo(b"s", None);
         assert_eq!((id(&names.get(b"s", 2)), names.bytes()), (None, 0));
@@ -234,7 +234,11 @@ mod tests {
     #[test]
     fn a_name_is_uncertain_until_the_last_of_its_changes_is_answered() {
         let cache = StatementCache::default();
-        let (mut names, a, b) = (Names::default(), cache.intern(b"a", 0), cache.intern(b"b", 0));
+        let (mut names, a, b) = (
+            Names::default(),
+            cache.intern(b"a", 0, &Settings::default()),
+            cache.intern(b"b", 0, &Settings::default()),
+        );
         names.learn(b"s", a.clone(), 1);
         let closed = names.forget(b"s", 1);
         names.learn(b"s", b, 1);
@@ -252,7 +256,7 @@ mod tests {
     fn names_differ_in_their_first_63_bytes_as_in_postgresql() {
         let cache = StatementCache::default();
         let mut names = Names::default();
-        names.learn(&[b'x'; 70], cache.intern(b"a", 0), 1);
+        names.learn(&[b'x'; 70], cache.intern(b"a", 0, &Settings::default()), 1);
         assert!(matches!(names.get(&[b'x'; 63], 1), Known::Statement(_)));
         assert!(matches!(names.get(&[b'x'; 62], 1), Known::Nothing));
         names.confirm(&[b'x'; 64]);
@@ -263,9 +267,9 @@ mod tests {
     fn clear_spares_what_was_prepared_after_it() {
         let cache = StatementCache::default();
         let mut names = Names::default();
-        names.learn(b"old", cache.intern(b"old", 0), 1);
+        names.learn(b"old", cache.intern(b"old", 0, &Settings::default()), 1);
         names.confirm(b"old");
-        names.learn(b"new", cache.intern(b"new", 0), 2);
+        names.learn(b"new", cache.intern(b"new", 0, &Settings::default()), 2);
         names.clear();
         assert_eq!(names.len(), 1);
         assert!(matches!(names.get(b"new", 2), Known::Statement(_)));

@@ -13,11 +13,15 @@ use super::responses::server_violation;
 use super::session::Session;
 use super::talk::{HIGH_WATER, Pause};
 
-/// Why a client lets go of its server.
+/// Why the relay stops.
 #[derive(Debug)]
 pub(super) enum Stop {
     /// Everything has been answered and no transaction is open.
     Settled,
+    /// A request is done, and something is to be put right before the client hears of it.
+    Interlude,
+    /// The next request would leave something behind for which the client needs a server of its own.
+    WantsPin,
     /// The client ends.
     Client(Farewell),
     /// The server has broken.
@@ -36,6 +40,8 @@ impl Session {
                 // What was asked before a proper goodbye is answered first, as PostgreSQL does.
                 Pause::Over(Farewell::Terminated) if may_be_finished(server) => Pause::Blocked,
                 Pause::Over(farewell) => return Poll::Ready(Stop::Client(farewell)),
+                Pause::WantsPin if !server.pipeline.in_flight() => return Poll::Ready(Stop::WantsPin),
+                Pause::WantsPin => Pause::Blocked,
                 pause => pause,
             };
             self.note_requests(server);
@@ -130,6 +136,7 @@ impl Session {
             Err(farewell @ Farewell::Limit(_)) => return Some(Stop::Client(farewell)),
             Err(farewell) => return Some(Stop::Server(farewell)),
         };
+        let pauses = (self.talk.trail.interlude.as_ref()).is_some_and(|interlude| interlude.held.is_some());
         let settled = server.pipeline.is_settled()
             && self.talk.up.is_done()
             && self.talk.down.is_done()
@@ -143,10 +150,13 @@ impl Session {
                 self.talk.tally.transaction(self.clock.end_transaction(now));
             }
         }
+        if pauses && server.pipeline.is_quiet() && self.talk.down.is_done() {
+            return Some(Stop::Interlude);
+        }
         if !settled {
             return None;
         }
-        if self.policy.pool_mode != PoolMode::Session {
+        if self.policy.pool_mode != PoolMode::Session && (self.pin.is_none() || heard.units > 0) {
             return Some(Stop::Settled);
         }
         if heard.units > 0 {

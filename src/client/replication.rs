@@ -1,6 +1,9 @@
 //! Replication connections: a walsender of their own, and bytes through, one to one.
 
+use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 
@@ -110,34 +113,55 @@ impl Replication {
     }
 
     async fn relay(&mut self) -> Farewell {
-        let Self {
-            stream,
-            input,
-            server,
-            seat,
-            ..
-        } = self;
-        if let Err(error) = server.stream.drain(input).await {
-            return Farewell::ClientIo(error.to_string());
-        }
-        let orders = std::future::poll_fn(|cx| match seat.poll_orders(cx) {
-            Some(orders) => orders
-                .into_iter()
-                .find_map(|order| match order {
-                    super::Order::Kill(refusal) | super::Order::Drain(refusal) => {
-                        Some(std::task::Poll::Ready(Farewell::Administrator(refusal)))
-                    }
-                    super::Order::Dequeue => None,
-                })
-                .unwrap_or(std::task::Poll::Pending),
-            None => std::task::Poll::Pending,
-        });
-        tokio::select! {
-            copied = tokio::io::copy_bidirectional(stream, &mut server.stream) => match copied {
-                Ok(_) => Farewell::Finished,
+        poll_fn(|cx| {
+            if let Some(farewell) = self.poll_orders(cx) {
+                return Poll::Ready(farewell);
+            }
+            let Self {
+                stream,
+                input,
+                server,
+                ..
+            } = self;
+            let Connection {
+                stream: server,
+                input: answers,
+                ..
+            } = &mut **server;
+            let ended = match pass(cx, stream, server, input) {
+                Poll::Ready(ended) => Poll::Ready(ended),
+                Poll::Pending => pass(cx, server, stream, answers),
+            };
+            ended.map(|result| match result {
+                Ok(()) => Farewell::Finished,
                 Err(error) => Farewell::ClientIo(error.to_string()),
-            },
-            farewell = orders => farewell,
+            })
+        })
+        .await
+    }
+
+    fn poll_orders(&self, cx: &mut Context<'_>) -> Option<Farewell> {
+        let orders = self.seat.poll_orders(cx)?;
+        orders.into_iter().find_map(|order| match order {
+            super::Order::Kill(refusal) | super::Order::Drain(refusal) => {
+                Some(Farewell::Administrator(refusal))
+            }
+            super::Order::Dequeue => None,
+        })
+    }
+}
+
+/// Passes on what comes, in one direction. Ready at its end, when all that came has gone out.
+fn pass(
+    cx: &mut Context<'_>,
+    from: &mut Stream,
+    to: &mut Stream,
+    buffer: &mut BytesMut,
+) -> Poll<io::Result<()>> {
+    loop {
+        ready!(to.poll_drain(cx, buffer))?;
+        if ready!(from.poll_fill(cx, buffer))? == 0 {
+            return Poll::Ready(Ok(()));
         }
     }
 }

@@ -10,9 +10,11 @@ use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::Header;
 use crate::wire::write::{self, Severity};
 
-use super::extended::{close_quietly, prepare_empty};
+use super::extended::{close_quietly, prepare_empty, write_parse};
 use super::names::Known;
 use super::talk::{Batch, HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
+use super::trail::{Barrier, Judged};
+use super::watch::Watched;
 
 impl Talk {
     /// Deals with what the client has sent while it holds no server: the few messages that need none.
@@ -73,6 +75,7 @@ impl Talk {
 
     fn deallocate_without_server(&mut self, header: Header) -> bool {
         let done = match self.deallocation_in(header) {
+            Some((Deallocates::All, _)) if self.trail.may_have_sql_statements() => false,
             Some((effect, true)) => self.deallocate_now(&effect, Status::Idle),
             _ => false,
         };
@@ -92,7 +95,7 @@ impl Talk {
             if !self.up.is_done() {
                 return Pause::NeedMore;
             }
-            if server.pipeline.is_full() {
+            if server.pipeline.is_full() || self.is_barred(server) {
                 return wait_for_answers(server);
             }
             if let Err(pause) = self.next().and_then(|header| self.request(header, server)) {
@@ -125,8 +128,11 @@ impl Talk {
             b'D' => self.pass_on(header, Request::Describe, server),
             b'C' => self.pass_on(header, Request::Close, server),
             b'E' => self.pass_on(header, Request::Execute, server),
-            b'S' => self.pass_on(header, Request::Sync, server),
-            b'F' => self.pass_on(header, Request::Function, server),
+            b'S' => {
+                self.close_barrier();
+                self.pass_on(header, Request::Sync, server);
+            }
+            b'F' => self.call_function(header, server)?,
             b'H' | b'd' => self.forward(header, server),
             b'c' | b'f' => self.pass_on(header, Request::CopyEnd, server),
             b'X' => return Err(Pause::Over(Farewell::Terminated)),
@@ -141,7 +147,25 @@ impl Talk {
         server.pipeline.sent(request, Answer::Forward, None);
     }
 
+    /// A function by its number, which may do anything.
+    fn call_function(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
+        if let Judged::Marked(verdict) = self.trail.unread() {
+            if server.pipeline.in_flight() {
+                return Err(wait_for_answers(server));
+            }
+            self.trail.mark(&verdict, b"", Barrier::Now);
+        }
+        self.pass_on(header, Request::Function, server);
+        Ok(())
+    }
+
     fn query(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
+        let lent = match self.watch_query(header, server)? {
+            Watched::Refused => return Ok(()),
+            // What is sent behind the query would be taken for copy data.
+            Watched::Sound(_) if self.may_copy_in(header) => Vec::new(),
+            Watched::Sound(lent) => lent,
+        };
         let found = self.deallocation_in(header);
         let meddles = self.speaks_of_ours(header);
         if (found.is_some() || meddles) && server.pipeline.in_flight() {
@@ -154,6 +178,7 @@ impl Talk {
         let alone = server.pipeline.is_quiet();
         if let Some((effect, true)) = &found
             && alone
+            && (*effect != Deallocates::All || !self.trail.may_have_sql_statements())
             && self.deallocate_now(effect, server.pipeline.status())
         {
             self.discard(header);
@@ -176,9 +201,15 @@ impl Talk {
         if let Some(name) = &name {
             // It is to find a statement of that name, whichever way it goes about it, and to leave none.
             prepare_empty(name, server);
-            if alone {
-                sync(server);
-            }
+        }
+        for (name, statement) in &lent {
+            close_quietly(name, server);
+            write_parse(&mut server.output, name, &statement.definition);
+            server.pipeline.sent(Request::Parse, Answer::Skip, None);
+        }
+        let helped = name.is_some() || !lent.is_empty();
+        if helped && alone {
+            sync(server);
         }
         let forgets = match &effect {
             Some(effect) => self.forget(effect, server.pipeline.segment())?,
@@ -192,8 +223,9 @@ impl Talk {
         self.forward(header, server);
         server.unnamed = UnnamedSlot::Expects(0, server.pipeline.segment());
         server.pipeline.sent(Request::Query, Answer::Forward, Some(note));
-        if let Some(name) = &name {
-            close_quietly(name, server);
+        let taken_back = name.iter().chain(lent.iter().map(|(name, _)| name));
+        taken_back.for_each(|name| close_quietly(name, server));
+        if helped {
             sync(server);
         }
         Ok(())
@@ -279,7 +311,7 @@ fn sync(server: &mut Connection) {
 }
 
 /// Nothing goes on before something has been answered; the server is not to sit on its answers meanwhile.
-fn wait_for_answers(server: &mut Connection) -> Pause {
+pub(super) fn wait_for_answers(server: &mut Connection) -> Pause {
     if server.pipeline.take_flush() {
         write::empty(&mut server.output, b'H');
     }

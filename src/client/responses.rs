@@ -106,6 +106,11 @@ impl Talk {
                 server
                     .learn(&body)
                     .map_err(|failure| server_violation(failure.refusal()))?;
+                if self.trail.interlude.is_some() {
+                    // What RESET makes of it may not be what the client is going to have.
+                    self.send_on(header, Route::Skip, server);
+                    return Ok(());
+                }
             }
             b'C' => return self.command_complete(header, server).map_err(unexpected),
             b'Z' => return self.ready_for_query(header, server, heard),
@@ -140,6 +145,11 @@ impl Talk {
         if route == Route::Forward {
             heard.units += 1;
         }
+        if let (Route::Forward, Some(interlude)) = (route, &mut self.trail.interlude) {
+            interlude.held = Some(status);
+            self.send_on(header, Route::Skip, server);
+            return Ok(());
+        }
         if !self.bounds.transactions && status != Status::Idle {
             self.send_on(header, Route::Skip, server);
             return Err(Farewell::Limit(no_transactions()));
@@ -158,6 +168,9 @@ impl Talk {
         if changes_schema(tag) {
             self.doings.schema_touched = true;
             self.statements.schema_changed();
+        }
+        if let Some(interlude) = &mut self.trail.interlude {
+            interlude.failed |= tag == b"ROLLBACK";
         }
         if everything {
             self.names.clear();
@@ -188,6 +201,9 @@ impl Talk {
             .to_vec();
         let fields = ErrorFields::new(&body);
         self.server_left |= fields.is_fatal();
+        if let Some(interlude) = &mut self.trail.interlude {
+            interlude.failed = true;
+        }
         self.tally
             .error(ErrorClass::of(fields.get(b'C').unwrap_or_default()));
         let code = fields.get(b'C').unwrap_or_default();

@@ -12,8 +12,8 @@ use crate::config::{PoolMode, PoolSettings};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::net::Stream;
-use crate::pool::{Dirt, Lease, Pool, Servers, Waiter};
-use crate::server::{Connection, Failure, Parameters, Settings};
+use crate::pool::{Dirt, Lease, PinPermit, Pool, Servers, Waiter};
+use crate::server::{Connection, Failure, Leftovers, Parameters, Settings};
 use crate::wire::store::CHUNK;
 use crate::wire::write::{self, Severity};
 
@@ -21,12 +21,24 @@ use super::clients::Seat;
 use super::clock::Clock;
 use super::handle::Order;
 use super::relay::Stop;
+use super::settle::{After, Pin};
 use super::talk::{Bounds, Pause, Talk};
+use super::trail::{Own, Trail};
 
 /// How long a client may take to read its last message.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// Servers that are tried if they turn out to be dead before anything was sent to them.
 pub(super) const DEAD_SERVERS_MAX: usize = 5;
+
+/// Why a client lets go of its server.
+enum End {
+    /// It needs it no longer.
+    Settled,
+    /// The client ends.
+    Client(Farewell),
+    /// The server has broken.
+    Server(Farewell),
+}
 
 /// A client that is logged in, and its pool.
 pub struct Session {
@@ -34,11 +46,15 @@ pub struct Session {
     pub(super) talk: Talk,
     pub(super) seat: Seat,
     pub(super) pool: Arc<Pool<Servers>>,
-    /// What the client's session is set to.
-    pub(super) settings: Settings,
     pub(super) policy: Arc<PoolSettings>,
     pub(super) clock: Clock,
     waiter: Waiter<Servers>,
+    /// Why the client keeps its server, if it does.
+    pub(super) pin: Option<Pin>,
+    /// Permission to keep one, before there is a reason.
+    pub(super) permit: Option<PinPermit>,
+    /// The next statement needs such permission first.
+    wants_permit: bool,
     /// The client has been asked to leave at the next transaction boundary.
     pub(super) leave: Option<Refusal>,
 }
@@ -50,23 +66,29 @@ impl Session {
         seat: Seat,
         pool: Arc<Pool<Servers>>,
         settings: Settings,
+        own: Arc<[Own]>,
         bounds: Bounds,
     ) -> Self {
-        let mut talk = Talk::new(pool.source().statements.clone(), bounds);
+        let trail = Trail::new(pool.source().functions.clone(), own);
+        let mut talk = Talk::new(pool.source().statements.clone(), trail, bounds);
         talk.input = input;
+        talk.settings = settings;
         let policy = pool.source().policy();
-        talk.context = settings.digest();
-        let session = Self {
+        let mut session = Self {
             stream,
             talk,
             seat,
             pool,
-            settings,
             policy,
             clock: Clock::new(Instant::now()),
             waiter: Waiter::new(),
+            pin: None,
+            permit: None,
+            wants_permit: false,
             leave: None,
         };
+        session.talk.trail.obey(&session.policy);
+        session.settings_changed();
         session.show_application_name();
         session
     }
@@ -97,6 +119,12 @@ impl Session {
             if let Err(farewell) = poll_fn(|cx| self.poll_idle(cx)).await {
                 return farewell;
             }
+            if self.wants_permit {
+                self.wants_permit = false;
+                if let Err(farewell) = Box::pin(self.permit()).await {
+                    return farewell;
+                }
+            }
             let lease = match self.server().await {
                 Ok(Some(lease)) => lease,
                 Ok(None) => continue,
@@ -124,7 +152,7 @@ impl Session {
             }
             match pause {
                 Pause::Over(farewell) => return Poll::Ready(Err(farewell)),
-                Pause::NeedServer => return Poll::Ready(Ok(())),
+                Pause::NeedServer | Pause::WantsPin => return Poll::Ready(Ok(())),
                 Pause::Full | Pause::Blocked if written.is_ready() => continue,
                 Pause::Full | Pause::Blocked => return Poll::Pending,
                 Pause::NeedMore => {}
@@ -155,6 +183,7 @@ impl Session {
     async fn server(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
         self.policy = self.pool.source().policy();
         self.talk.bounds.transactions = self.policy.pool_mode != PoolMode::Statement;
+        self.talk.trail.obey(&self.policy);
         for _ in 0..DEAD_SERVERS_MAX {
             let Some(mut lease) = self.wait().await? else {
                 self.talk.fail_request(&cancelled());
@@ -162,12 +191,12 @@ impl Session {
             };
             let info = lease.info().clone();
             self.seat.now_holds(&info);
-            match lease.align(&self.settings).await {
+            match lease.align(&self.talk.settings).await {
                 Ok(()) => {
                     self.tell_differences(&lease);
                     return Ok(Some(lease));
                 }
-                Err(Failure::Sql(_)) if lease.settings.extra != lease.baseline.extra => {
+                Err(Failure::Sql(_)) if !lease.settings.is(&lease.baseline) => {
                     // What another client has left there cannot be taken back, which is not this client's fault.
                     self.seat.now_idles();
                 }
@@ -203,7 +232,7 @@ impl Session {
             clock,
             ..
         } = self;
-        let mut lease = pin!(pool.lease(waiter));
+        let mut lease = pin!(pool.lease(waiter, talk.settings.mark()));
         let first = poll_fn(|cx| Poll::Ready(lease.as_mut().poll(cx))).await;
         if let Poll::Ready(result) = first {
             return result.map(Some).map_err(|error| Farewell::Limit(error.refusal()));
@@ -251,22 +280,35 @@ impl Session {
     }
 
     /// What this server reports of itself, and what follows from it, the client is told.
-    fn tell_differences(&mut self, server: &Connection) {
-        if Arc::ptr_eq(&self.settings.reported, &server.settings.reported) {
+    pub(super) fn tell_differences(&mut self, server: &Connection) {
+        if Arc::ptr_eq(&self.talk.settings.reported, &server.settings.reported) {
             return;
         }
-        for (name, value) in server.settings.reported.differing(&self.settings.reported) {
+        for (name, value) in server.settings.reported.differing(&self.talk.settings.reported) {
             write::parameter_status(&mut self.talk.output, name, value);
         }
-        self.settings.reported = server.settings.reported.clone();
-        self.talk.context = self.settings.digest();
+        self.talk.settings.reported = server.settings.reported.clone();
+        self.settings_changed();
+    }
+
+    /// What the client's statements mean from now on.
+    pub(super) fn settings_changed(&mut self) {
+        self.talk.context = self.talk.settings.digest();
+        self.talk.trail.read_as(&self.talk.settings);
     }
 
     /// Uses a server until the client has no more claim to it.
     async fn hold(&mut self, mut lease: Lease<Servers>) -> Result<(), Farewell> {
         self.clock.begin_lease(Instant::now());
-        let stop = poll_fn(|cx| self.poll_relay(cx, &mut lease)).await;
-        self.keep_settings(&mut lease);
+        let end = loop {
+            let stop = poll_fn(|cx| self.poll_relay(cx, &mut lease)).await;
+            if !matches!(stop, Stop::Interlude) {
+                self.keep_settings(&mut lease);
+            }
+            if let Some(end) = self.end_of_use(stop, &mut lease).await {
+                break end;
+            }
+        };
         let info = lease.info().clone();
         info.prepared.store(
             u32::try_from(lease.prepared.len()).unwrap_or(u32::MAX),
@@ -277,20 +319,22 @@ impl Session {
         let tally = self.take_tally();
         // Something may still come of it that is nobody's: the effect of a cancel request, a notice half read.
         let stirs = info.cancels.load(std::sync::atomic::Ordering::Acquire) > 0 || !lease.input.is_empty();
-        match stop {
-            Stop::Settled if lease.pipeline.is_doubtful() => lease.report(&mut { tally }),
-            Stop::Settled if stirs => lease.release_dirty(Dirt::CancelInFlight, &tally),
-            Stop::Settled
+        match end {
+            End::Settled if lease.pipeline.is_doubtful() => lease.report(&mut { tally }),
+            End::Settled if stirs || lease.leftovers != Leftovers::None => {
+                lease.release_dirty(Dirt::CancelInFlight, &tally);
+            }
+            End::Settled
                 if self.policy.server_reset_query_always && !self.policy.server_reset_query.is_empty() =>
             {
                 lease.release_dirty(Dirt::Reset, &tally);
             }
-            Stop::Settled => lease.release(&tally),
-            Stop::Server(farewell) => {
+            End::Settled => lease.release(&tally),
+            End::Server(farewell) => {
                 lease.report(&mut { tally });
                 return Err(farewell);
             }
-            Stop::Client(farewell) => {
+            End::Client(farewell) => {
                 self.give_up(lease, &farewell, &tally);
                 return Err(farewell);
             }
@@ -299,8 +343,45 @@ impl Session {
         Ok(())
     }
 
+    /// Why the client lets go of its server; `None` if it does not, and the relay goes on.
+    async fn end_of_use(&mut self, stop: Stop, lease: &mut Lease<Servers>) -> Option<End> {
+        let interrupted = match stop {
+            Stop::Settled if lease.pipeline.is_doubtful() => return Some(End::Settled),
+            Stop::Settled if self.talk.trail.marks.is_some() || self.pin.is_some() => {
+                match Box::pin(self.look_back(lease)).await {
+                    Ok(After::Release) => return Some(End::Settled),
+                    Ok(After::Keep) => match self.leave.clone() {
+                        Some(refusal) => Err(Farewell::Administrator(refusal)),
+                        None => Ok(()),
+                    },
+                    Err(farewell) => Err(farewell),
+                }
+            }
+            Stop::Settled => return Some(End::Settled),
+            Stop::Interlude => Box::pin(self.interlude(lease)).await,
+            Stop::WantsPin if lease.pipeline.is_settled() => {
+                // Nobody is to wait for a server while he holds one that others wait for.
+                self.wants_permit = true;
+                return Some(End::Settled);
+            }
+            Stop::WantsPin => Box::pin(self.permit()).await,
+            Stop::Client(farewell) => return Some(End::Client(farewell)),
+            Stop::Server(farewell) => return Some(End::Server(farewell)),
+        };
+        match interrupted {
+            Ok(()) => None,
+            Err(farewell @ Farewell::ServerLost(_)) => Some(End::Server(farewell)),
+            Err(farewell) => Some(End::Client(farewell)),
+        }
+    }
+
     /// The client ends while it holds a server.
     fn give_up(&self, mut lease: Lease<Servers>, farewell: &Farewell, tally: &crate::stats::Tally) {
+        lease.leftovers = match (&self.talk.trail.marks, &self.pin) {
+            (Some(_), _) => Leftovers::Unknown,
+            (None, Some(pin)) => Leftovers::Kinds(pin.remains),
+            (None, None) => Leftovers::None,
+        };
         // In the middle of a message the server could only wait for the rest.
         lease.is_spent = !self.talk.up.is_done() || lease.pipeline.is_doubtful();
         if lease.is_spent {
@@ -324,19 +405,19 @@ impl Session {
 
     /// The session that the server has now is the client's, wherever it goes on.
     fn keep_settings(&mut self, server: &mut Connection) {
-        if Arc::ptr_eq(&self.settings.reported, &server.settings.reported) {
+        if Arc::ptr_eq(&self.talk.settings.reported, &server.settings.reported) {
             return;
         }
         server.settings.reported = self.pool.source().intern(&server.settings.reported);
-        let before = std::mem::replace(&mut self.settings.reported, server.settings.reported.clone());
-        if before.get(b"application_name") != self.settings.reported.get(b"application_name") {
+        let before = std::mem::replace(&mut self.talk.settings.reported, server.settings.reported.clone());
+        if before.get(b"application_name") != self.talk.settings.reported.get(b"application_name") {
             self.show_application_name();
         }
-        self.talk.context = self.settings.digest();
+        self.settings_changed();
     }
 
     fn show_application_name(&self) {
-        let reported: &Parameters = &self.settings.reported;
+        let reported: &Parameters = &self.talk.settings.reported;
         self.seat
             .set_application_name(reported.get(b"application_name").unwrap_or_default());
     }

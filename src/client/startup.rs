@@ -12,6 +12,7 @@ use crate::stats::Tally;
 use crate::wire::startup::{Startup, split_options};
 
 use super::session::DEAD_SERVERS_MAX;
+use super::trail::Own;
 
 /// Longer application names are cut, as PostgreSQL does (`NAMEDATALEN` less one).
 const APPLICATION_NAME_MAX: usize = 63;
@@ -145,6 +146,19 @@ pub(super) async fn settle(
     Ok(settings)
 }
 
+/// What the client has asked for, as its session has it: RESET leads back to that.
+pub(super) fn own_values(wishes: &Wishes, settings: &Settings) -> Arc<[Own]> {
+    let names = wishes.settings.iter().map(|(name, _)| name.as_str());
+    let all = names.chain(wishes.application_name.as_ref().map(|_| "application_name"));
+    let value = |name: &str| {
+        let reported = settings.reported.spelling(name.as_bytes());
+        let value = reported.and_then(|name| settings.reported.get(name));
+        value.or_else(|| settings.extra.get(name.as_bytes()))
+    };
+    all.filter_map(|name| Some((name.as_bytes().into(), value(name)?.into())))
+        .collect()
+}
+
 /// A server that turns out to be dead says nothing about the wishes: the next one is asked.
 async fn try_on_the_living(
     wishes: &Wishes,
@@ -176,7 +190,7 @@ async fn try_out(
     let mut waiter = Waiter::new();
     let lease = tokio::select! {
         biased;
-        lease = pool.lease(&mut waiter) => lease,
+        lease = pool.lease(&mut waiter, 0) => lease,
         farewell = gone => return Err(farewell),
     };
     let mut lease = lease.map_err(|error| Farewell::LoginRefused(Denial::Server, error.refusal()))?;
@@ -193,11 +207,15 @@ async fn try_out(
         return Ok(Err(failure));
     }
     let reported = lease.settings.reported.clone();
-    let unreported = |(name, _): &&(String, Vec<u8>)| reported.spelling(name).is_none();
-    let extra = wishes.settings.iter().filter(unreported).cloned().collect();
+    let mut extra = Extra::default();
+    for (name, value) in &wishes.settings {
+        if reported.spelling(name.as_bytes()).is_none() {
+            extra.put(name.as_bytes(), Some(value));
+        }
+    }
     let settings = Settings {
         reported: reported.clone(),
-        extra: Arc::new(Extra(extra)),
+        extra: Arc::new(extra),
     };
     lease.settings.extra = settings.extra.clone();
     lease.release(&Tally::default());

@@ -6,12 +6,13 @@ use bytes::{Buf, BytesMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
-use crate::server::{Connection, Deallocates, StatementCache};
+use crate::server::{Connection, Deallocates, Settings, StatementCache};
 use crate::stats::Tally;
 use crate::wire::store::CHUNK;
 use crate::wire::{scan, write};
 
 use super::names::Names;
+use super::trail::Trail;
 use super::unnamed::OwnUnnamed;
 
 /// Output is not added to beyond this many bytes before it is written.
@@ -88,6 +89,8 @@ pub(super) enum Pause {
     Blocked,
     /// The next message needs a server.
     NeedServer,
+    /// The next message would leave something behind for which the client needs a server of its own.
+    WantsPin,
     /// The client's end.
     Over(Farewell),
 }
@@ -108,6 +111,9 @@ pub(super) struct Talk {
     /// What executing the unnamed portal removes, if it was bound to a DEALLOCATE.
     pub(super) portal: Option<Deallocates>,
     pub(super) statements: Arc<StatementCache>,
+    pub(super) trail: Trail,
+    /// What the client's session is set to.
+    pub(super) settings: Settings,
     /// Digest of the settings that decide what statements mean.
     pub(super) context: u64,
     pub(super) bounds: Bounds,
@@ -141,7 +147,7 @@ pub(super) enum Batch {
 }
 
 impl Talk {
-    pub(super) fn new(statements: Arc<StatementCache>, bounds: Bounds) -> Self {
+    pub(super) fn new(statements: Arc<StatementCache>, trail: Trail, bounds: Bounds) -> Self {
         Self {
             input: BytesMut::new(),
             output: BytesMut::new(),
@@ -151,6 +157,8 @@ impl Talk {
             unnamed: OwnUnnamed::default(),
             portal: None,
             statements,
+            trail,
+            settings: Settings::default(),
             context: 0,
             bounds,
             tally: Tally::default(),

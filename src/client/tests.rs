@@ -2,12 +2,14 @@
 //! pieces, the client reads what it would read from the server itself.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::talk::{Bounds, Pause, Talk};
+use super::trail::Trail;
 use crate::net::Stream;
 use crate::server::{Connection, UnnamedSlot};
 use crate::wire::read::Reader;
@@ -133,13 +135,13 @@ impl World {
             prepared: 100,
             prepared_bytes: 10_000,
         };
-        let mut connection = Connection::new(Stream::Unix(ours), 2);
+        let mut connection = Connection::new(Stream::from(ours), 2);
         let mut server = Server::default();
         // Another client has been here.
         connection.unnamed = UnnamedSlot::Holds(u64::MAX);
         server.statements.insert(Vec::new(), b"somebody else's".to_vec());
         Self {
-            talk: Talk::new(std::sync::Arc::default(), bounds),
+            talk: Talk::new(Arc::default(), Trail::new(Arc::default(), Arc::default()), bounds),
             connection,
             server,
             read: Vec::new(),

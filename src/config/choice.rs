@@ -57,6 +57,28 @@ choice! {
 }
 
 choice! {
+    /// What becomes of session state in transaction and statement mode.
+    SessionState, "follow, refuse, ignore" {
+        /// Settings follow the client; what cannot follow keeps its server.
+        Follow = "follow",
+        /// Settings follow the client; what cannot follow is refused.
+        Refuse = "refuse",
+        /// Nobody looks, as in PgBouncer.
+        Ignore = "ignore",
+    }
+}
+
+choice! {
+    /// What becomes of statements whose text does not tell what they leave behind.
+    Opaque, "check, trust" {
+        /// The server is asked afterwards.
+        Check = "check",
+        /// They are taken to leave nothing.
+        Trust = "trust",
+    }
+}
+
+choice! {
     /// How clients prove who they are.
     AuthType, "scram-sha-256, md5, password, trust" {
         /// They need not.
@@ -77,6 +99,36 @@ choice! {
         Text = "text",
         /// For machines: one JSON object a line.
         Json = "json",
+    }
+}
+
+choice! {
+    /// Whether TLS is spoken, and how far the peer's certificate is looked into.
+    SslMode, "disable, allow, prefer, require, verify-ca, verify-full" {
+        /// No TLS.
+        Disable = "disable",
+        /// TLS if the other side insists.
+        Allow = "allow",
+        /// TLS if the other side can.
+        Prefer = "prefer",
+        /// Nothing without TLS.
+        Require = "require",
+        /// Besides, the peer's certificate is signed by a trusted authority.
+        VerifyCa = "verify-ca",
+        /// Besides, it is the certificate of the host that was asked for.
+        VerifyFull = "verify-full",
+    }
+}
+
+impl SslMode {
+    /// Whether there is no way without TLS.
+    pub fn is_required(self) -> bool {
+        matches!(self, Self::Require | Self::VerifyCa | Self::VerifyFull)
+    }
+
+    /// Whether the peer has to show a certificate that is trusted.
+    pub fn is_verified(self) -> bool {
+        matches!(self, Self::VerifyCa | Self::VerifyFull)
     }
 }
 

@@ -11,6 +11,7 @@ mod document;
 mod env;
 mod fault;
 mod load;
+mod protocols;
 mod quantity;
 mod render;
 mod secret;
@@ -27,9 +28,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use check::CONSOLE_NAMES;
-pub use choice::{AuthType, LogFormat, PoolMode};
+pub use choice::{AuthType, LogFormat, Opaque, PoolMode, SessionState, SslMode};
 pub use database::{Database, Host};
 pub use fault::{Fault, Faults};
+pub use protocols::TlsVersions;
 pub use render::{render_markdown, render_toml};
 pub use secret::Secret;
 pub use settings::{Overrides, PoolSettings, Settings, TABLE};
@@ -125,6 +127,15 @@ impl Config {
         PoolSettings::resolve(&self.settings, &database.overrides, user)
     }
 
+    /// A file that a setting names: a relative path starts from the directory of the configuration file.
+    pub fn path(&self, written: &str) -> PathBuf {
+        match &self.origin {
+            Source::File(file) => file.parent().map(|directory| directory.join(written)),
+            Source::Url(_) | Source::Env => None,
+        }
+        .unwrap_or_else(|| written.into())
+    }
+
     /// `SET name = value`: the configuration with one setting changed.
     pub fn set(&self, name: &str, value: &str) -> Result<Self, Fault> {
         let fault = |message| Fault::new(Place::nowhere(), message);
@@ -183,6 +194,9 @@ impl Config {
             listening.push(format!("{}/.s.PGSQL.{port}", settings.unix_socket_dir));
         }
         lines.push(format!("listens on {}", listening.join(", ")));
+        if settings.client_tls_sslmode != SslMode::Disable {
+            lines.push(format!("TLS for clients: {}", settings.client_tls_sslmode));
+        }
         for database in self.databases.values().chain(&self.fallback) {
             let pool = self.pool_settings(database, database.user.as_deref().unwrap_or_default());
             let hosts: Vec<_> = database.hosts.iter().map(Host::to_string).collect();

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::choice::{AuthType, LogFormat, PoolMode};
+use super::choice::{AuthType, LogFormat, Opaque, PoolMode, SessionState, SslMode};
+use super::protocols::{Protocols, TlsVersions};
 use super::quantity::{Size, Time};
 use super::table::{Change, Row, Scope, settings};
 use super::value::{Count, Flag, Kind, Names, Octal, Port, Raw, Text};
@@ -59,6 +60,23 @@ settings! {
             admin_users: Names(Vec<String>) = "", Live;
             /// Users who may look at the console (all of `SHOW`), and change nothing.
             stats_users: Names(Vec<String>) = "", Live;
+        }
+        "TLS for clients" {
+            /// Whether clients use TLS: `disable` offers none; `allow` and `prefer` leave it to the client; `require` turns
+            /// away who comes without; `verify-ca` and `verify-full` ask for a client certificate besides. Unix sockets
+            /// neither have nor need it.
+            client_tls_sslmode: SslMode(SslMode) = "disable", Live;
+            /// The certificate that howdah shows to clients, in PEM, with the certificates that lead to its authority behind
+            /// it. A relative path starts from the directory of the configuration file, here and below. A reload reads the
+            /// files anew, for new connections.
+            client_tls_cert_file: Text(String) = "", Live;
+            /// The private key of that certificate, in PEM, without a passphrase.
+            client_tls_key_file: Text(String) = "", Live;
+            /// Certificates of the authorities that sign clients' certificates, in PEM. With it, a certificate that a client
+            /// shows is verified, or the connection ends, whatever `client_tls_sslmode` is. Empty: no certificate is asked for.
+            client_tls_ca_file: Text(String) = "", Live;
+            /// Versions of TLS: `tlsv1.2`, `tlsv1.3` or both (`secure`, `all`). Older ones cannot be had.
+            client_tls_protocols: Protocols(TlsVersions) = "secure", Live;
         }
         "Network" {
             /// Asks the kernel to watch over idle TCP connections, both of clients and of servers.
@@ -161,6 +179,18 @@ settings! {
             /// followed, and work in session mode only.
             max_prepared_statements: Count(u32) = "200", Live, max_prepared_statements in [];
         }
+        "Session state" {
+            /// What becomes of session state in transaction and statement mode. `follow`: settings follow the client,
+            /// and what cannot (temporary objects, session locks, cursors WITH HOLD …) keeps its server for as long as
+            /// it exists. `refuse`: statements that would need that fail (0A000). `ignore`: as in PgBouncer.
+            session_state: SessionState(SessionState) = "follow", Live, session_state in [Database User];
+            /// Statements whose text does not tell what they leave behind (DO, CALL, volatile functions): `check` asks
+            /// the server afterwards, `trust` takes them to leave nothing.
+            opaque: Opaque(Opaque) = "check", Live, opaque in [Database User];
+            /// Servers of a pool that clients may keep for their session state. Past it a statement that would need one
+            /// waits as for a server, then fails (53300). 0: all but one, and at least one.
+            max_pinned: Count(u32) = "0", Live, max_pinned in [Database User];
+        }
         "Time limits" {
             /// How long a query may run before it is cancelled and its client disconnected. 0: without limit.
             query_timeout: Time(Duration) = "0", Live, query_timeout in [Database User];
@@ -222,6 +252,10 @@ mod tests {
                 "text" => "say \"it\\",
                 _ if row.default == "text" => "json",
                 _ if row.name == "auth_type" => "md5",
+                _ if row.name.ends_with("sslmode") => "require",
+                "protocols" => "tlsv1.3",
+                _ if row.name == "session_state" => "refuse",
+                _ if row.name == "opaque" => "trust",
                 _ => "session",
             };
             (row.read)(&mut settings, &Raw::text(other)).unwrap();

@@ -88,6 +88,15 @@ fn add_clients(families: &mut Families, front: &Front, house: &House) {
         let help = "Client connections that have ended, by reason.";
         families.counter("howdah_farewells_total", help, &labels, count as f64);
     }
+    for (result, count) in front.handshakes.counts() {
+        let help = "TLS handshakes with clients, by what came of them.";
+        families.counter(
+            "howdah_tls_handshakes_total",
+            help,
+            &[("result", result)],
+            count as f64,
+        );
+    }
     let names = front.resolver.lookups().len() as f64;
     families.gauge(
         "howdah_dns_names",

@@ -2,8 +2,12 @@
 
 mod options;
 mod patience;
+mod socket;
 mod stream;
+pub mod tls;
 
 pub use options::Keepalive;
 pub use patience::within;
-pub use stream::{PeerAddr, Stream};
+pub use socket::PeerAddr;
+pub use stream::Stream;
+pub use tls::TlsInfo;

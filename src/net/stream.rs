@@ -1,40 +1,38 @@
 //! The stream that a session runs over.
 
-use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::socket::{PeerAddr, Socket};
+use super::tls::{Acceptor, Connector, HandshakeError, ServerName, Session, TlsInfo};
 use crate::wire::store;
 
-/// A connected socket of either family.
+/// A connected socket of either family, as it is or with TLS on it.
 #[derive(Debug)]
-pub enum Stream {
-    /// TCP over IPv4 or IPv6.
-    Tcp(TcpStream),
-    /// A Unix-domain socket.
-    Unix(UnixStream),
+pub struct Stream {
+    socket: Socket,
+    /// In a box, so that plain streams stay small.
+    tls: Option<Box<Session>>,
 }
 
-/// Where a peer is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PeerAddr {
-    /// Address and port.
-    Tcp(SocketAddr),
-    /// A Unix-domain socket; the peer has no address.
-    Unix,
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Self {
+        Self {
+            socket: Socket::Tcp(stream),
+            tls: None,
+        }
+    }
 }
 
-impl fmt::Display for PeerAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix => f.write_str("unix"),
+impl From<UnixStream> for Stream {
+    fn from(stream: UnixStream) -> Self {
+        Self {
+            socket: Socket::Unix(stream),
+            tls: None,
         }
     }
 }
@@ -42,46 +40,67 @@ impl fmt::Display for PeerAddr {
 impl Stream {
     /// The address of the other end.
     pub fn peer(&self) -> PeerAddr {
-        match self {
-            Self::Tcp(stream) => stream.peer_addr().map_or(PeerAddr::Unix, PeerAddr::Tcp),
-            Self::Unix(_) => PeerAddr::Unix,
-        }
+        self.socket.peer()
     }
 
     /// The address of this end.
     pub fn local(&self) -> PeerAddr {
-        match self {
-            Self::Tcp(stream) => stream.local_addr().map_or(PeerAddr::Unix, PeerAddr::Tcp),
-            Self::Unix(_) => PeerAddr::Unix,
-        }
+        self.socket.local()
     }
 
-    /// Ready once there may be something to read, be it the end. Needs no buffer.
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => stream.poll_read_ready(cx),
-            Self::Unix(stream) => stream.poll_read_ready(cx),
-        }
+    /// Whether it is a Unix socket, where TLS is neither used nor missed.
+    pub fn is_unix(&self) -> bool {
+        matches!(self.socket, Socket::Unix(_))
+    }
+
+    /// What is known of its TLS session; `None` before the end of the handshake and without TLS.
+    pub fn tls(&self) -> Option<&Arc<TlsInfo>> {
+        self.tls.as_ref()?.info()
+    }
+
+    /// Begins TLS as the side that was connected to. `begun` are bytes of the handshake that have been read already.
+    ///
+    /// Cancel-safe in that the stream is of no use afterwards: nothing can be read from it or written to it.
+    pub async fn accept_tls(&mut self, acceptor: &Acceptor, begun: BytesMut) -> Result<(), HandshakeError> {
+        let tls = self.tls.insert(Box::new(acceptor.session(begun)?));
+        tls.shake_hands(&mut self.socket).await
+    }
+
+    /// Begins TLS as the side that connected, to a server that is called `name`.
+    pub async fn connect_tls(
+        &mut self,
+        connector: &Connector,
+        name: ServerName<'static>,
+    ) -> Result<(), HandshakeError> {
+        let tls = self.tls.insert(Box::new(connector.session(name)?));
+        tls.shake_hands(&mut self.socket).await
     }
 
     /// Reads once to the end of `buffer`, which gets memory only when there is something to read; `Ok(0)` is the end.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
-        if buffer.is_empty() && self.poll_readable(cx)?.is_pending() {
+        if let Some(tls) = &mut self.tls {
+            return tls.poll_fill(&mut self.socket, cx, buffer);
+        }
+        if buffer.is_empty() && self.socket.poll_readable(cx)?.is_pending() {
             store::give_back(buffer);
             return Poll::Pending;
         }
         store::make_room(buffer);
-        let read = tokio_util::io::poll_read_buf(Pin::new(self), cx, buffer);
+        let read = self.socket.poll_read(cx, buffer);
         if buffer.is_empty() {
             store::give_back(buffer);
         }
         read
     }
 
-    /// Writes all of `buffer`; ready when nothing is left of it.
+    /// Writes all of `buffer`; ready when nothing is left of it. Until then bytes may be added to its end, and those at
+    /// its front belong to the stream: some may have gone out already.
     pub fn poll_drain(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<()>> {
+        if let Some(tls) = &mut self.tls {
+            return tls.poll_drain(&mut self.socket, cx, buffer);
+        }
         while !buffer.is_empty() {
-            let written = ready!(Pin::new(&mut *self).poll_write(cx, buffer))?;
+            let written = ready!(self.socket.poll_write(cx, buffer))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -101,43 +120,29 @@ impl Stream {
         std::future::poll_fn(|cx| self.poll_drain(cx, buffer)).await
     }
 
+    /// Reads exactly one byte and leaves all else where it is: what follows an answer to `SSLRequest` must not be taken
+    /// for something that was said under TLS (CVE-2021-23222). `None` is the end.
+    pub async fn read_byte(&mut self) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        std::future::poll_fn(|cx| self.socket.poll_read_byte(cx, &mut byte))
+            .await
+            .map(|read| (read > 0).then_some(byte[0]))
+    }
+
     /// Writes what the kernel takes at once, for a farewell that nobody waits for.
-    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.try_write(bytes),
-            Self::Unix(stream) => stream.try_write(bytes),
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            Some(tls) => tls.try_write(&self.socket, bytes),
+            None => self.socket.try_write(bytes),
         }
     }
 }
 
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+impl Drop for Stream {
+    /// Ends TLS in good order (`close_notify`), as far as that is possible without waiting.
+    fn drop(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.say_goodbye(&self.socket);
         }
     }
 }

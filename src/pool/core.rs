@@ -24,6 +24,8 @@ const SPARE_RETRY: Duration = Duration::from_secs(5);
 pub(super) trait World<S: Source> {
     /// Whether an idle connection is fit to be given out now; it is not watched any more.
     fn is_quiet(&self, conn: &mut S::Conn) -> bool;
+    /// What a connection's session is set to.
+    fn mark(&self, conn: &S::Conn) -> u64;
     /// Whether a connection is fit to be idle; if so it is watched from now on.
     fn watch(&self, conn: &mut S::Conn) -> bool;
     /// Whether opening a connection that nobody waits for has a chance.
@@ -92,10 +94,11 @@ impl<S: Source> Core<S> {
         }
     }
 
-    /// A client wants a server.
+    /// A client wants a server, and one with this mark best of all.
     pub(super) fn request(
         &mut self,
         cell: &Arc<Cell<S::Conn>>,
+        mark: u64,
         now: Instant,
         world: &impl World<S>,
         fx: &mut Effects<S>,
@@ -103,7 +106,7 @@ impl<S: Source> Core<S> {
         self.stats.requests_num += 1;
         if self.line.is_empty()
             && self.is_open()
-            && let Some(grant) = self.take_fresh(now, world, fx)
+            && let Some(grant) = self.take_fresh(Some(mark), now, world, fx)
         {
             self.stats.assigned(Duration::ZERO);
             return Requested::Granted(grant);
@@ -142,12 +145,12 @@ impl<S: Source> Core<S> {
         matches!(self.gate, Gate::Open)
     }
 
-    fn next_idle(&self) -> Option<SlotId> {
+    fn next_idle(&self, mark: Option<u64>) -> Option<SlotId> {
         if self.settings.server_round_robin {
-            self.slots.longest_idle()
-        } else {
-            self.slots.latest_idle()
+            return self.slots.longest_idle();
         }
+        let fitting = mark.and_then(|mark| self.slots.idle_marked(mark));
+        fitting.or_else(|| self.slots.latest_idle())
     }
 
     fn is_stale(&self, id: SlotId, now: Instant) -> bool {
@@ -159,11 +162,12 @@ impl<S: Source> Core<S> {
     /// An idle connection that needs no check first. Those found dead on the way are dropped.
     fn take_fresh(
         &mut self,
+        mark: Option<u64>,
         now: Instant,
         world: &impl World<S>,
         fx: &mut Effects<S>,
     ) -> Option<Grant<S::Conn>> {
-        while let Some(slot) = self.next_idle().filter(|id| !self.is_stale(*id, now)) {
+        while let Some(slot) = self.next_idle(mark).filter(|id| !self.is_stale(*id, now)) {
             let mut conn = self.slots.take_idle(slot, State::Leased, now);
             if world.is_quiet(&mut conn) {
                 return Some(self.grant(slot, conn));
@@ -189,9 +193,9 @@ impl<S: Source> Core<S> {
     /// Idle connections to those who wait; the long idle ones are checked first.
     fn serve(&mut self, now: Instant, world: &impl World<S>, fx: &mut Effects<S>) {
         while !self.line.is_empty() {
-            if let Some(grant) = self.take_fresh(now, world, fx) {
+            if let Some(grant) = self.take_fresh(None, now, world, fx) {
                 self.hand(grant, now, fx);
-            } else if let Some(id) = self.next_idle().filter(|_| self.is_short()) {
+            } else if let Some(id) = self.next_idle(None).filter(|_| self.is_short()) {
                 let conn = self.slots.take_idle(id, State::Checking, now);
                 fx.check.push((id, conn));
             } else {

@@ -85,8 +85,9 @@ impl<S: Source> Pool<S> {
     ///
     /// The future may be polled for as long as it takes, in a `select!` with other things if it is pinned; its place in
     /// the line is kept until it is dropped.
-    pub async fn lease(self: &Arc<Self>, waiter: &mut Waiter<S>) -> Result<Lease<S>, LeaseError> {
-        match self.run(|core, now, fx| core.request(waiter.cell(), now, &**self, fx)) {
+    /// A connection with this `mark` (see [`Source::mark`]) is preferred among the idle ones.
+    pub async fn lease(self: &Arc<Self>, waiter: &mut Waiter<S>, mark: u64) -> Result<Lease<S>, LeaseError> {
+        match self.run(|core, now, fx| core.request(waiter.cell(), mark, now, &**self, fx)) {
             Requested::Granted(grant) => Ok(Lease::new(Arc::clone(self), grant)),
             Requested::Refused(error) => Err(error),
             Requested::Queued(ticket) => {
@@ -194,6 +195,10 @@ impl<S: Source> World<S> for Pool<S> {
         self.source
             .poll_idle(conn, &mut Context::from_waker(Waker::noop()))
             .is_pending()
+    }
+
+    fn mark(&self, conn: &S::Conn) -> u64 {
+        self.source.mark(conn)
     }
 
     fn watch(&self, conn: &mut S::Conn) -> bool {

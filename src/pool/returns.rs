@@ -142,7 +142,9 @@ impl<S: Source> Core<S> {
             self.hand(self.grant(id, conn), now, fx);
             self.settle(now, world);
         } else if world.watch(&mut conn) {
+            let mark = world.mark(&conn);
             self.slots.shift(id, State::Idle(conn), now);
+            self.slots.set_mark(id, mark);
             self.plan_end(id, now, fx);
         } else {
             self.lose(id, conn, now, fx);

@@ -11,8 +11,11 @@ use parking_lot::Mutex;
 use crate::config::{PoolMode, PoolSettings};
 use crate::error::Refusal;
 use crate::net::within;
-use crate::server::{self, Connection, Failure, Parameters, Settings, StatementCache, Target};
+use crate::server::{
+    self, Connection, Extra, Failure, FunctionTable, Parameters, Settings, StatementCache, Target,
+};
 
+use super::pins::Pins;
 use super::source::{Dirt, Gone, OpenError, Source};
 
 /// Sets of startup parameters that are remembered as good; past it the memory begins anew.
@@ -58,10 +61,16 @@ pub struct Servers {
     policy: ArcSwap<PoolSettings>,
     /// The prepared statements that the clients of this pool share.
     pub statements: Arc<StatementCache>,
+    /// What the functions of the database may do.
+    pub functions: Arc<FunctionTable>,
+    /// The servers that clients keep for their session state.
+    pub pins: Pins,
     /// What a session is set to after its client asked for these startup parameters.
     welcomes: Mutex<HashMap<Vec<Parameter>, Settings>>,
     /// Every set of reported parameters that is in use, once: so equal sets are equal pointers.
     reported: Mutex<HashSet<Arc<Parameters>>>,
+    /// Every set of other settings that is in use, once.
+    extra: Mutex<HashSet<Arc<Extra>>>,
 }
 
 impl Servers {
@@ -71,8 +80,11 @@ impl Servers {
             target: ArcSwap::from_pointee(target),
             policy: ArcSwap::from_pointee(policy),
             statements: Arc::default(),
+            functions: Arc::default(),
+            pins: Pins::default(),
             welcomes: Mutex::default(),
             reported: Mutex::default(),
+            extra: Mutex::default(),
         }
     }
 
@@ -121,15 +133,12 @@ impl Servers {
 
     /// The one copy of a set of reported parameters.
     pub fn intern(&self, parameters: &Arc<Parameters>) -> Arc<Parameters> {
-        let mut reported = self.reported.lock();
-        if let Some(known) = reported.get(&**parameters) {
-            return known.clone();
-        }
-        if reported.len() == reported.capacity() {
-            reported.retain(|known| Arc::strong_count(known) > 1);
-        }
-        reported.insert(parameters.clone());
-        parameters.clone()
+        only(&self.reported, parameters)
+    }
+
+    /// The one copy of a set of other settings.
+    pub fn intern_extra(&self, extra: Extra) -> Arc<Extra> {
+        only(&self.extra, &Arc::new(extra))
     }
 
     /// Remembers what became of a set of startup parameters.
@@ -165,6 +174,7 @@ impl Servers {
             Dirt::Reset | Dirt::CancelInFlight => {}
         }
         conn.outlive_cancels().await?;
+        conn.clean_leftovers().await?;
         // However a session ended, in good order or not, the next one finds nothing of it.
         let is_session = policy.pool_mode == PoolMode::Session;
         if matches!(dirt, Dirt::Reset) || is_session || policy.server_reset_query_always {
@@ -172,6 +182,19 @@ impl Servers {
         }
         Ok(())
     }
+}
+
+/// The copy that is in `known`, which forgets those that nobody else has.
+fn only<T: Eq + std::hash::Hash>(known: &Mutex<HashSet<Arc<T>>>, value: &Arc<T>) -> Arc<T> {
+    let mut known = known.lock();
+    if let Some(same) = known.get(&**value) {
+        return same.clone();
+    }
+    if known.len() == known.capacity() {
+        known.retain(|same| Arc::strong_count(same) > 1);
+    }
+    known.insert(value.clone());
+    value.clone()
 }
 
 impl Source for Servers {
@@ -198,6 +221,10 @@ impl Source for Servers {
 
     fn info(&self, conn: &Self::Conn) -> Arc<Self::Info> {
         conn.info().clone()
+    }
+
+    fn mark(&self, conn: &Self::Conn) -> u64 {
+        conn.settings.mark()
     }
 
     fn poll_idle(&self, conn: &mut Self::Conn, cx: &mut Context<'_>) -> Poll<Gone> {

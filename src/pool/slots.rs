@@ -55,6 +55,8 @@ pub enum ServerState {
 }
 
 const KINDS: usize = 6;
+/// Idle connections that are looked at for one that fits: to look costs less than to make one fit.
+const LOOKED_AT_MAX: usize = 32;
 
 impl<C> State<C> {
     pub(super) fn kind(&self) -> ServerState {
@@ -113,6 +115,8 @@ pub(super) struct Slot<S: Source> {
     pub(super) expiry: Expiry,
     pub(super) jitter: f32,
     pub(super) generation: u64,
+    /// What its session was set to when it became idle.
+    mark: u64,
     /// Held for as long as the connection is: dropping the slot gives it back.
     _approval: Approval,
 }
@@ -175,6 +179,7 @@ impl<S: Source> Slots<S> {
             expiry: Expiry::Never,
             jitter: 0.0,
             generation,
+            mark: 0,
             _approval: approval,
         };
         self.counts[ServerState::Opening as usize] += 1;
@@ -250,6 +255,17 @@ impl<S: Source> Slots<S> {
 
     pub(super) fn latest_idle(&self) -> Option<SlotId> {
         self.idle.back().copied()
+    }
+
+    /// The latest of the idle ones with this mark, among those that have not been idle for longest.
+    pub(super) fn idle_marked(&self, mark: u64) -> Option<SlotId> {
+        let latest = self.idle.iter().rev().take(LOOKED_AT_MAX);
+        latest.copied().find(|id| self.get(*id).mark == mark)
+    }
+
+    /// A connection has become idle with this mark.
+    pub(super) fn set_mark(&mut self, id: SlotId, mark: u64) {
+        self.get_mut(id).mark = mark;
     }
 
     /// The idle ones, the longest idle first.

@@ -28,6 +28,9 @@ pub trait Source: Send + Sync + 'static {
     /// What can be said of this connection; asked once, when it has been opened.
     fn info(&self, conn: &Self::Conn) -> Arc<Self::Info>;
 
+    /// What its session is set to, as a number that is equal where that is: those who want the same get it first.
+    fn mark(&self, conn: &Self::Conn) -> u64;
+
     /// Pending while an idle connection is healthy and quiet; it has then registered the waker of `cx`. Ready as soon as
     /// it has died or said something that makes it unfit for the next client.
     fn poll_idle(&self, conn: &mut Self::Conn, cx: &mut Context<'_>) -> Poll<Gone>;

@@ -54,9 +54,9 @@ impl Endpoint {
             Self::Tcp(address, keepalive) => {
                 let stream = TcpStream::connect(address).await?;
                 keepalive.apply(&stream);
-                Ok(Stream::Tcp(stream))
+                Ok(stream.into())
             }
-            Self::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+            Self::Unix(path) => UnixStream::connect(path).await.map(Stream::from),
         }
     }
 }

@@ -9,13 +9,15 @@ use bytes::{Buf, BytesMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::net::{PeerAddr, Stream};
-use crate::sql::{Deallocation, deallocation};
+use crate::sql::{Deallocation, Verdict, deallocation};
 use crate::wire::backend::{self, ErrorFields, Status};
 use crate::wire::pipeline::{Answer, Pipeline, Request};
 use crate::wire::{WireError, write};
 
 use super::connect::Message;
-use super::{CancelKey, Prepared, Settings, Statement};
+use super::questions::Rows;
+use super::statements::text_of;
+use super::{CancelKey, Prepared, Remains, Settings, Statement};
 
 /// What is remembered with a request in flight.
 #[derive(Debug)]
@@ -75,6 +77,15 @@ pub struct Unnamed {
     pub definition: Box<[u8]>,
     /// What it removes when it is executed, if it is a DEALLOCATE.
     pub deallocates: Option<Deallocates>,
+    /// What it may leave behind, if anything.
+    pub verdict: Option<Box<Verdict>>,
+}
+
+impl Unnamed {
+    /// Its text.
+    pub fn text(&self) -> &[u8] {
+        text_of(&self.definition)
+    }
 }
 
 /// What the unnamed statement of a server is.
@@ -95,6 +106,17 @@ impl UnnamedSlot {
     pub fn of(id: u64) -> Self {
         if id == 0 { Self::Empty } else { Self::Holds(id) }
     }
+}
+
+/// What a client that is gone has left on its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leftovers {
+    /// Nothing, or what can be put right by settings.
+    None,
+    /// These kinds of state, and no others.
+    Kinds(Remains),
+    /// Nobody knows what.
+    Unknown,
 }
 
 /// What others may know of a connection while somebody uses it.
@@ -192,6 +214,8 @@ pub struct Connection {
     pub unnamed: UnnamedSlot,
     /// So many bytes of the message that a client left half read are still to come.
     pub tail: usize,
+    /// What its last client has left there that the next one may not find.
+    pub leftovers: Leftovers,
     /// It cannot serve anybody any more: it waits for the rest of a message, or may owe answers that nobody counts.
     pub is_spent: bool,
     info: Option<Arc<Info>>,
@@ -211,6 +235,7 @@ impl Connection {
             prepared: Prepared::new(prepared_max),
             unnamed: UnnamedSlot::Empty,
             tail: 0,
+            leftovers: Leftovers::None,
             is_spent: false,
             info: None,
         }
@@ -288,17 +313,45 @@ impl Connection {
     }
 
     /// Runs SQL of howdah's own as a simple query, and throws its rows away. Nothing else may be in flight.
-    pub async fn run(&mut self, sql: &str) -> Result<(), Failure> {
-        write::query(&mut self.output, sql.as_bytes());
-        self.pipeline.sent(Request::Query, Answer::Skip, None);
-        self.unnamed = UnnamedSlot::Empty;
-        self.flush().await?;
-        self.wait_until_quiet(usize::MAX).await.map(|_| ())
+    pub async fn run(&mut self, sql: impl AsRef<[u8]>) -> Result<(), Failure> {
+        self.send_query(sql.as_ref()).await?;
+        self.wait_until_quiet(usize::MAX, |_| ()).await.map(|_| ())
     }
 
-    /// Reads until everything asked has been answered; the first error is the result, once all is answered. Gives up
-    /// with `false` after `bytes_max` of answers.
-    async fn wait_until_quiet(&mut self, bytes_max: usize) -> Result<bool, Failure> {
+    /// Runs SQL of howdah's own as a simple query. Returns the rows of each statement that has any to return.
+    pub(super) async fn query(&mut self, sql: &[u8]) -> Result<Vec<Rows>, Failure> {
+        self.send_query(sql).await?;
+        let mut results: Vec<Rows> = Vec::new();
+        let mut malformed = false;
+        let collect = |message: &Message| match (message.tag(), results.last_mut()) {
+            (b'T', _) => results.push(Rows::new()),
+            (b'D', Some(rows)) => match backend::data_row(message.body()) {
+                Ok(row) => rows.push(row),
+                Err(_) => malformed = true,
+            },
+            _ => {}
+        };
+        self.wait_until_quiet(usize::MAX, collect).await?;
+        if malformed {
+            return Err(Failure::protocol("data row"));
+        }
+        Ok(results)
+    }
+
+    async fn send_query(&mut self, sql: &[u8]) -> Result<(), Failure> {
+        write::query(&mut self.output, sql);
+        self.pipeline.sent(Request::Query, Answer::Skip, None);
+        self.unnamed = UnnamedSlot::Empty;
+        self.flush().await
+    }
+
+    /// Reads until everything asked has been answered, and shows `each` message; the first error is the result, once all
+    /// is answered. Gives up with `false` after `bytes_max` of answers.
+    async fn wait_until_quiet(
+        &mut self,
+        bytes_max: usize,
+        mut each: impl FnMut(&Message),
+    ) -> Result<bool, Failure> {
         let mut error = None;
         let mut bytes = 0;
         loop {
@@ -313,6 +366,7 @@ impl Connection {
             let message = self.receive().await?;
             let (tag, body) = (message.tag(), message.body());
             bytes += body.len();
+            each(&message);
             match tag {
                 b'S' => self.learn(body)?,
                 b'E' => {
@@ -354,8 +408,8 @@ impl Connection {
     /// Brings the session to `wanted`. Costs nothing if it is there already.
     pub async fn align(&mut self, wanted: &Settings) -> Result<(), Failure> {
         self.hear_while_idle().map_err(|gone| Failure::Lost(gone.0))?;
-        if let Some(sql) = self.settings.towards(wanted) {
-            self.run(&sql).await?;
+        for query in self.settings.towards(wanted) {
+            self.run(&query).await?;
         }
         if !Arc::ptr_eq(&self.settings.extra, &wanted.extra) {
             self.settings.extra = wanted.extra.clone();
@@ -420,7 +474,7 @@ impl Connection {
     pub async fn abandon(&mut self, bytes_max: usize) -> Result<bool, Failure> {
         let was_busy = self.pipeline.in_flight() || !self.pipeline.is_quiet();
         self.flush().await?;
-        match self.wait_until_quiet(bytes_max).await {
+        match self.wait_until_quiet(bytes_max, |_| ()).await {
             Err(Failure::Lost(reason)) => return Err(Failure::Lost(reason)),
             Ok(false) => return Ok(false),
             Ok(true) | Err(Failure::Sql(_)) => {}
@@ -452,6 +506,48 @@ impl Connection {
         Ok(())
     }
 
+    /// Cleans exactly what the last client has left. Fails where it cannot be cleaned.
+    pub async fn clean_leftovers(&mut self) -> Result<(), Failure> {
+        let kinds = match std::mem::replace(&mut self.leftovers, Leftovers::None) {
+            Leftovers::None => return Ok(()),
+            Leftovers::Unknown => {
+                self.run("DISCARD ALL").await?;
+                self.settings.extra = self.baseline.extra.clone();
+                self.prepared = Prepared::new(self.prepared.max());
+                return Ok(());
+            }
+            Leftovers::Kinds(kinds) => kinds,
+        };
+        // A role of the client's might not be allowed to, and a timeout of its could strike.
+        let login = Settings {
+            reported: self.settings.reported.clone(),
+            extra: self.baseline.extra.clone(),
+        };
+        self.align(&login).await?;
+        for (kind, sql) in [
+            (Remains::HOLD, "CLOSE ALL"),
+            (Remains::TEMP, "DISCARD TEMP"),
+            (Remains::LOCK, "SELECT pg_catalog.pg_advisory_unlock_all()"),
+            (Remains::LISTEN, "UNLISTEN *"),
+        ] {
+            if kinds.contains(kind) {
+                self.run(sql).await?;
+            }
+        }
+        if kinds.contains(Remains::PREPARE) {
+            self.run("DEALLOCATE ALL").await?;
+            self.prepared = Prepared::new(self.prepared.max());
+        }
+        for doomed in [Remains::SLOT, Remains::STICKY, Remains::UNKNOWN] {
+            if kinds.contains(doomed) {
+                return Err(Failure::Lost(format!(
+                    "its client has left what cannot be cleaned: {doomed}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until cancel requests that are on their way have arrived, and for what they may still do.
     pub async fn outlive_cancels(&mut self) -> Result<(), Failure> {
         while self.info().cancels.load(Ordering::Acquire) > 0 {
@@ -464,7 +560,7 @@ impl Connection {
     }
 
     /// Says goodbye as far as that is possible without waiting.
-    pub fn close(self) {
+    pub fn close(mut self) {
         let _ = self.stream.try_write(b"X\0\0\0\x04");
     }
 }

@@ -3,15 +3,23 @@
 mod cancel;
 mod connect;
 mod connection;
+mod functions;
 mod lore;
 mod parameters;
+mod questions;
 mod resolve;
+mod settings;
 mod statements;
 
 pub use cancel::CancelKey;
 pub use connect::{Address, ConnectError, Target};
-pub use connection::{Connection, Deallocates, Failure, Forgotten, Gone, Info, Note, Unnamed, UnnamedSlot};
+pub use connection::{
+    Connection, Deallocates, Failure, Forgotten, Gone, Info, Leftovers, Note, Unnamed, UnnamedSlot,
+};
+pub use functions::FunctionTable;
 pub use lore::Lore;
-pub use parameters::{Extra, Parameters, Settings, assignments, quote_identifier, quote_literal};
+pub use parameters::Parameters;
+pub use questions::{Answer, Question, Remains, State, Value};
 pub use resolve::Resolver;
+pub use settings::{Extra, Settings, assignments};
 pub use statements::{DECOY, NAME_PREFIX, NOTHING, Prepared, Standing, Statement, StatementCache};

@@ -7,6 +7,8 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use super::Settings;
+
 /// What howdah's names on a server begin with. Clients' own names never reach a server.
 pub const NAME_PREFIX: &str = "howdah_";
 /// The name of no statement, taken and given back where a request is bound to fail.
@@ -26,11 +28,15 @@ pub struct Statement {
     /// The schema's age when a client prepared it; see [`StatementCache::schema_changed`].
     pub epoch: u64,
     /// Digest of the settings that it was prepared under: they decide what its literals mean.
-    context: u64,
+    pub context: u64,
+    /// Those settings.
+    pub settings: Settings,
     /// Counts how often its result has been found changed since.
     revision: AtomicU64,
     /// A server has accepted it.
     proven: AtomicBool,
+    /// It is known to leave nothing behind, by the functions of this version; 0: by none.
+    inert_at: AtomicU64,
 }
 
 impl Statement {
@@ -48,6 +54,21 @@ impl Statement {
         self.proven.store(true, Ordering::Release);
     }
 
+    /// Its text.
+    pub fn text(&self) -> &[u8] {
+        text_of(&self.definition)
+    }
+
+    /// Whether it is known to leave nothing behind, by the functions of this version.
+    pub fn is_inert(&self, version: u64) -> bool {
+        self.inert_at.load(Ordering::Acquire) == version
+    }
+
+    /// It leaves nothing behind, by the functions of this version.
+    pub fn found_inert(&self, version: u64) {
+        self.inert_at.store(version, Ordering::Release);
+    }
+
     /// How often its result has been found changed since it was first prepared.
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
@@ -58,6 +79,11 @@ impl Statement {
     pub fn result_changed(&self) {
         self.revision.fetch_add(1, Ordering::AcqRel);
     }
+}
+
+/// The text of a definition.
+pub(super) fn text_of(definition: &[u8]) -> &[u8] {
+    definition.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 /// The statements of one pool, found by definition.
@@ -74,8 +100,8 @@ pub struct StatementCache {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl StatementCache {
-    /// The statement of this definition, as prepared now by a session with settings of this digest.
-    pub fn intern(&self, definition: &[u8], context: u64) -> Arc<Statement> {
+    /// The statement of this definition, as prepared now by a session with these settings and the digest of them.
+    pub fn intern(&self, definition: &[u8], context: u64, settings: &Settings) -> Arc<Statement> {
         let epoch = self.epoch.load(Ordering::Acquire);
         let hash = self.hasher.hash_one((epoch, context, definition));
         let mut found = self.found.lock();
@@ -97,8 +123,10 @@ impl StatementCache {
             definition: definition.into(),
             epoch,
             context,
+            settings: settings.clone(),
             revision: AtomicU64::new(0),
             proven: AtomicBool::new(false),
+            inert_at: AtomicU64::new(0),
         });
         same.push(Arc::downgrade(&statement));
         statement
@@ -259,19 +287,19 @@ mod tests {
     #[test]
     fn equal_definitions_are_one_statement_until_the_schema_changes() {
         let cache = StatementCache::default();
-        let a = cache.intern(b"select 1\0\0\0", 0);
-        let b = cache.intern(b"select 1\0\0\0", 0);
+        let a = cache.intern(b"select 1\0\0\0", 0, &Settings::default());
+        let b = cache.intern(b"select 1\0\0\0", 0, &Settings::default());
         assert!(Arc::ptr_eq(&a, &b));
-        assert_ne!(a.id, cache.intern(b"select 2\0\0\0", 0).id);
+        assert_ne!(a.id, cache.intern(b"select 2\0\0\0", 0, &Settings::default()).id);
         cache.schema_changed();
-        assert_ne!(a.id, cache.intern(b"select 1\0\0\0", 0).id);
+        assert_ne!(a.id, cache.intern(b"select 1\0\0\0", 0, &Settings::default()).id);
     }
 
     #[test]
     fn statements_that_nobody_has_are_forgotten() {
         let cache = StatementCache::default();
         for n in 0..10_000 {
-            cache.intern(format!("select {n}").as_bytes(), 0);
+            cache.intern(format!("select {n}").as_bytes(), 0, &Settings::default());
         }
         assert!(cache.is_empty());
         assert!(cache.found.lock().len() < 100, "the table shrinks as well");
@@ -280,7 +308,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first_and_never_one_on_its_way() {
         let cache = StatementCache::default();
-        let [a, b, c] = [&b"a"[..], b"b", b"c"].map(|text| cache.intern(text, 0));
+        let [a, b, c] = [&b"a"[..], b"b", b"c"].map(|text| cache.intern(text, 0, &Settings::default()));
         let mut prepared = Prepared::new(2);
         assert!(prepared.insert(a.clone(), 1).is_none());
         assert!(prepared.insert(b.clone(), 1).is_none());

@@ -97,6 +97,21 @@ pub fn key_data(body: &[u8]) -> Result<(i32, &[u8]), WireError> {
     }
 }
 
+/// The columns of a `DataRow`; `None` is NULL.
+pub fn data_row(body: &[u8]) -> Result<Vec<Option<Box<[u8]>>>, WireError> {
+    let mut reader = Reader::new(body);
+    let mut row = Vec::new();
+    for _ in 0..reader.u16()? {
+        let len = reader.i32()?;
+        row.push(match usize::try_from(len) {
+            Ok(len) => Some(reader.bytes(len)?.into()),
+            Err(_) => None,
+        });
+    }
+    reader.end()?;
+    Ok(row)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -62,6 +62,26 @@ pub fn bind_names(body: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((reader.cstr().ok()?, reader.cstr().ok()?))
 }
 
+/// The value of parameter `$number` in the body of a Bind, if it is given as text (which is how drivers give a string).
+pub fn bound_value(body: &[u8], number: u16) -> Option<&[u8]> {
+    let mut reader = Reader::new(body);
+    reader.cstr().ok()?;
+    reader.cstr().ok()?;
+    let formats = reader.u16().ok()?;
+    reader.bytes(usize::from(formats) * 2).ok()?;
+    let count = reader.u16().ok()?;
+    for at in 1..=count {
+        let value = match usize::try_from(reader.i32().ok()?) {
+            Ok(len) => Some(reader.bytes(len).ok()?),
+            Err(_) => None,
+        };
+        if at == number {
+            return value;
+        }
+    }
+    None
+}
+
 /// The portal of an Execute.
 pub fn execute_portal(body: &[u8]) -> Result<&[u8], WireError> {
     let mut reader = Reader::new(body);
@@ -96,6 +116,15 @@ mod tests {
         assert_eq!(Parse::read(b"\0x\0\0\x02\0\0\0\x17"), Err(WireError::Format));
         assert_eq!(Parse::read(b"\0x\0\0\0trailing"), Err(WireError::Format));
         assert_eq!(Parse::read(b"\0no end"), Err(WireError::String));
+    }
+
+    #[test]
+    fn a_bound_value_is_found_by_its_number() {
+        let body = b"p\0s\0\0\x01\0\0\0\x02\xff\xff\xff\xff\0\0\0\x02ab\0\0";
+        assert_eq!(bound_value(body, 1), None);
+        assert_eq!(bound_value(body, 2), Some(&b"ab"[..]));
+        assert_eq!(bound_value(body, 3), None);
+        assert_eq!(bound_value(&body[..12], 2), None);
     }
 
     #[test]

@@ -87,7 +87,12 @@ fn client_row(client: &Handle, config: &Config) -> Row {
         format!("C{}", client.id).into(),
         link.unwrap_or_default().into(),
         0u32.into(),
-        "".into(),
+        client
+            .tls
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default()
+            .into(),
         client.application_name().into(),
         client.prepared().into(),
         client.id.into(),

@@ -96,7 +96,7 @@ async fn busy_console() -> (Arc<Console>, tokio::net::TcpListener, Arc<Pool<Serv
     let asking = pool.clone();
     tokio::spawn(async move {
         let mut waiter = crate::pool::Waiter::new();
-        let _ = asking.lease(&mut waiter).await;
+        let _ = asking.lease(&mut waiter, 0).await;
     });
     while pool.snapshot().sv_login == 0 {
         tokio::task::yield_now().await;

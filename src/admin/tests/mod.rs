@@ -44,6 +44,7 @@ pub(super) fn client(console: &Console) -> ClientSeat {
     let newcomer = Newcomer {
         peer: PeerAddr::Tcp("10.0.0.9:4711".parse().unwrap()),
         local: PeerAddr::Unix,
+        tls: None,
         user: "bob".to_owned(),
         database: "app".to_owned(),
         protocol: PROTOCOL_3_0,
@@ -54,7 +55,7 @@ pub(super) fn client(console: &Console) -> ClientSeat {
 
 fn visit(stream: UnixStream, rights: Rights) -> Visit {
     Visit {
-        stream: Stream::Unix(stream),
+        stream: Stream::from(stream),
         input: BytesMut::new(),
         user: "root".to_owned(),
         is_admin: rights == Rights::Admin,

@@ -126,6 +126,10 @@ impl Source for Fake {
     type Conn = Conn;
     type Info = u64;
 
+    fn mark(&self, conn: &Conn) -> u64 {
+        conn.id() + 1
+    }
+
     fn is_hopeful(&self) -> bool {
         !self.0.lock().is_hopeless
     }
@@ -212,7 +216,7 @@ pub(super) fn pool(settings: Settings) -> (Arc<Pool<Fake>>, Fake) {
 }
 
 pub(super) async fn lease(pool: &Arc<Pool<Fake>>) -> Lease<Fake> {
-    pool.lease(&mut Waiter::new())
+    pool.lease(&mut Waiter::new(), 0)
         .await
         .expect("the pool has a server")
 }
@@ -220,7 +224,7 @@ pub(super) async fn lease(pool: &Arc<Pool<Fake>>) -> Lease<Fake> {
 /// Somebody who asks and keeps what he gets.
 pub(super) fn ask(pool: &Arc<Pool<Fake>>) -> JoinHandle<Result<Lease<Fake>, LeaseError>> {
     let pool = Arc::clone(pool);
-    tokio::spawn(async move { pool.lease(&mut Waiter::new()).await })
+    tokio::spawn(async move { pool.lease(&mut Waiter::new(), 0).await })
 }
 
 pub(super) fn give(lease: Lease<Fake>) {

@@ -38,6 +38,9 @@ impl World<Fake> for Around {
     fn is_quiet(&self, conn: &mut Conn) -> bool {
         !conn.0.is_dead()
     }
+    fn mark(&self, conn: &Conn) -> u64 {
+        conn.id() + 1
+    }
     fn watch(&self, conn: &mut Conn) -> bool {
         !conn.0.is_dead()
     }
@@ -169,7 +172,7 @@ impl Model {
         match step {
             Step::Request => {
                 let cell = Arc::clone(Waiter::<Fake>::new().cell());
-                match core.request(&cell, now, world, fx) {
+                match core.request(&cell, 0, now, world, fx) {
                     Requested::Granted(Grant { slot, conn, .. }) => {
                         assert!(self.line.is_empty(), "nobody barges in");
                         self.leased.push((slot, conn));

@@ -20,7 +20,7 @@ async fn client(pool: Arc<Pool<Fake>>, fake: Fake, seed: u64, leases: Arc<Atomic
     let mut waiter = Waiter::new();
     for _ in 0..150 {
         let patience = Duration::from_micros(next(&mut dice) % 4000);
-        let got = tokio::time::timeout(patience, pool.lease(&mut waiter)).await;
+        let got = tokio::time::timeout(patience, pool.lease(&mut waiter, 0)).await;
         let Ok(Ok(lease)) = got else { continue };
         leases.fetch_add(1, Ordering::Relaxed);
         assert!(!fake.link(lease.id() as usize).is_gone());

@@ -38,6 +38,18 @@ async fn the_latest_server_is_used_first_or_the_longest_idle_with_round_robin() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_fits_is_used_before_the_latest() {
+    let (pool, _fake) = pool(sized(3));
+    let leases = [lease(&pool).await, lease(&pool).await, lease(&pool).await];
+    let mark = leases[1].id() + 1;
+    leases.into_iter().for_each(give);
+    let fitting = pool.lease(&mut Waiter::new(), mark).await.unwrap();
+    assert_eq!(fitting.id() + 1, mark);
+    let other = pool.lease(&mut Waiter::new(), mark).await.unwrap();
+    assert_eq!(other.id(), 2, "it is taken, so the latest");
+}
+
+#[tokio::test(start_paused = true)]
 async fn waiters_are_served_in_the_order_they_came_and_nobody_barges_in() {
     let (pool, _fake) = pool(sized(1));
     let first = lease(&pool).await;
@@ -79,7 +91,7 @@ async fn a_server_handed_to_a_waiter_that_leaves_in_that_instant_is_passed_on() 
     let (pool, fake) = pool(sized(1));
     let held = lease(&pool).await;
     let mut waiter = Waiter::new();
-    let mut leaving = Box::pin(pool.lease(&mut waiter));
+    let mut leaving = Box::pin(pool.lease(&mut waiter, 0));
     assert!(futures_pending(leaving.as_mut()).await);
     let next = ask(&pool);
     settle().await;
@@ -90,12 +102,12 @@ async fn a_server_handed_to_a_waiter_that_leaves_in_that_instant_is_passed_on() 
     give(next);
     // The same when nobody else waits; and the waiter can be used again.
     let held = lease(&pool).await;
-    let mut leaving = Box::pin(pool.lease(&mut waiter));
+    let mut leaving = Box::pin(pool.lease(&mut waiter, 0));
     assert!(futures_pending(leaving.as_mut()).await);
     give(held);
     drop(leaving);
     assert_eq!(pool.snapshot().sv_idle, 1);
-    give(pool.lease(&mut waiter).await.expect("idle"));
+    give(pool.lease(&mut waiter, 0).await.expect("idle"));
     assert_eq!(fake.opened(), 1);
 }
 
@@ -109,7 +121,7 @@ async fn a_lease_polled_beside_other_things_keeps_its_place() {
     let (pool, _fake) = pool(sized(1));
     let held = lease(&pool).await;
     let mut waiter = Waiter::new();
-    let mut first = std::pin::pin!(pool.lease(&mut waiter));
+    let mut first = std::pin::pin!(pool.lease(&mut waiter, 0));
     let mut notices = 0;
     let mut second = None;
     let mut held = Some(held);

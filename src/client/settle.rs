@@ -1,0 +1,330 @@
+//! The end of a transaction that may have left something: the server is asked, and what it says follows the client or
+//! keeps it where it is.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::error::{Refusal, SqlState};
+use crate::farewell::Farewell;
+use crate::net::within;
+use crate::pool::PinPermit;
+use crate::server::{Answer, Connection, Extra, Failure, Leftovers, Question, Remains, assignments};
+use crate::sql::Effects;
+use crate::wire::store::CHUNK;
+use crate::wire::write;
+
+use super::handle::{Order, PinView};
+use super::session::Session;
+use super::trail::{Following, Marks};
+
+/// A question that a timeout of the client's own, or its cancel request, may have spoilt is asked again.
+const TRIES: usize = 5;
+/// How long to wait before a client that keeps its server is asked again whether it still has to; doubled every time.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+const ASK_AGAIN_MAX: Duration = Duration::from_secs(10);
+/// How long a server may take to answer a question.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// Why a client keeps its server between transactions.
+#[derive(Debug)]
+pub(super) struct Pin {
+    pub(super) remains: Remains,
+    statement: Box<str>,
+    since: Instant,
+    ask_at: Instant,
+    pause: Duration,
+    /// Permission to keep it; a state that came about unannounced may go without.
+    permit: Option<PinPermit>,
+}
+
+/// Whether the client keeps its server.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum After {
+    Keep,
+    Release,
+}
+
+impl Session {
+    /// Asks the server what the client has left, if anything says that there may be something.
+    pub(super) async fn look_back(&mut self, server: &mut Connection) -> Result<After, Farewell> {
+        let marks = self.talk.trail.marks.take();
+        let keeps = self.pin.as_ref().map_or(Remains::NONE, |pin| pin.remains);
+        let now = Instant::now();
+        let is_due = self.pin.as_ref().is_some_and(|pin| pin.ask_at <= now);
+        let mut question = marks
+            .as_ref()
+            .and_then(|marks| marks.question(&self.talk.settings, keeps));
+        if is_due {
+            question.get_or_insert_with(Question::default).state = true;
+        }
+        let mut remains = None;
+        if let Some(question) = &question {
+            let answer = self.ask(question, server).await?;
+            let Some(answer) = answer else {
+                return Ok(self.keep(Remains::UNKNOWN, marks.as_deref()));
+            };
+            self.take_over(&answer, marks.as_deref(), server);
+            if let Some(state) = answer.state {
+                remains = Some(state.remains);
+                self.talk.trail.sql_names = state.prepared;
+            }
+        }
+        if let Some(marks) = &marks
+            && marks.effects.contains(Effects::UNKNOWN_FUNCTION)
+            && self.talk.trail.functions.wants_reading()
+        {
+            let functions = self.talk.trail.functions.clone();
+            within(ANSWER_MAX, functions.read(server))
+                .await
+                .map_err(|_| lost("a server did not answer in time"))?
+                .or_else(|failure| match failure {
+                    // Then nothing is known, and everything is asked about.
+                    Failure::Sql(_) => Ok(()),
+                    Failure::Lost(why) => Err(lost(&why)),
+                })?;
+        }
+        let mut remains = remains.unwrap_or(keeps.without(Remains::STICKY));
+        remains.insert(keeps.intersection(Remains::STICKY));
+        remains.insert(marks.as_ref().map_or(Remains::NONE, |marks| marks.unseen()));
+        if question.is_none() && self.pin.is_some() {
+            return Ok(After::Keep);
+        }
+        let after = self.keep(remains, marks.as_deref());
+        if after == After::Release && !remains.is_empty() {
+            server.leftovers = Leftovers::Kinds(remains);
+        }
+        Ok(after)
+    }
+
+    /// `None` if the server will not say.
+    async fn ask(
+        &mut self,
+        question: &Question,
+        server: &mut Connection,
+    ) -> Result<Option<Answer>, Farewell> {
+        for _ in 0..TRIES {
+            let asked = async {
+                if server.info().cancels.load(std::sync::atomic::Ordering::Acquire) > 0 {
+                    server.outlive_cancels().await?;
+                }
+                server.ask(question).await
+            };
+            match within(ANSWER_MAX, asked).await {
+                Ok(Ok(answer)) => return Ok(Some(answer)),
+                Ok(Err(Failure::Sql(refusal))) if refusal.code == SqlState::QUERY_CANCELED => {}
+                Ok(Err(Failure::Sql(refusal))) => {
+                    tracing::debug!(client = self.seat.id, %refusal, "server does not tell what its client has left");
+                    return Ok(None);
+                }
+                Ok(Err(Failure::Lost(why))) => return Err(lost(&why)),
+                Err(_) => return Err(lost("a server did not answer in time")),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The settings that the server has now are the client's, wherever it goes on.
+    fn take_over(&mut self, answer: &Answer, marks: Option<&Marks>, server: &mut Connection) {
+        let reported = &server.settings.reported;
+        let had = &self.talk.settings.extra;
+        let mut extra = Extra::clone(if answer.set.is_some() { &EMPTY } else { had });
+        let own = self.talk.trail.own.clone();
+        let own_value = |name: &[u8]| {
+            own.iter()
+                .find(|(have, _)| **have == *name)
+                .map(|(_, value)| &**value)
+        };
+        if let Some(set) = &answer.set {
+            // Custom settings and the role are not among them, and have been asked for by name.
+            for (name, value) in own.iter().filter(|(name, _)| reported.spelling(name).is_none()) {
+                extra.put(name, Some(value));
+            }
+            for (name, value) in set.iter().filter(|(name, _)| reported.spelling(name).is_none()) {
+                extra.put(name, Some(value));
+            }
+        }
+        let mut there = extra.clone();
+        for value in &answer.values {
+            let is_default = value.current == value.default;
+            // A custom setting that was used once is empty from then on, and never again without a value.
+            let is_trace = value.name.contains(&b'.') && value.current.as_deref() == Some(b"");
+            let kept = value.current.as_deref().filter(|_| !is_default || is_trace);
+            there.put(&value.name, kept);
+            // Within a function that nobody has read, RESET and a SET to the same value cannot be told apart.
+            let is_reset = answer.set.is_some() || marks.is_some_and(|marks| marks.resets(&value.name));
+            let restored = is_reset && is_default;
+            match own_value(&value.name) {
+                Some(own) if restored || value.current.is_none() => extra.put(&value.name, Some(own)),
+                Some(_) => extra.put(&value.name, value.current.as_deref()),
+                None => extra.put(&value.name, kept),
+            }
+        }
+        let same = extra == there;
+        self.talk.settings.extra = self.pool.source().intern_extra(extra);
+        server.settings.extra = if same {
+            self.talk.settings.extra.clone()
+        } else {
+            Arc::new(there)
+        };
+        self.settings_changed();
+    }
+
+    /// Whether the client keeps its server for what there is on it.
+    fn keep(&mut self, remains: Remains, marks: Option<&Marks>) -> After {
+        if remains.is_empty() {
+            if let Some(pin) = self.pin.take() {
+                let kept = pin.since.elapsed();
+                tracing::debug!(client = self.seat.id, reason = %pin.remains, ?kept, "client needs its server no longer");
+            }
+            self.unpin();
+            return After::Release;
+        }
+        if self.talk.trail.following != Following::All {
+            // A statement that did not say so has left what may not be left.
+            self.unpin();
+            return After::Release;
+        }
+        let now = Instant::now();
+        let statement = marks.map(|marks| marks.statement.clone());
+        let permit = self.permit.take();
+        let pin = match self.pin.take() {
+            Some(pin) => {
+                let pause = if marks.is_some() {
+                    ASK_AGAIN
+                } else {
+                    (pin.pause * 2).min(ASK_AGAIN_MAX)
+                };
+                Pin {
+                    remains,
+                    pause,
+                    ask_at: now + pause,
+                    permit: pin.permit.or(permit),
+                    ..pin
+                }
+            }
+            None => Pin {
+                remains,
+                statement: statement.unwrap_or_default(),
+                since: now,
+                ask_at: now + ASK_AGAIN,
+                pause: ASK_AGAIN,
+                permit,
+            },
+        };
+        if self.seat.pin().is_none_or(|view| view.remains != remains) {
+            tracing::debug!(client = self.seat.id, reason = %remains, statement = %pin.statement, "client keeps its server");
+            self.seat.set_pin(Some(PinView {
+                remains,
+                statement: pin.statement.clone(),
+                since: pin.since,
+            }));
+        }
+        self.talk.trail.may_pin = true;
+        self.pin = Some(pin);
+        After::Keep
+    }
+
+    /// The client needs no server of its own any more.
+    pub(super) fn unpin(&mut self) {
+        if self.pin.take().is_some() || self.seat.pin().is_some() {
+            self.seat.set_pin(None);
+        }
+        self.permit = None;
+        self.talk.trail.may_pin = false;
+        self.talk.trail.sql_names = Vec::new();
+    }
+
+    /// Waits until the client may keep a server; a refusal is for the statement that would need one.
+    pub(super) async fn permit(&mut self) -> Result<(), Farewell> {
+        let limit = self.policy.query_wait_timeout;
+        let pool = self.pool.clone();
+        let result = {
+            let permit = within(limit, PinPermit::wait(&pool));
+            tokio::pin!(permit);
+            poll_fn(|cx| {
+                if let Some(farewell) = self.poll_attention(cx) {
+                    return Poll::Ready(Err(farewell));
+                }
+                permit.as_mut().poll(cx).map(Ok)
+            })
+            .await?
+        };
+        match result {
+            Ok(permit) => {
+                self.permit = Some(permit);
+                self.talk.trail.may_pin = true;
+            }
+            Err(_) => self.talk.trail.turned_down = Some(Box::new(too_many_pinned(limit))),
+        }
+        Ok(())
+    }
+
+    /// Orders and the client's end, while nothing else is done for it.
+    fn poll_attention(&mut self, cx: &mut Context<'_>) -> Option<Farewell> {
+        for order in self.seat.poll_orders(cx).unwrap_or_default() {
+            match order {
+                Order::Kill(refusal) | Order::Drain(refusal) => {
+                    return Some(Farewell::Administrator(refusal));
+                }
+                Order::Dequeue => {}
+            }
+        }
+        while self.talk.input.len() < CHUNK {
+            match self.stream.poll_fill(cx, &mut self.talk.input) {
+                Poll::Ready(Ok(0)) => return Some(Farewell::Vanished),
+                Poll::Ready(Ok(n)) => self.talk.tally.bytes_received += n as u64,
+                Poll::Ready(Err(error)) => return Some(Farewell::ClientIo(error.to_string())),
+                Poll::Pending => break,
+            }
+        }
+        None
+    }
+
+    /// Before the client hears that its request is done: where RESET has taken away what it logged in with, that is
+    /// put back.
+    pub(super) async fn interlude(&mut self, server: &mut Connection) -> Result<(), Farewell> {
+        let Some(interlude) = self.talk.trail.interlude.take() else {
+            return Ok(());
+        };
+        let is_taken = |name: &[u8]| {
+            let now = &server.settings.reported;
+            match now.spelling(name) {
+                Some(name) => now.get(name) == server.baseline.reported.get(name),
+                None => true,
+            }
+        };
+        let restores = interlude.restores.iter();
+        let restores: Vec<_> = restores
+            .filter(|(name, _)| !interlude.failed && is_taken(name))
+            .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.to_vec()))
+            .collect();
+        if !restores.is_empty()
+            && let Err(Failure::Lost(why)) = server.run(assignments(&restores)).await
+        {
+            return Err(lost(&why));
+        }
+        self.tell_differences(server);
+        if interlude.held.is_some() {
+            write::ready_for_query(&mut self.talk.output, server.pipeline.status().byte());
+        }
+        Ok(())
+    }
+}
+
+static EMPTY: std::sync::LazyLock<Extra> = std::sync::LazyLock::new(Extra::default);
+
+fn lost(why: &str) -> Farewell {
+    let refusal = Refusal::new(SqlState::CONNECTION_FAILURE, "server connection was lost");
+    Farewell::ServerLost(refusal.detail(why.to_owned()))
+}
+
+fn too_many_pinned(waited: Duration) -> Refusal {
+    Refusal::new(
+        SqlState::TOO_MANY_CONNECTIONS,
+        "too many clients keep a server for their session state",
+    )
+    .detail(format!("Waited {waited:.1?}."))
+    .hint("max_pinned says how many servers of a pool may be kept.")
+}

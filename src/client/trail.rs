@@ -1,0 +1,365 @@
+//! What a client leaves behind on its server, as far as the texts of its statements tell.
+//!
+//! Every text gets a verdict before it goes out. Nearly all are inert. The others leave marks, and once the transaction
+//! is over the server is asked about what they say may have changed.
+
+use std::sync::Arc;
+
+use crate::config::{Opaque, PoolMode, PoolSettings, SessionState};
+use crate::error::{Refusal, SqlState};
+use crate::server::{FunctionTable, Question, Remains, Settings};
+use crate::sql::{Effects, Reading, Resets, Verdict, encoding_is_safe, verdict};
+use crate::wire::backend::Status;
+
+/// So much of a statement is kept to say why its client keeps a server, in bytes.
+const STATEMENT_SHOWN_MAX: usize = 100;
+
+/// A setting's name in lower case, and its value.
+pub(super) type Own = (Box<[u8]>, Box<[u8]>);
+
+/// What marks lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Following {
+    /// Nobody looks: the server is the client's to its end, or leaks are wanted.
+    Not,
+    /// Settings follow; what cannot is refused.
+    SettingsOnly,
+    /// Settings follow; for what cannot, the client keeps its server.
+    All,
+}
+
+/// Whether more requests may go out behind one that changes what they mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Barrier {
+    /// They may.
+    None,
+    /// Up to the next Sync.
+    AtSync,
+    /// Not before everything has been answered.
+    Now,
+}
+
+/// What is done before the client hears that its request is done.
+#[derive(Debug)]
+pub(super) struct Interlude {
+    /// Settings of the client's own that are put back where RESET has taken them away.
+    pub(super) restores: Vec<Own>,
+    /// Something failed, so that there may be nothing to put back.
+    pub(super) failed: bool,
+    /// What the client will be told once it is over.
+    pub(super) held: Option<Status>,
+}
+
+/// What has been left behind since the server was last asked.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    pub(super) effects: Effects,
+    settings: Vec<Box<[u8]>>,
+    /// Settings that were set for the transaction, of which custom ones leave a trace the first time.
+    locals: Vec<Box<[u8]>>,
+    resets: Resetting,
+    /// The beginning of the first statement that left one.
+    pub(super) statement: Box<str>,
+}
+
+/// Which settings have been given their startup values back.
+#[derive(Debug, Default)]
+struct Resetting {
+    names: Vec<Box<[u8]>>,
+    all: bool,
+}
+
+impl Resetting {
+    fn add(&mut self, resets: &Resets) {
+        match resets {
+            Resets::None => {}
+            Resets::Names(names) => self.names.extend_from_slice(names),
+            Resets::All => self.all = true,
+        }
+    }
+
+    fn contains(&self, name: &[u8]) -> bool {
+        // RESET ALL leaves the role where it is.
+        (self.all && name != ROLE) || self.names.iter().any(|have| **have == *name)
+    }
+}
+
+const ROLE: &[u8] = b"role";
+/// Effects that change nothing that the next request could depend on.
+const PASSING: Effects = Effects::NOTIFY
+    .union(Effects::RELEASES)
+    .union(Effects::FREES)
+    .union(Effects::DATABASE)
+    .union(Effects::CREATES)
+    .union(Effects::LOCAL_CUSTOM);
+
+/// One client's trail.
+#[derive(Debug)]
+pub(super) struct Trail {
+    pub(super) following: Following,
+    pub(super) opaque: Opaque,
+    pub(super) reading: Reading,
+    /// What is created without saying where is temporary, by `search_path`.
+    makes_temp: bool,
+    pub(super) functions: Arc<FunctionTable>,
+    pub(super) marks: Option<Box<Marks>>,
+    /// The client may leave what needs a server of its own.
+    pub(super) may_pin: bool,
+    pub(super) barrier: Barrier,
+    pub(super) interlude: Option<Box<Interlude>>,
+    /// The client's statements of SQL's own PREPARE, when the server was last asked.
+    pub(super) sql_names: Vec<Box<[u8]>>,
+    /// Why the statement that comes next may not leave what it would.
+    pub(super) turned_down: Option<Box<Refusal>>,
+    /// What the client asked for when it logged in: RESET leads back to that.
+    pub(super) own: Arc<[Own]>,
+}
+
+/// Effects that matter only to a client that keeps its server.
+const RELEASING: Effects = Effects::RELEASES.union(Effects::FREES).union(Effects::UNLISTEN);
+
+/// What cannot follow a client.
+const PINNING: [(Effects, Remains); 8] = [
+    (Effects::TEMP, Remains::TEMP),
+    (Effects::CREATES, Remains::TEMP),
+    (Effects::HOLD, Remains::HOLD),
+    (Effects::LOCK, Remains::LOCK),
+    (Effects::PREPARE, Remains::PREPARE),
+    (Effects::LISTEN, Remains::LISTEN),
+    (Effects::SLOT, Remains::SLOT),
+    (Effects::STICKY, Remains::STICKY),
+];
+
+/// Kinds of state that these effects are about.
+fn pinned_by(effects: Effects) -> Remains {
+    let mut remains = Remains::NONE;
+    for (effect, kind) in PINNING {
+        if effects.contains(effect) {
+            remains.insert(kind);
+        }
+    }
+    remains
+}
+
+/// What a text may do.
+pub(super) enum Judged {
+    /// Nothing that lasts.
+    Inert,
+    /// Nothing that matters to this client now.
+    Passing,
+    /// This.
+    Marked(Box<Verdict>),
+}
+
+impl Trail {
+    pub(super) fn new(functions: Arc<FunctionTable>, own: Arc<[Own]>) -> Self {
+        Self {
+            following: Following::Not,
+            opaque: Opaque::Check,
+            reading: Reading::default(),
+            makes_temp: false,
+            functions,
+            marks: None,
+            may_pin: false,
+            barrier: Barrier::None,
+            interlude: None,
+            sql_names: Vec::new(),
+            turned_down: None,
+            own,
+        }
+    }
+
+    /// Takes over what a pool is set to now.
+    pub(super) fn obey(&mut self, policy: &PoolSettings) {
+        self.opaque = policy.opaque;
+        self.following = match (policy.pool_mode, policy.session_state) {
+            (PoolMode::Session, _) | (_, SessionState::Ignore) => Following::Not,
+            (_, SessionState::Refuse) => Following::SettingsOnly,
+            (_, SessionState::Follow) => Following::All,
+        };
+    }
+
+    /// The client's settings have changed: texts may have to be read in another way.
+    pub(super) fn read_as(&mut self, settings: &Settings) {
+        let reported = &settings.reported;
+        let path = reported
+            .get(b"search_path")
+            .or_else(|| settings.extra.get(b"search_path"));
+        self.makes_temp = path.is_some_and(|path| memchr::memmem::find(path, b"pg_temp").is_some());
+        let encoding = reported.get(b"client_encoding").unwrap_or_default();
+        self.reading = Reading {
+            standard_conforming_strings: reported.get(b"standard_conforming_strings") != Some(b"off"),
+            encoding_is_safe: encoding_is_safe(encoding),
+        };
+    }
+
+    /// What a text may leave behind.
+    pub(super) fn judge(&self, text: &[u8]) -> Judged {
+        if self.following == Following::Not {
+            return Judged::Passing;
+        }
+        let mut verdict = verdict(text, self.reading, &*self.functions);
+        if self.opaque == Opaque::Trust {
+            verdict.effects = verdict
+                .effects
+                .without(Effects::OPAQUE.union(Effects::UNKNOWN_FUNCTION));
+        }
+        if !self.makes_temp {
+            verdict.effects = verdict.effects.without(Effects::CREATES);
+        }
+        if verdict.is_inert() {
+            return Judged::Inert;
+        }
+        if !self.may_pin {
+            verdict.effects = verdict.effects.without(RELEASING);
+        }
+        if verdict.is_inert() {
+            Judged::Passing
+        } else {
+            Judged::Marked(Box::new(verdict))
+        }
+    }
+
+    /// What is said of a request that nobody has looked into.
+    pub(super) fn unread(&self) -> Judged {
+        if self.following == Following::Not || self.opaque == Opaque::Trust {
+            return Judged::Passing;
+        }
+        let mut verdict = Box::<Verdict>::default();
+        verdict.effects.insert(Effects::OPAQUE);
+        Judged::Marked(verdict)
+    }
+
+    /// Whether such a statement has to wait until the client may keep a server.
+    pub(super) fn wants_pin(&self, verdict: &Verdict) -> bool {
+        self.following == Following::All && !self.may_pin && !pinned_by(verdict.effects).is_empty()
+    }
+
+    /// Why such a statement is not carried out.
+    pub(super) fn refusal(&self, verdict: &Verdict) -> Option<Refusal> {
+        let kinds = pinned_by(verdict.effects);
+        if self.following != Following::SettingsOnly || kinds.is_empty() {
+            return None;
+        }
+        let message = "statement would leave session state behind";
+        Some(
+            Refusal::new(SqlState::FEATURE_NOT_SUPPORTED, message)
+                .detail(format!(
+                    "This cannot follow the client to another server: {kinds}."
+                ))
+                .hint(
+                    "session_state = \"follow\" lets clients keep a server for as long as such state exists.",
+                ),
+        )
+    }
+
+    /// A statement of this verdict goes out.
+    pub(super) fn mark(&mut self, verdict: &Verdict, text: &[u8], at: Barrier) {
+        if !PASSING.contains(verdict.effects) {
+            self.barrier = at;
+        }
+        let marks = self.marks.get_or_insert_with(|| {
+            let shown = text.get(..STATEMENT_SHOWN_MAX).unwrap_or(text);
+            Box::new(Marks {
+                statement: String::from_utf8_lossy(shown).into(),
+                ..Marks::default()
+            })
+        });
+        marks.effects.insert(verdict.effects);
+        let details = verdict.details();
+        marks.settings.extend_from_slice(&details.settings);
+        marks.locals.extend_from_slice(&details.local_customs);
+        marks.resets.add(&details.resets);
+        let restores = self.taken_by(&details.resets);
+        if !restores.is_empty() {
+            let interlude = self.interlude.get_or_insert_with(|| {
+                Box::new(Interlude {
+                    restores: Vec::new(),
+                    failed: false,
+                    held: None,
+                })
+            });
+            interlude.restores.extend(restores);
+        }
+    }
+
+    /// These settings may have been changed by the statement that has just been marked; the second ones for the
+    /// transaction only.
+    pub(super) fn mark_settings(&mut self, names: Vec<Box<[u8]>>, locals: Vec<Box<[u8]>>) {
+        if let Some(marks) = &mut self.marks {
+            marks.settings.extend(names);
+            marks.locals.extend(locals);
+        }
+    }
+
+    /// Whether the server may have statements that SQL's own PREPARE made.
+    pub(super) fn may_have_sql_statements(&self) -> bool {
+        let prepares = |marks: &Marks| marks.effects.intersects(Effects::PREPARE.union(Effects::OPAQUE));
+        !self.sql_names.is_empty() || self.marks.as_deref().is_some_and(prepares)
+    }
+
+    /// Some of what keeps the client's server may have gone.
+    pub(super) fn mark_release(&mut self) {
+        let marks = self.marks.get_or_insert_default();
+        marks.effects.insert(Effects::RELEASES);
+    }
+
+    /// The client's own values that a RESET would take away.
+    fn taken_by(&self, resets: &Resets) -> Vec<Own> {
+        let mut resetting = Resetting::default();
+        resetting.add(resets);
+        let taken = self.own.iter().filter(|(name, _)| resetting.contains(name));
+        taken.cloned().collect()
+    }
+}
+
+impl Marks {
+    /// What to ask the server of the client who left these, and who so far had `settings`. `None`: nothing.
+    pub(super) fn question(&self, settings: &Settings, keeps: Remains) -> Option<Question> {
+        let every_setting = self
+            .effects
+            .intersects(Effects::OPAQUE.union(Effects::ANY_SETTING));
+        let mut names: Vec<Box<[u8]>> = Vec::new();
+        let mut add = |name: &[u8]| {
+            let known = names.iter().any(|have| **have == *name);
+            if !known && settings.reported.spelling(name).is_none() {
+                names.push(name.into());
+            }
+        };
+        self.settings.iter().for_each(|name| add(name));
+        let new = |name: &[u8]| name.contains(&b'.') && settings.extra.get(name).is_none();
+        let traces = self.locals.iter().filter(|name| new(name));
+        traces.for_each(|name| add(name));
+        if every_setting
+            || self
+                .settings
+                .iter()
+                .any(|name| **name == *b"session_authorization")
+        {
+            add(ROLE);
+        }
+        // Those that no catalog lists, if every setting is asked for.
+        let is_due = |name: &[u8]| self.resets.all || (every_setting && name.contains(&b'.'));
+        let had = settings.extra.iter().filter(|(name, _)| is_due(name));
+        had.for_each(|(name, _)| add(name));
+        let about_state = Effects::OPAQUE.union(Effects::EXECUTE);
+        let state = self.effects.intersects(about_state)
+            || !pinned_by(self.effects).is_empty()
+            || (!keeps.is_empty() && self.effects.contains(Effects::RELEASES));
+        (every_setting || state || !names.is_empty()).then_some(Question {
+            names,
+            every_setting,
+            state,
+        })
+    }
+
+    /// What has been done that no question can tell.
+    pub(super) fn unseen(&self) -> Remains {
+        pinned_by(self.effects).intersection(Remains::STICKY)
+    }
+
+    /// Whether a setting's value is what RESET made of it, should it be the one of a new session.
+    pub(super) fn resets(&self, name: &[u8]) -> bool {
+        self.resets.contains(name)
+    }
+}

@@ -1,0 +1,191 @@
+//! Verdicts on requests before they go out: some wait, some are refused, some leave marks.
+
+use std::sync::Arc;
+
+use crate::error::Refusal;
+use crate::server::{Connection, Note, Statement, Unnamed, UnnamedSlot};
+use crate::sql::{Effects, Verdict};
+use crate::wire::frontend;
+use crate::wire::pipeline::{Answer, Request};
+use crate::wire::scan::{HEADER_LEN, Header};
+use crate::wire::write;
+
+use super::extended::refuse;
+use super::names::Known;
+use super::requests::wait_for_answers;
+use super::talk::{Pause, QUERY_LOOK_MAX, Talk};
+use super::trail::{Barrier, Following, Judged};
+
+impl Talk {
+    /// Whether nothing may go out before what is in flight has been answered, which may change what it means.
+    pub(super) fn is_barred(&mut self, server: &Connection) -> bool {
+        match self.trail.barrier {
+            Barrier::Now if server.pipeline.is_quiet() => {
+                self.trail.barrier = Barrier::None;
+                false
+            }
+            Barrier::Now => !server.pipeline.is_copying_in(),
+            Barrier::None | Barrier::AtSync => false,
+        }
+    }
+
+    /// A Sync goes out.
+    pub(super) fn close_barrier(&mut self) {
+        if self.trail.barrier == Barrier::AtSync {
+            self.trail.barrier = Barrier::Now;
+        }
+    }
+
+    /// Looks at a simple query.
+    pub(super) fn watch_query(&mut self, header: Header, server: &mut Connection) -> Result<Watched, Pause> {
+        if self.trail.following == Following::Not {
+            return Ok(Watched::Sound(Vec::new()));
+        }
+        let judged = if header.len > QUERY_LOOK_MAX {
+            self.trail.unread()
+        } else {
+            let text = frontend::query_text(self.body(header)).unwrap_or_default();
+            self.trail.judge(text)
+        };
+        let Judged::Marked(verdict) = judged else {
+            return Ok(Watched::Sound(Vec::new()));
+        };
+        if server.pipeline.in_flight() {
+            return Err(wait_for_answers(server));
+        }
+        if let Some(refusal) = self.admit(&verdict)? {
+            self.discard(header);
+            self.refuse_query(refusal, server);
+            return Ok(Watched::Refused);
+        }
+        let here = self.input.len().min(header.len);
+        let text = self.input.get(HEADER_LEN..here).unwrap_or_default();
+        self.trail.mark(&verdict, text, Barrier::Now);
+        Ok(Watched::Sound(self.spoken_of(&verdict)))
+    }
+
+    /// The client's own statements that SQL's PREPARE and EXECUTE speak of by name.
+    fn spoken_of(&self, verdict: &Verdict) -> Vec<(Box<[u8]>, Arc<Statement>)> {
+        let details = verdict.details();
+        let prepares = details.prepares.iter().map(|prepared| &prepared.name);
+        let mut spoken_of: Vec<(Box<[u8]>, _)> = Vec::new();
+        for name in details.executes.iter().chain(prepares) {
+            if let Known::Statement(statement) = self.names.get(name, 0)
+                && !spoken_of.iter().any(|(have, _)| have == name)
+            {
+                spoken_of.push((name.clone(), statement));
+            }
+        }
+        spoken_of
+    }
+
+    /// Looks at what a Bind is about to make ready to run. Tells whether it has been refused, and is dealt with.
+    pub(super) fn watch_bind(
+        &mut self,
+        header: Header,
+        bound: Option<&Bound<'_>>,
+        server: &mut Connection,
+    ) -> Result<bool, Pause> {
+        let judged = match bound {
+            _ if self.trail.following == Following::Not => return Ok(false),
+            Some(Bound::Named(statement)) => {
+                let version = self.trail.functions.version();
+                if statement.is_inert(version) {
+                    return Ok(false);
+                }
+                let judged = self.trail.judge(statement.text());
+                if matches!(judged, Judged::Inert) {
+                    statement.found_inert(version);
+                }
+                judged
+            }
+            Some(Bound::Unnamed(unnamed)) => match &unnamed.verdict {
+                None => Judged::Passing,
+                Some(verdict) => Judged::Marked(verdict.clone()),
+            },
+            // SQL's own PREPARE made it.
+            None => self.trail.unread(),
+        };
+        let Judged::Marked(mut verdict) = judged else {
+            return Ok(false);
+        };
+        if server.pipeline.unit_in_flight() {
+            return Err(wait_for_answers(server));
+        }
+        if let Some(refusal) = self.admit(&verdict)? {
+            self.discard(header);
+            refuse(server, refusal);
+            return Ok(true);
+        }
+        let details = verdict.details();
+        let names = self.bound_names(header, &details.bound_settings);
+        let locals = self.bound_names(header, &details.bound_locals);
+        if names.is_none() || locals.is_none() {
+            verdict.effects.insert(Effects::ANY_SETTING);
+        }
+        let text = bound.map_or(&b""[..], Bound::text);
+        self.trail.mark(&verdict, text, Barrier::AtSync);
+        self.trail
+            .mark_settings(names.unwrap_or_default(), locals.unwrap_or_default());
+        Ok(false)
+    }
+
+    /// `set_config($1, …)`: the names are in the Bind. `None` if they cannot be found there.
+    fn bound_names(&self, header: Header, numbers: &[u16]) -> Option<Vec<Box<[u8]>>> {
+        let whole = (self.input.len() >= header.len).then(|| self.body(header));
+        let name = |number: &u16| {
+            Some(
+                frontend::bound_value(whole?, *number)?
+                    .to_ascii_lowercase()
+                    .into(),
+            )
+        };
+        numbers.iter().map(name).collect()
+    }
+
+    /// Whether a statement may run: now, not yet, or never.
+    fn admit(&mut self, verdict: &Verdict) -> Result<Option<Refusal>, Pause> {
+        if let Some(refusal) = self.trail.refusal(verdict) {
+            return Ok(Some(refusal));
+        }
+        if self.trail.wants_pin(verdict) {
+            return match self.trail.turned_down.take() {
+                Some(refusal) => Ok(Some(*refusal)),
+                None => Err(Pause::WantsPin),
+            };
+        }
+        Ok(None)
+    }
+
+    /// Makes a query fail in place of the client's own, so that its transaction fares as PostgreSQL would have it.
+    fn refuse_query(&mut self, refusal: Refusal, server: &mut Connection) {
+        write::query(&mut server.output, b"DEALLOCATE howdah_0");
+        self.unnamed.clear();
+        server.unnamed = UnnamedSlot::Unknown;
+        let note = Note::Refuse(Box::new(refusal));
+        server.pipeline.sent(Request::Query, Answer::Forward, Some(note));
+    }
+}
+
+/// What is to be done with a query.
+pub(super) enum Watched {
+    /// Nothing: it has been refused.
+    Refused,
+    /// It goes on, and has to find these statements under the client's names for them.
+    Sound(Vec<(Box<[u8]>, Arc<Statement>)>),
+}
+
+/// A statement that a portal is bound to.
+pub(super) enum Bound<'a> {
+    Named(&'a Statement),
+    Unnamed(&'a Unnamed),
+}
+
+impl Bound<'_> {
+    fn text(&self) -> &[u8] {
+        match self {
+            Self::Named(statement) => statement.text(),
+            Self::Unnamed(unnamed) => unnamed.text(),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Which functions of a database may do anything, by its catalogs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+
+use super::{Connection, Failure};
+use crate::sql::{Functions, Volatility};
+
+/// Functions that others make unseen count as unknown after this time at the latest.
+const FRESH: Duration = Duration::from_secs(60);
+/// The catalogs are not read more often than this, whatever unknown names are called.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// PostgreSQL's own are known to the classifier, so that only those of others count as volatile.
+const SQL: &[u8] = b"SELECT proname,pg_catalog.bool_or(provolatile OPERATOR(pg_catalog.=) 'v' \
+AND pronamespace OPERATOR(pg_catalog.<>) 11) FROM pg_catalog.pg_proc GROUP BY proname";
+
+/// The functions of one database, by bare name, as they were when somebody last looked.
+#[derive(Debug, Default)]
+pub struct FunctionTable {
+    current: ArcSwapOption<Known>,
+    /// Grows whenever what was known may have become wrong.
+    version: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// Whether a function of this name may do anything.
+    is_volatile: HashMap<Box<[u8]>, bool>,
+    read_at: Instant,
+}
+
+impl FunctionTable {
+    /// Tells apart what was concluded from different states of the table; from 1.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire) + 1
+    }
+
+    /// The catalogs have changed.
+    pub fn forget(&self) {
+        self.current.store(None);
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Forgets what has been known for so long that others may have changed it unseen.
+    pub fn forget_old(&self) {
+        let is_old = |known: &Arc<Known>| known.read_at.elapsed() >= FRESH;
+        if self.current.load().as_ref().is_some_and(is_old) {
+            self.forget();
+        }
+    }
+
+    /// Whether it is worth reading the catalogs because of a name that nobody knows.
+    pub fn wants_reading(&self) -> bool {
+        let known = self.current.load();
+        known
+            .as_ref()
+            .is_none_or(|known| known.read_at.elapsed() >= PAUSE)
+    }
+
+    /// Reads the catalogs. Nothing else may be in flight on the connection, and no transaction open.
+    pub async fn read(&self, connection: &mut Connection) -> Result<(), Failure> {
+        let rows = connection.query_in_peace(SQL).await?;
+        let pair = |mut row: Vec<Option<Box<[u8]>>>| {
+            let is_volatile = row.pop()?.as_deref() == Some(b"t");
+            Some((row.pop()??, is_volatile))
+        };
+        let is_volatile = rows.into_iter().flatten().filter_map(pair).collect();
+        self.current.store(Some(Arc::new(Known {
+            is_volatile,
+            read_at: Instant::now(),
+        })));
+        self.version.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+}
+
+impl Functions for FunctionTable {
+    fn volatility(&self, name: &[u8]) -> Volatility {
+        let known = self.current.load();
+        match known.as_ref().and_then(|known| known.is_volatile.get(name)) {
+            Some(true) => Volatility::Volatile,
+            Some(false) => Volatility::Harmless,
+            None => Volatility::Unknown,
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! What a session has been left with, learnt by asking it.
+//!
+//! The text of a statement only tells what may have changed: a SET may have been rolled back, a function may have made
+//! a temporary table. The questions are put in a transaction of our own which the session's settings cannot trip, and
+//! which is rolled back.
+
+use crate::wire::backend::Status;
+
+use super::settings::quote_literal;
+use super::{Connection, Failure};
+
+/// What is to be learnt of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Question {
+    /// These settings, by name.
+    pub names: Vec<Box<[u8]>>,
+    /// Every setting there is, but for custom ones, which no catalog lists.
+    pub every_setting: bool,
+    /// State beside settings.
+    pub state: bool,
+}
+
+/// A setting of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// Its name in lower case.
+    pub name: Box<[u8]>,
+    /// What it is set to; `None` if there is no such setting.
+    pub current: Option<Box<[u8]>>,
+    /// What RESET would make of it.
+    pub default: Option<Box<[u8]>>,
+}
+
+/// A setting's name in lower case, and its value.
+pub(super) type Named = (Box<[u8]>, Box<[u8]>);
+
+/// What a session has been left with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The settings asked for by name.
+    pub values: Vec<Value>,
+    /// Every setting that the session has set, if they were asked for: names in lower case.
+    pub set: Option<Vec<Named>>,
+    /// State beside settings, if it was asked for.
+    pub state: Option<State>,
+}
+
+/// State of a session beside its settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Which kinds there are.
+    pub remains: Remains,
+    /// Statements that SQL's own PREPARE made.
+    pub prepared: Vec<Box<[u8]>>,
+    /// Channels that are listened to.
+    pub channels: Vec<Box<[u8]>>,
+}
+
+/// Kinds of state that a session may hold and that cannot follow its client: a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Remains(u8);
+
+impl Remains {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// Temporary objects.
+    pub const TEMP: Self = Self(1);
+    /// Cursors WITH HOLD.
+    pub const HOLD: Self = Self(2);
+    /// Session-level advisory locks.
+    pub const LOCK: Self = Self(4);
+    /// Statements of SQL's own PREPARE.
+    pub const PREPARE: Self = Self(8);
+    /// Channels that are listened to.
+    pub const LISTEN: Self = Self(16);
+    /// Temporary replication slots.
+    pub const SLOT: Self = Self(32);
+    /// What cannot be seen or undone, such as a loaded library.
+    pub const STICKY: Self = Self(64);
+    /// Nobody knows: the question has not been answered.
+    pub const UNKNOWN: Self = Self(128);
+
+    /// Every kind with its word, as the console and the metrics spell it.
+    pub const WORDS: [(Self, &'static str); 8] = [
+        (Self::TEMP, "temp"),
+        (Self::HOLD, "hold"),
+        (Self::LOCK, "lock"),
+        (Self::PREPARE, "prepare"),
+        (Self::LISTEN, "listen"),
+        (Self::SLOT, "slot"),
+        (Self::STICKY, "sticky"),
+        (Self::UNKNOWN, "unknown"),
+    ];
+
+    /// Whether there is nothing.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether all of `other` is in it.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Adds `other`.
+    pub fn insert(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// What is in this one and not in `other`.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// What is in both.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+}
+
+impl std::fmt::Display for Remains {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words = Self::WORDS.iter().filter(|(kind, _)| self.contains(*kind));
+        let words: Vec<_> = words.map(|(_, word)| *word).collect();
+        f.write_str(&words.join(","))
+    }
+}
+
+/// Defaults of the client's, such as serializable and deferrable, would make the question wait.
+const BEGIN: &[u8] = b"BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED,READ ONLY,NOT DEFERRABLE;";
+/// The role is put aside after the settings have been read, one of which it is.
+const FREE: &[u8] =
+    b"SET LOCAL statement_timeout=0;SET LOCAL lock_timeout=0;SET LOCAL SESSION AUTHORIZATION DEFAULT;";
+/// From PostgreSQL 17 on.
+const FREE_17: &[u8] = b"SET LOCAL transaction_timeout=0;";
+const STATE: &[u8] = b"SELECT EXISTS(SELECT FROM pg_catalog.pg_cursors WHERE is_holdable),\
+EXISTS(SELECT FROM pg_catalog.pg_depend WHERE refclassid OPERATOR(pg_catalog.=) 2615 \
+AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()),\
+EXISTS(SELECT FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory' \
+AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()),\
+EXISTS(SELECT FROM pg_catalog.pg_replication_slots WHERE temporary \
+AND active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid());\
+SELECT name FROM pg_catalog.pg_prepared_statements WHERE from_sql;\
+SELECT pg_catalog.pg_listening_channels();";
+/// All but the transaction's own, which are not what the session has.
+const EVERY_SETTING: &[u8] = b"SELECT pg_catalog.lower(name),pg_catalog.current_setting(name,true) \
+FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session' \
+AND name OPERATOR(pg_catalog.!~) '^(transaction_(isolation|read_only|deferrable|timeout)|statement_timeout|lock_timeout)$';";
+/// Those that [`EVERY_SETTING`] cannot tell because of [`FREE`], and has to leave to their names.
+const TIMEOUTS: [&[u8]; 3] = [b"statement_timeout", b"lock_timeout", b"transaction_timeout"];
+
+impl Question {
+    /// The same with the names of all settings that it takes to ask for by name.
+    fn complete(&self) -> Self {
+        let mut complete = self.clone();
+        for name in TIMEOUTS {
+            if self.every_setting && !self.names.iter().any(|have| **have == *name) {
+                complete.names.push(name.into());
+            }
+        }
+        complete
+    }
+
+    /// The query that puts it to a server of this major version.
+    fn sql(&self, major: u32) -> Vec<u8> {
+        let mut sql = BEGIN.to_vec();
+        let literals: Vec<_> = self.names.iter().map(|name| quote_literal(name)).collect();
+        let select = |sql: &mut Vec<u8>, call: &dyn Fn(&[u8]) -> Vec<u8>| {
+            let calls: Vec<_> = literals.iter().map(|name| call(name)).collect();
+            if !calls.is_empty() {
+                sql.extend_from_slice(&[b"SELECT ", &*calls.join(&b","[..]), b";"].concat());
+            }
+        };
+        select(&mut sql, &|name| {
+            [b"pg_catalog.current_setting(", name, b",true)"].concat()
+        });
+        sql.extend_from_slice(if major >= 17 { FREE_17 } else { b"" });
+        sql.extend_from_slice(FREE);
+        if self.every_setting {
+            sql.extend_from_slice(EVERY_SETTING);
+        }
+        // What RESET would make of it only the slow pg_settings tells; so it is done, for the moment.
+        select(&mut sql, &|name| {
+            [
+                b"CASE WHEN pg_catalog.current_setting(",
+                name,
+                b",true) IS NOT NULL THEN pg_catalog.set_config(",
+                name,
+                b",NULL,true) END",
+            ]
+            .concat()
+        });
+        if self.state {
+            sql.extend_from_slice(STATE);
+        }
+        sql.extend_from_slice(b"ROLLBACK");
+        sql
+    }
+
+    fn read(&self, mut results: std::vec::IntoIter<Rows>) -> Option<Answer> {
+        let mut answer = Answer::default();
+        let current = if self.names.is_empty() {
+            None
+        } else {
+            Some(results.next()?.pop()?)
+        };
+        if self.every_setting {
+            let rows = results.next()?.into_iter();
+            let pair = |mut row: Row| {
+                let value = row.pop()?;
+                Some((row.pop()??, value.unwrap_or_default()))
+            };
+            answer.set = Some(rows.map(pair).collect::<Option<_>>()?);
+        }
+        if let Some(current) = current {
+            let defaults = results.next()?.pop()?;
+            let triples = self.names.iter().cloned().zip(current.into_iter().zip(defaults));
+            answer.values = triples
+                .map(|(name, (current, default))| Value {
+                    name,
+                    current,
+                    default,
+                })
+                .collect();
+        }
+        if self.state {
+            let there = results.next()?.pop()?;
+            let kinds = [Remains::HOLD, Remains::TEMP, Remains::LOCK, Remains::SLOT];
+            let mut state = State::default();
+            for (kind, flag) in kinds.into_iter().zip(there) {
+                if flag.as_deref() == Some(b"t") {
+                    state.remains.insert(kind);
+                }
+            }
+            let mut names = || -> Option<Vec<Box<[u8]>>> {
+                results.next()?.into_iter().map(|mut row| row.pop()?).collect()
+            };
+            state.prepared = names()?;
+            state.channels = names()?;
+            if !state.prepared.is_empty() {
+                state.remains.insert(Remains::PREPARE);
+            }
+            if !state.channels.is_empty() {
+                state.remains.insert(Remains::LISTEN);
+            }
+            answer.state = Some(state);
+        }
+        Some(answer)
+    }
+}
+
+/// A row's columns.
+pub(super) type Row = Vec<Option<Box<[u8]>>>;
+/// The rows of one statement.
+pub(super) type Rows = Vec<Row>;
+
+impl Connection {
+    /// Asks the session what it has been left with. Nothing else may be in flight, and no transaction open.
+    pub async fn ask(&mut self, question: &Question) -> Result<Answer, Failure> {
+        let question = question.complete();
+        let results = self
+            .query_or_roll_back(&question.sql(self.major_version()))
+            .await?;
+        question
+            .read(results.into_iter())
+            .ok_or_else(|| Failure::protocol("answer to a question of howdah's"))
+    }
+
+    /// Runs a query of howdah's own which no setting of the session can trip. Returns the rows of each statement.
+    pub(super) async fn query_in_peace(&mut self, sql: &[u8]) -> Result<Vec<Rows>, Failure> {
+        let free_17 = if self.major_version() >= 17 { FREE_17 } else { b"" };
+        self.query_or_roll_back(&[BEGIN, free_17, FREE, sql, b";ROLLBACK"].concat())
+            .await
+    }
+
+    async fn query_or_roll_back(&mut self, sql: &[u8]) -> Result<Vec<Rows>, Failure> {
+        let results = self.query(sql).await;
+        if results.is_err() && self.pipeline.status() != Status::Idle {
+            self.run("ROLLBACK").await?;
+        }
+        results
+    }
+
+    /// PostgreSQL's major version, by what the server reports.
+    pub fn major_version(&self) -> u32 {
+        let version = self.settings.reported.get(b"server_version").unwrap_or_default();
+        let digits = version.iter().take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0, |number: u32, digit| {
+            number.saturating_mul(10).saturating_add(u32::from(digit - b'0'))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(value: &str) -> Box<[u8]> {
+        value.as_bytes().into()
+    }
+
+    #[test]
+    fn an_answer_is_read_as_it_was_asked_for() {
+        let question = Question {
+            names: vec![b"a".as_slice().into(), b"app.b".as_slice().into()],
+            every_setting: true,
+            state: true,
+        }
+        .complete();
+        let results: Vec<Rows> = vec![
+            vec![vec![
+                Some(name("1")),
+                None,
+                Some(name("0")),
+                Some(name("0")),
+                None,
+            ]],
+            vec![vec![Some(name("work_mem")), Some(name("1MB"))]],
+            vec![vec![
+                Some(name("0")),
+                None,
+                Some(name("0")),
+                Some(name("0")),
+                None,
+            ]],
+            vec![vec![
+                Some(name("t")),
+                Some(name("f")),
+                Some(name("f")),
+                Some(name("f")),
+            ]],
+            vec![vec![Some(name("p"))]],
+            vec![],
+        ];
+        let answer = question.read(results.into_iter()).unwrap();
+        assert_eq!(answer.values[0].current, Some(name("1")));
+        assert_eq!(answer.values[1].current, None);
+        assert_eq!(answer.set.unwrap()[0].0[..], b"work_mem"[..]);
+        let state = answer.state.unwrap();
+        assert_eq!(state.remains.to_string(), "hold,prepare");
+        assert_eq!(state.prepared, [name("p")]);
+    }
+
+    #[test]
+    fn an_answer_that_is_too_short_is_none() {
+        let question = Question {
+            state: true,
+            ..Question::default()
+        };
+        assert_eq!(question.read(Vec::new().into_iter()), None);
+    }
+}

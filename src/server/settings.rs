@@ -1,0 +1,357 @@
+//! What a session is set to, as far as it follows a client from server to server, and how a server is brought to it.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use super::Parameters;
+
+/// A name and a value.
+type Pair = (Box<[u8]>, Box<[u8]>);
+
+/// Settings of a session that the server does not report, where they differ from what a new session has: names in
+/// lower case, values as the server spells them. `role` is one of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Extra {
+    /// Sorted by name.
+    pairs: Vec<Pair>,
+}
+
+impl Extra {
+    /// The value of a setting, if it differs from a new session's.
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        let at = self.position(name).ok()?;
+        self.pairs.get(at).map(|(_, value)| &**value)
+    }
+
+    /// Sets a value, or with `None` makes it what a new session has.
+    pub fn put(&mut self, name: &[u8], value: Option<&[u8]>) {
+        match (self.position(name), value) {
+            (Ok(at), Some(value)) => self.pairs[at].1 = value.into(),
+            (Ok(at), None) => drop(self.pairs.remove(at)),
+            (Err(at), Some(value)) => self.pairs.insert(at, (name.into(), value.into())),
+            (Err(_), None) => {}
+        }
+    }
+
+    /// Names and values, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.pairs.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    fn position(&self, name: &[u8]) -> Result<usize, usize> {
+        self.pairs.binary_search_by(|(have, _)| (**have).cmp(name))
+    }
+}
+
+/// What a session has, or is to have.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The reported parameters.
+    pub reported: Arc<Parameters>,
+    /// The others.
+    pub extra: Arc<Extra>,
+}
+
+/// Settings that decide what a literal means at the time of its Parse, for good.
+const FIXED_AT_PARSE: [&[u8]; 5] = [
+    CLIENT_ENCODING,
+    b"datestyle",
+    b"intervalstyle",
+    b"standard_conforming_strings",
+    b"timezone",
+];
+/// Settings that clients often differ in, and that no statement's meaning depends on.
+const MEANINGLESS: [&[u8]; 14] = [
+    b"application_name",
+    b"bytea_output",
+    b"client_min_messages",
+    b"deadlock_timeout",
+    b"effective_cache_size",
+    b"extra_float_digits",
+    b"idle_in_transaction_session_timeout",
+    b"idle_session_timeout",
+    b"jit",
+    b"lock_timeout",
+    b"maintenance_work_mem",
+    b"statement_timeout",
+    b"synchronous_commit",
+    b"work_mem",
+];
+
+fn decides_meaning(name: &[u8]) -> bool {
+    // Custom settings are looked up when a statement runs.
+    !MEANINGLESS.contains(&name) && !name.contains(&b'.')
+}
+
+/// The roles that a session goes by.
+const SESSION_AUTHORIZATION: &[u8] = b"session_authorization";
+const ROLE: &[u8] = b"role";
+const CLIENT_ENCODING: &[u8] = b"client_encoding";
+
+impl Settings {
+    /// A digest of all that may decide what a statement means.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let all = self.reported.iter().chain(self.extra.iter());
+        for pair in all.filter(|(name, _)| decides_meaning(name)) {
+            pair.hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    /// The calls that make a session which has `self` read a statement as one with `wanted` reads it, until the
+    /// transaction ends. PostgreSQL itself reads a statement anew where `search_path` and roles differ.
+    pub fn reading_like(&self, wanted: &Self) -> Option<Vec<u8>> {
+        let reads = |name: &[u8]| FIXED_AT_PARSE.iter().any(|have| name.eq_ignore_ascii_case(have));
+        let differing = wanted.reported.differing(&self.reported);
+        let calls: Vec<_> = differing
+            .filter(|(name, _)| reads(name))
+            .map(|(name, value)| call(name, &quote_literal(value), b"true"))
+            .collect();
+        (!calls.is_empty()).then(|| select(&calls))
+    }
+
+    /// Equal where both sets are the same interned ones; else most likely not.
+    pub fn mark(&self) -> u64 {
+        let address = |address: usize| address as u64;
+        let extra = address(Arc::as_ptr(&self.extra).addr());
+        address(Arc::as_ptr(&self.reported).addr()) ^ extra.rotate_left(32)
+    }
+
+    /// Whether both are the same, at the cost of two comparisons of pointers where they were interned.
+    pub fn is(&self, other: &Self) -> bool {
+        self.has_extra_of(other)
+            && (Arc::ptr_eq(&self.reported, &other.reported) || self.reported == other.reported)
+    }
+
+    fn has_extra_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.extra, &other.extra) || self.extra == other.extra
+    }
+
+    /// The queries that bring a session which has `self` to `wanted`, each all or nothing; none if it is there already.
+    ///
+    /// Values are put right under the role that logged in, for any other may not be allowed to: the client's roles go
+    /// first and come back last.
+    pub fn towards(&self, wanted: &Self) -> Vec<Vec<u8>> {
+        if Arc::ptr_eq(&self.reported, &wanted.reported) && Arc::ptr_eq(&self.extra, &wanted.extra) {
+            return Vec::new();
+        }
+        let values = self.values_towards(wanted);
+        let who = |settings: &Self| {
+            let role = settings.extra.get(ROLE).unwrap_or(b"none").to_vec();
+            let session = settings.reported.get(SESSION_AUTHORIZATION);
+            (session.unwrap_or_default().to_vec(), role)
+        };
+        let ((session, role), (wanted_session, wanted_role)) = (who(self), who(wanted));
+        let changes_session = session != wanted_session && self.reported.get(SESSION_AUTHORIZATION).is_some();
+        let changes_role = role != wanted_role || changes_session;
+        if values.is_empty() && !changes_role {
+            return Vec::new();
+        }
+        let plain = role == b"none" && !changes_session;
+        let mut sql = Vec::new();
+        if !plain {
+            sql.extend_from_slice(b"RESET SESSION AUTHORIZATION;RESET ROLE;");
+        }
+        let mut calls = values;
+        if !plain {
+            calls.push(assignment(SESSION_AUTHORIZATION, &wanted_session));
+        }
+        if wanted_role != b"none" {
+            calls.push(assignment(ROLE, &wanted_role));
+        }
+        let encoding = wanted.reported.get(CLIENT_ENCODING);
+        let foreign = encoding != self.reported.get(CLIENT_ENCODING) && !calls.concat().is_ascii();
+        let mut queries = Vec::new();
+        if let (true, Some(encoding)) = (foreign, encoding) {
+            // A query is read in the encoding that the session has when it arrives.
+            queries.push(select(&[assignment(CLIENT_ENCODING, encoding)]));
+        }
+        if !calls.is_empty() {
+            sql.extend_from_slice(&select(&calls));
+        }
+        queries.push(sql);
+        queries
+    }
+
+    /// The calls that put right what is neither role.
+    fn values_towards(&self, wanted: &Self) -> Vec<Vec<u8>> {
+        let mut calls = Vec::new();
+        if !self.has_extra_of(wanted) {
+            // What is empty and has a dot in its name is nothing but the trace of a setting that was used once.
+            let trace = |name: &[u8], value: &[u8]| value.is_empty() && name.contains(&b'.');
+            let left = self
+                .extra
+                .iter()
+                .filter(|(name, value)| wanted.extra.get(name).is_none() && !trace(name, value));
+            calls.extend(
+                left.filter(|(name, _)| *name != ROLE)
+                    .map(|(name, _)| reset(name)),
+            );
+        }
+        for (name, value) in wanted.reported.differing(&self.reported) {
+            if Parameters::is_settable(name) && self.reported.get(name).is_some() {
+                calls.push(assignment(name, value));
+            }
+        }
+        if !self.has_extra_of(wanted) {
+            let missing = wanted
+                .extra
+                .iter()
+                .filter(|(name, value)| self.extra.get(name) != Some(*value) && *name != ROLE);
+            calls.extend(missing.map(|(name, value)| assignment(name, value)));
+        }
+        calls
+    }
+}
+
+/// The SQL that sets `settings` on a session, all or none.
+pub fn assignments(settings: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let calls: Vec<_> = settings
+        .iter()
+        .map(|(name, value)| assignment(name.as_bytes(), value))
+        .collect();
+    select(&calls)
+}
+
+fn select(calls: &[Vec<u8>]) -> Vec<u8> {
+    [b"SELECT ", &*calls.join(&b","[..])].concat()
+}
+
+/// `set_config` takes a value as the startup message does: one string, whatever the setting's grammar in SET.
+fn assignment(name: &[u8], value: &[u8]) -> Vec<u8> {
+    call(name, &quote_literal(value), b"false")
+}
+
+/// Without a value it means RESET.
+fn reset(name: &[u8]) -> Vec<u8> {
+    call(name, b"NULL", b"false")
+}
+
+fn call(name: &[u8], value: &[u8], is_local: &[u8]) -> Vec<u8> {
+    let name = quote_literal(name);
+    [
+        b"pg_catalog.set_config(",
+        &*name,
+        b",",
+        value,
+        b",",
+        is_local,
+        b")",
+    ]
+    .concat()
+}
+
+/// A string literal that means the same whatever `standard_conforming_strings` says.
+pub(super) fn quote_literal(text: &[u8]) -> Vec<u8> {
+    let mut quoted = b"E'".to_vec();
+    for byte in text {
+        if matches!(byte, b'\'' | b'\\') {
+            quoted.push(*byte);
+        }
+        quoted.push(*byte);
+    }
+    quoted.push(b'\'');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(&str, &str)], extra: &[(&str, &str)]) -> Settings {
+        let mut settings = Settings::default();
+        for (name, value) in pairs {
+            Arc::make_mut(&mut settings.reported).set(name.as_bytes(), value.as_bytes());
+        }
+        for (name, value) in extra {
+            Arc::make_mut(&mut settings.extra).put(name.as_bytes(), Some(value.as_bytes()));
+        }
+        settings
+    }
+
+    fn told(from: &Settings, to: &Settings) -> Vec<String> {
+        let queries = from.towards(to);
+        queries
+            .into_iter()
+            .map(|query| String::from_utf8(query).unwrap().replace("pg_catalog.", ""))
+            .collect()
+    }
+
+    #[test]
+    fn nothing_is_sent_to_a_session_that_fits() {
+        let a = settings(&[("TimeZone", "UTC")], &[("statement_timeout", "1s")]);
+        assert!(told(&a, &a.clone()).is_empty());
+        let b = settings(&[("TimeZone", "UTC")], &[("statement_timeout", "1s")]);
+        assert!(told(&a, &b).is_empty());
+        assert!(a.is(&b));
+    }
+
+    #[test]
+    fn only_differences_that_can_be_set_are_sent() {
+        let fixed = |value| ("is_superuser", value);
+        let has = settings(
+            &[("TimeZone", "UTC"), fixed("on"), ("DateStyle", "ISO, MDY")],
+            &[],
+        );
+        let wants = settings(
+            &[("TimeZone", "a'\\b"), fixed("off"), ("DateStyle", "ISO, MDY")],
+            &[],
+        );
+        assert_eq!(
+            told(&has, &wants),
+            [r"SELECT set_config(E'TimeZone',E'a''\\b',false)"]
+        );
+    }
+
+    #[test]
+    fn settings_of_the_last_client_are_reset() {
+        let has = settings(&[], &[("statement_timeout", "1s"), ("app.x", "1"), ("app.y", "")]);
+        let wants = settings(&[], &[("lock_timeout", "2s")]);
+        assert_eq!(
+            told(&has, &wants),
+            [
+                "SELECT set_config(E'app.x',NULL,false),set_config(E'statement_timeout',NULL,false),\
+                 set_config(E'lock_timeout',E'2s',false)"
+            ]
+        );
+    }
+
+    #[test]
+    fn roles_go_first_and_come_back_last() {
+        let login = ("session_authorization", "app");
+        let (plain, writer) = (settings(&[login], &[]), settings(&[login], &[("role", "writer")]));
+        assert_eq!(
+            told(&plain, &writer),
+            ["SELECT set_config(E'role',E'writer',false)"]
+        );
+        assert_eq!(
+            told(&writer, &plain),
+            [
+                "RESET SESSION AUTHORIZATION;RESET ROLE;SELECT set_config(E'session_authorization',E'app',false)"
+            ]
+        );
+        let other = settings(&[login], &[("role", "writer"), ("work_mem", "1MB")]);
+        assert_eq!(
+            told(&writer, &other),
+            [
+                "RESET SESSION AUTHORIZATION;RESET ROLE;SELECT set_config(E'work_mem',E'1MB',false),\
+                 set_config(E'session_authorization',E'app',false),set_config(E'role',E'writer',false)"
+            ]
+        );
+    }
+
+    #[test]
+    fn foreign_letters_are_sent_in_the_encoding_they_are_written_in() {
+        let has = settings(&[("client_encoding", "LATIN1")], &[]);
+        let wants = settings(&[("client_encoding", "UTF8")], &[("app.x", "\u{e9}")]);
+        let queries = told(&has, &wants);
+        assert_eq!(queries.len(), 2);
+        assert_eq!(queries[0], "SELECT set_config(E'client_encoding',E'UTF8',false)");
+    }
+}

@@ -1,0 +1,345 @@
+//! What a session remembers follows its client in transaction mode, or keeps the client's server.
+
+mod common;
+
+use common::{Cluster, Howdah, Pair, Wire, msg};
+
+/// Every statement by itself, with another client's doings in between.
+fn each(wire: &mut Wire, statements: &[&str]) {
+    for statement in statements {
+        wire.query(statement);
+    }
+}
+
+#[test]
+fn settings_follow_whatever_way_they_are_set() {
+    Pair::alike_one_and_two(|wire| {
+        each(
+            wire,
+            &[
+                "SET statement_timeout = '5s'",
+                "SHOW statement_timeout",
+                "SET SESSION work_mem TO '123kB'",
+                "SHOW work_mem",
+                "SELECT set_config('lock_timeout', '7s', false)",
+                "SHOW lock_timeout",
+                "SELECT set_config('lock_' || 'timeout', '8s', false)",
+                "SHOW lock_timeout",
+                "SET TIME ZONE 'Asia/Tokyo'",
+                "SHOW timezone",
+                "SET NAMES 'LATIN1'",
+                "SHOW client_encoding",
+                "SET NAMES 'UTF8'",
+                "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+                "SHOW transaction_isolation",
+                "SHOW default_transaction_isolation",
+                "SET app.tenant = 'seven'",
+                "SELECT current_setting('app.tenant', true)",
+                "SET LOCAL work_mem = '1MB'",
+                "SHOW work_mem",
+                "SET search_path = pg_catalog, public",
+                "SHOW search_path",
+                "RESET search_path",
+                "RESET statement_timeout",
+                "SHOW statement_timeout",
+                "SET work_mem TO DEFAULT",
+                "SHOW work_mem",
+                "RESET ALL",
+                "SHOW lock_timeout",
+                "SHOW timezone",
+                "SELECT current_setting('app.tenant', true)",
+            ],
+        );
+    });
+}
+
+#[test]
+fn settings_follow_through_transactions_savepoints_and_failures() {
+    Pair::alike_one_and_two(|wire| {
+        each(
+            wire,
+            &[
+                "BEGIN",
+                "SET statement_timeout = '5s'",
+                "ROLLBACK",
+                "SHOW statement_timeout",
+                "BEGIN",
+                "SET statement_timeout = '6s'",
+                "SAVEPOINT a",
+                "SET statement_timeout = '7s'",
+                "ROLLBACK TO a",
+                "COMMIT",
+                "SHOW statement_timeout",
+                "SET statement_timeout = '8s'; SELECT 1/0",
+                "SHOW statement_timeout",
+                "BEGIN; SET statement_timeout = '9s'; COMMIT; SELECT 1/0",
+                "SHOW statement_timeout",
+                "SET nonsense = 1",
+                "SET statement_timeout = 'nonsense'",
+                "SHOW statement_timeout",
+                "BEGIN",
+                "SET timezone = 'Asia/Tokyo'",
+                "SELECT 1/0",
+                "ROLLBACK",
+                "SHOW timezone",
+            ],
+        );
+        wire.batch(&[
+            msg::parse("", "SET statement_timeout = '11s'"),
+            msg::run("", &[]),
+            msg::parse("", "SHOW statement_timeout"),
+            msg::run("", &[]),
+        ]);
+        wire.query("SHOW statement_timeout");
+        wire.batch(&[
+            msg::parse("", "SELECT set_config($1, $2, false)"),
+            msg::run("", &[Some("statement_timeout"), Some("12s")]),
+        ]);
+        wire.query("SHOW statement_timeout");
+        wire.batch(&[
+            msg::parse("", "SET statement_timeout = '13s'"),
+            msg::run("", &[]),
+            msg::parse("", "SELECT 1/0"),
+            msg::run("", &[]),
+        ]);
+        wire.query("SHOW statement_timeout");
+    });
+}
+
+#[test]
+fn what_functions_and_blocks_do_unseen_follows_too() {
+    // One for the client to keep, two for the noise.
+    Pair::with_pool(3).alike(|wire| {
+        each(
+            wire,
+            &[
+                "DO $$ BEGIN PERFORM set_config('statement_timeout', '5s', false); END $$",
+                "SHOW statement_timeout",
+                "CREATE FUNCTION pg_temp.f() RETURNS text LANGUAGE sql AS $$SELECT set_config('work_mem', '99kB', false)$$",
+                "SELECT pg_temp.f()",
+                "SHOW work_mem",
+                "DISCARD TEMP",
+                "SHOW work_mem",
+                "DO $$ BEGIN CREATE TEMP TABLE hidden AS SELECT 7 AS n; END $$",
+                "SELECT n FROM hidden",
+                "DROP TABLE hidden",
+                "DO $$ BEGIN SET work_mem = '98kB'; RAISE 'no'; EXCEPTION WHEN OTHERS THEN NULL; END $$",
+                "SHOW work_mem",
+                "DO $$ BEGIN EXECUTE 'PREPARE secret AS SELECT 42'; END $$",
+                "EXECUTE secret",
+                "DEALLOCATE secret",
+                "EXECUTE secret",
+            ],
+        );
+    });
+}
+
+#[test]
+fn temporary_objects_cursors_and_prepared_statements_stay_for_as_long_as_they_exist() {
+    // One for the client to keep, two for the noise.
+    Pair::with_pool(3).alike(|wire| {
+        each(
+            wire,
+            &[
+                "CREATE TEMP TABLE t (n int)",
+                "INSERT INTO t VALUES (1), (2)",
+                "SELECT count(*) FROM t",
+                "CREATE TEMP VIEW v AS SELECT n + 1 AS m FROM t",
+                "SELECT sum(m) FROM v",
+                "DROP TABLE t CASCADE",
+                "SELECT count(*) FROM t",
+                "CREATE TEMP TABLE gone (n int) ON COMMIT DROP",
+                "SELECT count(*) FROM gone",
+                "DECLARE c SCROLL CURSOR WITH HOLD FOR SELECT generate_series(1, 9)",
+                "FETCH 3 FROM c",
+                "FETCH BACKWARD 2 FROM c",
+                "MOVE 4 FROM c",
+                "FETCH ALL FROM c",
+                "CLOSE c",
+                "FETCH 1 FROM c",
+                "PREPARE p (int) AS SELECT $1 + 1",
+                "EXECUTE p (41)",
+                "PREPARE p (int) AS SELECT $1 + 2",
+                "DEALLOCATE p",
+                "EXECUTE p (41)",
+                "BEGIN",
+                "CREATE TEMP TABLE undone (n int)",
+                "ROLLBACK",
+                "SELECT count(*) FROM undone",
+                "SELECT 1 AS n INTO TEMP selected",
+                "SELECT n FROM selected",
+                "DISCARD ALL",
+                "SELECT n FROM selected",
+            ],
+        );
+    });
+}
+
+#[test]
+fn sql_and_protocol_share_one_space_of_names() {
+    // One for the client to keep, two for the noise.
+    Pair::with_pool(3).alike(|wire| {
+        wire.batch(&[msg::parse("mine", "SELECT $1::int * 2")]);
+        wire.query("EXECUTE mine (21)");
+        wire.query("PREPARE mine AS SELECT 1");
+        wire.query("BEGIN");
+        wire.query("EXECUTE mine (4)");
+        wire.query("COMMIT");
+        wire.query("PREPARE theirs AS SELECT 'theirs'");
+        wire.batch(&[msg::run("theirs", &[])]);
+        wire.batch(&[msg::parse("theirs", "SELECT 1")]);
+        wire.batch(&[msg::close_statement("theirs")]);
+        wire.query("EXECUTE theirs");
+        wire.query("DEALLOCATE ALL");
+        wire.query("EXECUTE mine (21)");
+    });
+}
+
+#[test]
+fn literals_mean_what_they_meant_when_they_were_parsed() {
+    Pair::alike_one_and_two(|wire| {
+        wire.query("SET datestyle = 'ISO, DMY'");
+        wire.batch(&[msg::parse("s", "SELECT '1/2/2020'::date")]);
+        wire.batch(&[msg::run("s", &[])]);
+        wire.query("SET datestyle = 'ISO, MDY'");
+        for _ in 0..4 {
+            wire.batch(&[msg::run("s", &[])]);
+        }
+        wire.query("BEGIN");
+        wire.batch(&[msg::run("s", &[])]);
+        wire.query("SHOW datestyle");
+        wire.query("COMMIT");
+        wire.batch(&[msg::run("s", &[]), msg::run("s", &[])]);
+        wire.query("SHOW datestyle");
+    });
+}
+
+#[test]
+fn session_locks_are_held_until_they_are_given_back() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 3);
+    let [mut holder, mut other, mut noise] = [(); 3].map(|()| Wire::app(howdah.target()));
+    holder.query("SELECT pg_advisory_lock(7)");
+    for _ in 0..5 {
+        assert_eq!(noise.value("SELECT 1"), "1");
+        assert_eq!(other.value("SELECT pg_try_advisory_lock(7)"), "f");
+    }
+    assert_eq!(holder.value("SELECT pg_advisory_unlock(7)"), "t");
+    assert_eq!(other.value("SELECT pg_try_advisory_lock(7)"), "t");
+    other.vanish();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while holder.value("SELECT pg_try_advisory_lock(7)") != "t" {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the lock of a client that is gone is kept"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn reset_leads_back_to_what_the_client_logged_in_with() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 2);
+    let login = |target| {
+        let params = [
+            ("user", "app"),
+            ("database", "app"),
+            ("application_name", "mine"),
+            ("TimeZone", "Asia/Tokyo"),
+            (
+                "options",
+                "-c statement_timeout=30s -capp.own=1 --lock_timeout=40s",
+            ),
+        ];
+        Wire::login_with(target, &params, None).expect("the parameters are good")
+    };
+    let questions = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout'), \
+                     current_setting('timezone'), current_setting('application_name'), current_setting('app.own', true)";
+    let mut noise = Wire::app(howdah.target());
+    for change in [
+        "RESET ALL",
+        "DISCARD ALL",
+        "RESET timezone",
+        "SET statement_timeout TO DEFAULT",
+        "BEGIN; RESET ALL; COMMIT",
+        "BEGIN; RESET ALL; ROLLBACK",
+        "RESET ALL; SELECT 1/0",
+        "DO $$ BEGIN RESET statement_timeout; END $$",
+    ] {
+        let told = |target, noise: Option<&mut Wire>| {
+            let mut wire = login(target);
+            wire.query("SET statement_timeout = '5s'; SET timezone = 'CET'; SET application_name = 'other'");
+            wire.query(change);
+            if let Some(noise) = noise {
+                noise.query("BEGIN");
+                let answer = format!("{:?}", wire.query(questions));
+                noise.query("COMMIT");
+                return answer;
+            }
+            format!("{:?}", wire.query(questions))
+        };
+        let direct = told(cluster.target(), None);
+        assert_eq!(told(howdah.target(), None), direct, "after {change}");
+        assert_eq!(
+            told(howdah.target(), Some(&mut noise)),
+            direct,
+            "after {change}, elsewhere"
+        );
+    }
+}
+
+#[test]
+fn roles_follow_and_never_leak() {
+    let cluster = Cluster::start();
+    cluster.sql("CREATE ROLE writer; GRANT writer TO app; ALTER ROLE app SET work_mem = '77kB'");
+    let howdah = Howdah::with_pool(&cluster, 2);
+    let [mut one, mut two] = [(); 2].map(|()| Wire::app(howdah.target()));
+    one.query("SET ROLE writer");
+    for _ in 0..4 {
+        assert_eq!(one.value("SELECT current_user"), "writer");
+        assert_eq!(two.value("SELECT current_user"), "app");
+        assert_eq!(two.value("SHOW work_mem"), "77kB");
+        two.query("BEGIN");
+        assert_eq!(one.value("SELECT current_user"), "writer");
+        two.query("COMMIT");
+    }
+    cluster.sql("REVOKE writer FROM app");
+    one.query("SET ROLE NONE");
+    assert_eq!(one.value("SELECT current_user"), "app");
+}
+
+#[test]
+fn no_statement_runs_under_settings_that_failed_to_apply() {
+    let cluster = Cluster::start();
+    cluster.sql("CREATE ROLE writer; GRANT writer TO app");
+    cluster.sql_in("app", "CREATE TABLE who (name text); GRANT ALL ON who TO PUBLIC");
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let [mut one, mut two] = [(); 2].map(|()| Wire::app(howdah.target()));
+    one.query("SET ROLE writer");
+    assert_eq!(two.value("SELECT current_user"), "app");
+    cluster.sql("REVOKE writer FROM app");
+    one.send(&msg::query("INSERT INTO who VALUES (current_user)"));
+    let error = one.expect_fatal();
+    assert_eq!(error.code(), "42501", "{error:?}");
+    assert_eq!(two.value("SELECT count(*) FROM who"), "0");
+}
+
+#[test]
+fn pins_end_with_their_reason_and_the_server_is_shared_again() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let [mut one, mut two] = [(); 2].map(|()| Wire::app(howdah.target()));
+    for (begin, end) in [
+        ("CREATE TEMP TABLE t (n int)", "DROP TABLE t"),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "CLOSE c"),
+        ("SELECT pg_advisory_lock(1)", "SELECT pg_advisory_unlock(1)"),
+        ("PREPARE p AS SELECT 1", "DEALLOCATE p"),
+        ("LISTEN ch", "UNLISTEN ch"),
+        ("CREATE TEMP TABLE t (n int)", "DISCARD ALL"),
+    ] {
+        one.query(begin);
+        one.query(end);
+        assert_eq!(two.value("SELECT 1"), "1", "after {end}");
+    }
+}
