@@ -11,7 +11,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
  && install -D --strip --mode=0755 target/release/howdah /out/howdah
 
 FROM debian:bookworm-slim
-# Certificates of public authorities, for servers that are reached over TLS.
+# Certificates of public authorities, for servers that are reached over TLS. (libpam, which `auth_type = "pam"` loads,
+# is part of the base.)
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates \
  && rm -rf /var/lib/apt/lists/* \

@@ -8,9 +8,9 @@
 //! | 7 | [`app`] | puts it together: listeners, accept, workers, signals, drain, the demo |
 //! | 6 | [`admin`], [`metrics`], [`log`] | what is seen from outside: console, Prometheus, logs |
 //! | 5 | [`client`] | one application connection: login, session loop, relay |
-//! | 4 | [`pool`] | who gets which server, when |
+//! | 4 | [`pool`], [`authority`] | who gets which server, when; who is asked about those who log in |
 //! | 3 | [`server`] | one connection to PostgreSQL |
-//! | 2 | [`auth`], [`net`] | SCRAM, md5 and secrets as exchanges without IO; sockets |
+//! | 2 | [`auth`], [`net`] | SCRAM, md5, secrets, hba rules, ident maps and LDAP as exchanges without IO; sockets |
 //! | 1 | [`wire`], [`sql`] | bytes to meaning; what a statement may leave behind. No IO, no clock, no panic |
 //! | 0 | [`error`], [`farewell`], [`stats`], [`config`] | words that everyone shares |
 
@@ -27,6 +27,7 @@ pub mod net;
 
 pub mod server;
 
+pub mod authority;
 pub mod pool;
 
 pub mod client;

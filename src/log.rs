@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tracing::field::Field;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::{self, Handle as Reload};
 use tracing_subscriber::util::SubscriberInitExt;
@@ -28,7 +32,10 @@ pub fn start(format: LogFormat, level: &str) -> Result<Log, String> {
     let started = match format {
         LogFormat::Text => {
             let ansi = std::io::stderr().is_terminal();
-            let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
+            let layer = fmt::layer()
+                .fmt_fields(fields())
+                .with_writer(std::io::stderr)
+                .with_ansi(ansi);
             registry.with(layer).try_init()
         }
         LogFormat::Json => {
@@ -50,6 +57,34 @@ impl Log {
             .reload(parsed(level)?)
             .map_err(|error| error.to_string())
     }
+}
+
+/// Writes the fields of a line of text. Whatever a peer has put into one, it cannot begin a new line nor paint the
+/// terminal: fields that are text of somebody else's making come in quotes or go through here.
+fn fields() -> impl for<'writer> FormatFields<'writer> + 'static {
+    let write_field = |writer: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug| {
+        let value = escaped(&format!("{value:?}"));
+        match field.name() {
+            "message" => write!(writer, "{value}"),
+            name if writer.has_ansi_escapes() => {
+                write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{value}")
+            }
+            name => write!(writer, "{name}={value}"),
+        }
+    };
+    debug_fn(write_field).delimited(" ")
+}
+
+/// The text with everything escaped that is not to be printed.
+fn escaped(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '"' | '\'' | '\\' => clean.push(char),
+            _ => clean.extend(char.escape_debug()),
+        }
+    }
+    clean
 }
 
 fn parsed(level: &str) -> Result<EnvFilter, String> {
@@ -147,9 +182,9 @@ impl<'a> From<&'a Handle> for Leaver<'a> {
     }
 }
 
-/// Writes the line that a connection ends with. Names are written as they came, in quotes, with control characters
-/// escaped.
-pub fn log_disconnect(leaver: Leaver<'_>, farewell: &Farewell, after: Duration) {
+/// Writes the line that a connection ends with; `note` is what the client was not told. Names are written as they came,
+/// in quotes, with control characters escaped.
+pub fn log_disconnect(leaver: Leaver<'_>, farewell: &Farewell, note: Option<&str>, after: Duration) {
     let Leaver {
         id,
         user,
@@ -170,8 +205,11 @@ pub fn log_disconnect(leaver: Leaver<'_>, farewell: &Farewell, after: Duration) 
         | Farewell::Finished => {
             tracing::info!(client = id, user, database, %peer, reason, seconds, why, "client left");
         }
+        Farewell::LoginRefused(denial, _) => {
+            let denial = denial.label();
+            tracing::warn!(client = id, user, database, %peer, reason, denial, seconds, why, note, "client left");
+        }
         Farewell::ClientProtocol(_)
-        | Farewell::LoginRefused(..)
         | Farewell::Limit(_)
         | Farewell::ServerLost(_)
         | Farewell::ServerProtocol(_) => {
@@ -195,6 +233,7 @@ mod tests {
 
     use super::*;
     use crate::error::{Refusal, SqlState};
+    use crate::farewell::Denial;
     use crate::net::PeerAddr;
 
     #[tokio::test(start_paused = true)]
@@ -254,19 +293,24 @@ mod tests {
     }
 
     fn line(user: &str, farewell: &Farewell) -> String {
-        let paper = Paper::default();
-        let writer = paper.clone();
-        let layer = fmt::layer().with_ansi(false).with_writer(move || writer.clone());
-        let registry = tracing_subscriber::registry().with(layer);
         let leaver = Leaver {
             id: 7,
             user,
             database: "app",
             peer: &PeerAddr::Tcp("10.0.0.9:4711".parse().unwrap()),
         };
-        tracing::subscriber::with_default(registry, || {
-            log_disconnect(leaver, farewell, Duration::from_millis(1500));
-        });
+        written(|| log_disconnect(leaver, farewell, Some("a note"), Duration::from_millis(1500)))
+    }
+
+    fn written(log: impl FnOnce()) -> String {
+        let paper = Paper::default();
+        let writer = paper.clone();
+        let layer = fmt::layer()
+            .fmt_fields(fields())
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        let registry = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(registry, log);
         let written = paper.0.lock().clone();
         String::from_utf8(written).unwrap()
     }
@@ -289,6 +333,30 @@ mod tests {
         ] {
             assert!(line.contains(part), "{part} in {line}");
         }
+    }
+
+    #[test]
+    fn a_refused_login_is_logged_with_its_reason_and_what_the_client_was_not_told() {
+        let refusal = Refusal::new(SqlState::INVALID_PASSWORD, "no");
+        let line = line("bob", &Farewell::LoginRefused(Denial::Password, refusal));
+        for part in [
+            "reason=\"login_refused\"",
+            "denial=\"password\"",
+            "note=\"a note\"",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_a_peer_says_forges_a_line_whatever_field_it_comes_in() {
+        let evil = "x\n2026 INFO forged\u{1b}[31m\r\u{202e}y";
+        let refusal = Refusal::new(SqlState::INTERNAL_ERROR, evil);
+        let line = written(|| tracing::info!(pool = %evil, %refusal, name = evil, ?refusal, "{evil}"));
+        assert_eq!(line.lines().count(), 1, "{line}");
+        let fine = |char: char| char == '\n' || !char.is_control() && char != '\u{202e}';
+        assert!(line.chars().all(fine), "{line}");
+        assert!(line.contains("pool=x\\n2026"), "{line}");
     }
 
     #[test]

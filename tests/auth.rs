@@ -516,3 +516,108 @@ fn two_hundred_logins_one_after_the_other() {
     }
     eprintln!("200 logins in {:?}", start.elapsed());
 }
+
+#[test]
+fn one_address_cannot_take_all_the_places_at_the_door() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster).set("max_logins_per_address", 3).start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let from = |address: [u8; 4]| {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        let here = std::net::SocketAddr::from((address, 0));
+        socket.bind(&here.into()).expect("all of 127.0.0.0/8 is ours");
+        socket
+            .connect(&howdah.target().addr().into())
+            .expect("a connection");
+        let stream = std::net::TcpStream::from(socket);
+        stream
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .expect("a timeout");
+        stream
+    };
+    let silent: Vec<_> = (0..3).map(|_| from([127, 0, 0, 2])).collect();
+    std::thread::sleep(Duration::from_millis(200));
+    let mut said = Vec::new();
+    std::io::Read::read_to_end(&mut from([127, 0, 0, 2]), &mut said).expect("it is told and closed");
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(
+        said.contains("C53300") && said.contains("max_logins_per_address"),
+        "{said}"
+    );
+    howdah.wait_log("denial=\"limit\"");
+    // Others come in, and so does that one once its places are free; those who are in do not count.
+    let clients: Vec<Wire> = (0..5).map(|_| Wire::app(howdah.target())).collect();
+    drop(silent);
+    common::net::wait_until("there is room again", || {
+        let mut stream = from([127, 0, 0, 2]);
+        std::io::Write::write_all(
+            &mut stream,
+            &msg::startup(&[("user", "app"), ("database", "app")]),
+        )
+        .is_ok()
+            && matches!(std::io::Read::read(&mut stream, &mut [0; 1]), Ok(1))
+    });
+    drop(clients);
+}
+
+#[test]
+fn refused_logins_are_logged_with_who_and_why_and_counted() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster)
+        .set("auth_type", "scram-sha-256")
+        .set("metrics_addr", format!("127.0.0.1:{}", common::net::free_port()))
+        .database("app", &cluster.location("app"))
+        .user("app", "right")
+        .user_set("hashed", "password", "md50123456789abcdef0123456789abcdef")
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let refuse = |user: &str, database: &str, password: &str| {
+        let params = [("user", user), ("database", database)];
+        let refused = Wire::login_with(howdah.target(), &params, Some(password));
+        let login::LoginError::Refused(error) = refused.err().expect("a refusal") else {
+            panic!("{user}: closed without a word")
+        };
+        assert!(
+            !error.0.values().any(|text| text.contains("no such user")),
+            "{error:?}"
+        );
+        error.code().to_owned()
+    };
+    assert_eq!(refuse("app", "app", "wrong"), "28P01");
+    assert_eq!(refuse("no\none \u{1b}[31m", "app", "wrong"), "28P01");
+    assert_eq!(refuse("hashed", "app", "right"), "28P01");
+    assert_eq!(refuse("app", "nowhere", "right"), "3D000");
+    howdah.wait_log("denial=\"database\"");
+    // Of one address so much is logged and no more, but it is counted.
+    assert_eq!(refuse("app", "howdah", "right"), "42501");
+    let log = howdah.log();
+    let line = |part: &str| {
+        let found: Vec<_> = log.lines().filter(|line| line.contains(part)).collect();
+        assert_eq!(found.len(), 1, "{part}: {log}");
+        found[0].to_owned()
+    };
+    let wrong = line("note=\"the password does not match\"");
+    for part in [
+        "user=\"app\"",
+        "database=\"app\"",
+        "peer=127.0.0.1:",
+        "denial=\"password\"",
+        "28P01",
+    ] {
+        assert!(wrong.contains(part), "{part} in {wrong}");
+    }
+    let unknown = line("note=\"there is no such user, or no secret of it\"");
+    assert!(unknown.contains(r#"user="no\none \u{1b}[31m""#), "{unknown}");
+    line("md5 hash, which will not do");
+    line("denial=\"database\"");
+    let page = common::console::get(common::console::metrics_port(&howdah), "/metrics").body;
+    for (reason, count) in [("password", 3), ("database", 1), ("permission", 1), ("lookup", 0)] {
+        let metric = format!("howdah_logins_refused_total{{reason=\"{reason}\"}} {count}\n");
+        assert!(page.contains(&metric), "{metric} in {page}");
+    }
+}

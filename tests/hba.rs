@@ -290,3 +290,27 @@ fn expressions_mean_what_they_mean_to_postgresql() {
         }
     }
 }
+
+/// The block of the document that begins with this line.
+fn example<'a>(document: &'a str, begin: &str) -> &'a str {
+    let start = document.find(begin).expect("the example is there");
+    let block = &document[start..];
+    &block[..block.find("```").expect("its end")]
+}
+
+#[test]
+fn the_examples_of_the_documentation_are_sound() {
+    let document = fs::read_to_string("docs/authentication.md").expect("the document");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (rules, maps) = (dir.path().join("pg_hba.conf"), dir.path().join("pg_ident.conf"));
+    fs::write(&rules, example(&document, "# type ")).expect("a file of ours");
+    fs::write(&maps, example(&document, "people     root")).expect("a file of ours");
+    let maps = IdentMaps::parse(&maps, &Disk).expect("sound maps");
+    let rules = Rules::parse(&rules, &Disk).expect("sound rules");
+    assert_eq!(rules.len(), 6);
+    for map in rules.iter().filter_map(|rule| rule.map.as_deref()) {
+        assert!(maps.has(map), "{map}");
+    }
+    assert!(maps.allow(Some("people"), "ann-admin", "ann"));
+    assert!(maps.allow(Some("subjects"), "CN=billing,O=Example", "svc_billing"));
+}

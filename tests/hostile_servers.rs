@@ -243,3 +243,38 @@ fn a_login_that_never_comes_to_the_point_is_given_up() {
         assert_eq!(Wire::app(howdah.target()).value("SELECT 1"), "1");
     }
 }
+
+#[test]
+fn cve_2026_6666_a_login_is_refused_without_a_sqlstate() {
+    let bodies = [
+        &b""[..],
+        b"\0",
+        b"C\0\0",
+        b"SFATAL\0\0",
+        b"SFATAL\0Mno\0\0",
+        b"Cshort\0Mno\0\0",
+    ];
+    let port = serve(move |stream, number| {
+        packet(stream)?;
+        stream.write_all(&msg::typed(b'E', bodies[number % bodies.len()]))?;
+        wait(stream)
+    });
+    let cluster = Cluster::start();
+    // Whatever it is, it may pass: clients wait for that as long as they may.
+    let howdah = before(&cluster, port)
+        .config
+        .clone()
+        .set("client_login_timeout", "1s")
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    for _ in bodies {
+        let params = [("user", "app"), ("database", "fake")];
+        let refused = Wire::login_with(howdah.target(), &params, None)
+            .err()
+            .expect("nobody can be logged in");
+        assert_eq!(refused.code().len(), 5, "{refused}");
+        assert_eq!(Wire::app(howdah.target()).value("SELECT 1"), "1");
+    }
+}

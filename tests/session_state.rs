@@ -343,3 +343,27 @@ fn pins_end_with_their_reason_and_the_server_is_shared_again() {
         assert_eq!(two.value("SELECT 1"), "1", "after {end}");
     }
 }
+
+#[test]
+fn a_client_finds_its_own_prepared_statements_in_the_catalog_and_no_others() {
+    Pair::alike_one_and_two(|wire| {
+        let look = "SELECT name, statement, from_sql FROM pg_prepared_statements ORDER BY prepare_time";
+        wire.query(look);
+        wire.batch(&[msg::parse("b", "SELECT 'b'")]);
+        wire.batch(&[msg::parse("a", "SELECT $1::int")]);
+        wire.query(look);
+        wire.batch(&[msg::parse("", look), msg::run("", &[])]);
+        wire.query("BEGIN");
+        wire.query(look);
+        wire.query("SELECT 1/0");
+        wire.query(look);
+        wire.query("ROLLBACK");
+        wire.batch(&[msg::run("a", &[Some("1")]), msg::run("b", &[])]);
+        wire.batch(&[msg::parse("look", look)]);
+        wire.batch(&[msg::run("look", &[]), msg::run("a", &[Some("2")])]);
+        wire.batch(&[msg::close_statement("a"), msg::run("look", &[])]);
+        wire.query(look);
+        wire.query("DEALLOCATE ALL");
+        wire.query(look);
+    });
+}

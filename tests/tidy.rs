@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("net", 2),
     ("tls", 2),
     ("server", 3),
+    ("authority", 4),
     ("pool", 4),
     ("client", 5),
     ("admin", 6),

@@ -29,7 +29,7 @@ pub(super) async fn accept(listener: Listener, process: Arc<Process>, stop: Canc
         match accepted {
             Ok(stream) => {
                 // Counted here, in the order of their coming: tasks begin in any order.
-                let logging_in = process.front.clients.count_login();
+                let logging_in = process.front.clients.count_login(&stream.peer());
                 tokio::spawn(welcome(stream, process.clone(), logging_in));
             }
             Err(error) if is_about_the_peer(&error) => {}
@@ -90,9 +90,9 @@ async fn welcome(stream: Stream, process: Arc<Process>, logging_in: LoggingIn) {
             process.cancel(pid, &secret).await;
             Farewell::CancelRequest
         }
-        Outcome::Ended(farewell) => {
-            process.log_refused(&peer, &farewell, begun.elapsed());
-            farewell
+        Outcome::Ended(ended) => {
+            process.log_refused(&peer, &ended, begun.elapsed());
+            ended.farewell
         }
     };
     front.count_farewell(&farewell);

@@ -79,7 +79,7 @@ fn check(source: &Source) -> ExitCode {
         .and_then(House::new);
     match sound {
         Ok(house) => {
-            println!("{}", house.config.summary());
+            println!("{}", house.summary());
             ExitCode::SUCCESS
         }
         Err(faults) => {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Answer, Console, Sampler, Task};
-use crate::client::{Front, Handle, House, Visit};
+use crate::client::{Ended, Front, Handle, House, Visit};
 use crate::config::{Config, Fault, TABLE};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
@@ -64,7 +64,7 @@ impl Process {
             )
             .detail(faults.to_string())
         })?;
-        let notices = self.apply(config)?;
+        let notices = self.apply(House::new(config))?;
         prefill::prefill(&self.front);
         tracing::info!("configuration reloaded");
         Ok(notices)
@@ -80,24 +80,23 @@ impl Process {
         };
         let refused =
             |fault: Fault| Refusal::new(SqlState::INVALID_PARAMETER_VALUE, fault.message().to_owned());
-        let config = self
-            .front
-            .house()
+        let house = self.front.house();
+        let config = house
             .config
             .set(name, value.unwrap_or_else(default))
             .map_err(refused)?;
-        self.apply(config)
+        self.apply(house.adjusted(config))
     }
 
-    fn apply(&self, config: Config) -> Answer {
+    fn apply(&self, house: Result<House, String>) -> Answer {
         let before = self.front.house();
-        let restart = before.config.restart_needed(&config);
-        let level = config.settings.log_level.clone();
         let faulty = |message: String| {
             tracing::error!(message, "configuration was not changed");
             Refusal::new(SqlState::CONFIG_FILE, message)
         };
-        let house = House::new(config).map_err(faulty)?;
+        let house = house.map_err(faulty)?;
+        let restart = before.config.restart_needed(&house.config);
+        let level = house.config.settings.log_level.clone();
         if level != before.config.settings.log_level {
             self.log.set_level(&level).map_err(faulty)?;
         }
@@ -163,14 +162,14 @@ impl Process {
             let after = SystemTime::now()
                 .duration_since(handle.connected_at)
                 .unwrap_or_default();
-            log::log_disconnect(handle.into(), farewell, after);
+            log::log_disconnect(handle.into(), farewell, None, after);
         }
     }
 
     /// A connection that never became a client. An address that keeps failing does not fill the log.
-    pub(super) fn log_refused(&self, peer: &PeerAddr, farewell: &Farewell, after: Duration) {
+    pub(super) fn log_refused(&self, peer: &PeerAddr, ended: &Ended, after: Duration) {
         let settings = &self.front.house().config.settings;
-        let wanted = if *farewell == Farewell::Vanished {
+        let wanted = if ended.farewell == Farewell::Vanished {
             settings.log_connections
         } else {
             settings.log_pooler_errors
@@ -189,11 +188,12 @@ impl Process {
             log::log_disconnect(
                 Leaver {
                     id: 0,
-                    user: "",
-                    database: "",
+                    user: &ended.user,
+                    database: &ended.database,
                     peer,
                 },
-                farewell,
+                &ended.farewell,
+                ended.note.as_deref(),
                 after,
             );
         }

@@ -1,5 +1,6 @@
 //! Forgets pools that nobody uses any more: their names come from clients, so that there is no end to them. And what is
-//! known of the functions of the others, once it may be out of date.
+//! known of the functions of the others, once it may be out of date; and secrets that servers have told, which are not
+//! to lie about when nobody needs them.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -16,6 +17,7 @@ pub(super) async fn sweep(front: Weak<Front>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         let Some(front) = front.upgrade() else { return };
+        front.forget_old_secrets();
         for pool in front.pools.all() {
             pool.source().functions.forget_old();
         }

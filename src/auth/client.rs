@@ -5,7 +5,7 @@ use std::mem;
 use super::error::wrong_password;
 use super::scram::{self, Binding, MECHANISM, MECHANISM_PLUS, ServerExchange, ServerFinal};
 use super::{
-    AuthError, ChannelBinding, MockKey, Password, Random, SaltedKeys, StoredSecret, Verifier, same,
+    AuthError, ChannelBinding, Mock, Password, Random, SaltedKeys, StoredSecret, Verifier, same,
     verify_password,
 };
 use crate::error::Refusal;
@@ -33,9 +33,17 @@ pub struct Challenge<'a> {
     /// The user's secret; `None` if there is no such user or no secret, which the client is not told.
     pub secret: Option<&'a StoredSecret>,
     /// What to pretend with where there is no secret.
-    pub mock: &'a MockKey,
+    pub mock: &'a Mock,
     /// What to offer as channel binding; `None` without TLS.
     pub binding: Option<&'a ChannelBinding>,
+}
+
+impl Challenge<'_> {
+    /// Whether to begin takes milliseconds, because a verifier has to be made first: see [`StoredSecret::prepare`].
+    pub fn is_slow(&self) -> bool {
+        self.method == Method::Scram
+            && matches!(self.secret, Some(StoredSecret::Plain(plain)) if !plain.is_prepared())
+    }
 }
 
 /// A message of type Authentication for the client.
@@ -160,6 +168,7 @@ impl ClientAuth {
             (Method::Md5, Some(StoredSecret::Scram(_))) | (Method::Scram, _) => {
                 State::sasl(challenge, random)
             }
+            (Method::Md5, None) if challenge.mock.is_scram() => State::sasl(challenge, random),
             (Method::Md5, secret) => State::md5(secret, challenge.user, random),
         };
         (
@@ -169,6 +178,12 @@ impl ClientAuth {
             },
             step,
         )
+    }
+
+    /// Whether the next [`answer`](Self::answer) takes milliseconds, or up to half a second where the secret asks for
+    /// that.
+    pub fn is_slow(&self) -> bool {
+        matches!(self.state, State::Password(Some(StoredSecret::Scram(_))))
     }
 
     /// Reads the body of a message of type `p` and says what to do next.
@@ -214,10 +229,12 @@ impl State {
     }
 
     fn sasl(challenge: &Challenge<'_>, random: Random<'_>) -> (Self, Step) {
-        let known = challenge.secret.and_then(|secret| secret.verifier(random));
+        let known = challenge
+            .secret
+            .and_then(|secret| secret.verifier(challenge.user, challenge.mock));
         let verifier = known
             .cloned()
-            .unwrap_or_else(|| Verifier::mock(challenge.user, challenge.mock));
+            .unwrap_or_else(|| challenge.mock.verifier(challenge.user));
         let mechanisms: &[&str] = match challenge.binding {
             Some(_) => &[MECHANISM_PLUS, MECHANISM],
             None => &[MECHANISM],
@@ -265,6 +282,11 @@ fn read_initial_response(body: &[u8]) -> Result<(&[u8], &[u8]), AuthError> {
     } else {
         Err(BAD)
     }
+}
+
+/// The password in the body of a password message, where howdah itself is not the one to judge it.
+pub fn password_in(body: &[u8]) -> Result<Password, AuthError> {
+    read_password(body).map(Password::new)
 }
 
 /// A password message: the text and one terminator.

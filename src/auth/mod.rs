@@ -37,6 +37,7 @@ pub mod hba;
 mod ident;
 pub mod ldap;
 pub mod md5;
+mod mock;
 mod pattern;
 pub mod scram;
 mod secret;
@@ -45,10 +46,11 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Admitted, AuthRequest, Challenge, ClientAuth, Method, Proof, Step};
+pub use client::{Admitted, AuthRequest, Challenge, ClientAuth, Method, Proof, Step, password_in};
 pub use error::AuthError;
 pub use ident::IdentMaps;
-pub use scram::{ChannelBinding, MockKey, SaltedKeys, Verifier};
+pub use mock::{Likeness, Mock};
+pub use scram::{ChannelBinding, SaltedKeys, Verifier};
 pub use secret::{Password, PlainSecret, SecretError, StoredSecret, verify_password};
 pub use server::{Credentials, Learned, Reply, ServerAuth};
 pub use tables::{Fault, Faults, Files};

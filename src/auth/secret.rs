@@ -8,7 +8,7 @@ use zeroize::Zeroize;
 
 use super::md5::Md5Hash;
 use super::scram::{self, SaltedKeys, Verifier, VerifierError};
-use super::{Random, same};
+use super::{Mock, same};
 
 /// A password in plain bytes. Shown to nobody: its `Debug` is a mask, and its memory is wiped when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -59,13 +59,18 @@ impl PlainSecret {
         &self.password
     }
 
-    /// The verifier of this password, made at the first call (milliseconds of work) and kept.
-    pub fn verifier(&self, random: Random<'_>) -> &Verifier {
+    /// The verifier of this password, made at the first call (milliseconds of work) and kept. Its salt is the one that
+    /// the user would have if it did not exist, so that it does not tell.
+    pub fn verifier(&self, user: &str, mock: &Mock) -> &Verifier {
         self.verifier.get_or_init(|| {
-            let mut salt = [0; scram::SALT_LEN];
-            random(&mut salt);
+            let salt = mock.salt(user);
             Verifier::derive(self.password.reveal(), &salt, scram::ITERATIONS_DEFAULT)
         })
+    }
+
+    /// Whether the verifier has been made.
+    pub fn is_prepared(&self) -> bool {
+        self.verifier.get().is_some()
     }
 }
 
@@ -98,12 +103,17 @@ impl StoredSecret {
     }
 
     /// The verifier to run SCRAM with, if this secret has one; a plain password makes and keeps it at the first call.
-    pub fn verifier(&self, random: Random<'_>) -> Option<&Verifier> {
+    pub fn verifier(&self, user: &str, mock: &Mock) -> Option<&Verifier> {
         match self {
-            Self::Plain(plain) => Some(plain.verifier(random)),
+            Self::Plain(plain) => Some(plain.verifier(user, mock)),
             Self::Scram(verifier) => Some(verifier),
             Self::Md5(_) => None,
         }
+    }
+
+    /// Does beforehand what is slow about the first SCRAM exchange of a user.
+    pub fn prepare(&self, user: &str, mock: &Mock) {
+        let _ = self.verifier(user, mock);
     }
 }
 

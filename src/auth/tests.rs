@@ -57,7 +57,7 @@ fn meet_over(
     binding: Option<&ChannelBinding>,
 ) -> Meeting {
     let mut random = counter();
-    let mock = MockKey::new(&mut random);
+    let mock = Mock::new(&mut random);
     let challenge = Challenge {
         method,
         user: "md",
@@ -280,21 +280,27 @@ mod secrets {
     #[test]
     fn make_their_verifier_once() {
         let secret = secret("pencil");
-        let mut draws = 0;
-        for _ in 0..2 {
-            secret.verifier(&mut |bytes| {
-                draws += 1;
-                bytes.fill(draws);
-            });
-        }
-        assert_eq!(draws, 1);
+        let mocks = [1, 2].map(|byte| Mock::new(&mut |bytes: &mut [u8]| bytes.fill(byte)));
+        let [first, second] = mocks.map(|mock| secret.verifier("md", &mock).cloned().unwrap());
+        assert!(first == second);
+    }
+
+    #[test]
+    fn have_the_salt_that_nobody_of_that_name_would_have() {
+        let mock = Mock::new(&mut counter());
+        let secret = secret("pencil");
+        let known = secret.verifier("md", &mock).unwrap();
+        let unknown = mock.verifier("md");
+        assert_eq!(known.salt(), unknown.salt());
+        assert_eq!(known.iterations(), unknown.iterations());
+        assert_ne!(known.stored_key(), unknown.stored_key());
     }
 
     #[test]
     fn never_show_themselves() {
         let mut random = counter();
         let [plain, md5, scram] = secrets();
-        plain.verifier(&mut random);
+        plain.prepare("md", &Mock::new(&mut random));
         let credentials = with_password("pencil");
         let mut server_side = ServerAuth::new(&credentials, None);
         let reply = server_side.answer(&3_i32.to_be_bytes(), &mut random).unwrap();
@@ -313,7 +319,7 @@ mod towards_clients {
 
     fn begin(method: Method, secret: Option<&StoredSecret>) -> ClientAuth {
         let mut random = counter();
-        let mock = MockKey::new(&mut random);
+        let mock = Mock::new(&mut random);
         let challenge = Challenge {
             method,
             user: "md",
@@ -548,7 +554,7 @@ mod any_bytes {
         fn never_panic_nor_open_the_door(bodies in prop::collection::vec(messages(), 0..5)) {
             let known = secret(PENCIL_SCRAM);
             let mut random = counter();
-            let mock = MockKey::new(&mut random);
+            let mock = Mock::new(&mut random);
             for method in [Method::Password, Method::Md5, Method::Scram] {
                 for secret in [None, Some(&known)] {
                     let challenge = Challenge { method, user: "md", secret, mock: &mock, binding: None };

@@ -1,6 +1,9 @@
 //! All clients that are logged in: their number, their cancel keys, and how to reach them.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,6 +22,8 @@ pub struct Clients {
     next_id: AtomicU64,
     /// Connections that are not logged in yet.
     logging_in: AtomicUsize,
+    /// The same by where they come from.
+    logging_in_from: Mutex<HashMap<IpAddr, usize>>,
     inner: Mutex<Inner>,
 }
 
@@ -135,11 +140,21 @@ impl Clients {
     }
 
     /// Counts a connection that is not logged in, until the guard is dropped.
-    pub fn count_login(self: &Arc<Self>) -> LoggingIn {
+    pub fn count_login(self: &Arc<Self>, peer: &PeerAddr) -> LoggingIn {
         let ahead = self.logging_in.fetch_add(1, Ordering::Relaxed);
+        let from = origin(peer);
+        let mut counts = self.logging_in_from.lock();
+        let count = from.map(|from| counts.entry(from).or_default());
+        let ahead_there = count.map_or(0, |count| {
+            *count += 1;
+            *count - 1
+        });
+        drop(counts);
         LoggingIn {
             clients: self.clone(),
             ahead,
+            from,
+            ahead_there,
         }
     }
 
@@ -224,12 +239,29 @@ pub struct LoggingIn {
     clients: Arc<Clients>,
     /// How many others were at it when it began.
     pub(super) ahead: usize,
+    from: Option<IpAddr>,
+    /// How many of them came from the same place.
+    pub(super) ahead_there: usize,
 }
 
 impl Drop for LoggingIn {
     fn drop(&mut self) {
         self.clients.logging_in.fetch_sub(1, Ordering::Relaxed);
+        if let Some(from) = &self.from {
+            forget_one(&mut self.clients.logging_in_from.lock(), from);
+        }
     }
+}
+
+/// What an address is counted as: itself, or the network that somebody with IPv6 has at hand.
+fn origin(peer: &PeerAddr) -> Option<IpAddr> {
+    let PeerAddr::Tcp(address) = peer else {
+        return None;
+    };
+    Some(match address.ip().to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
+    })
 }
 
 fn too_many(limit: &str) -> Refusal {
@@ -248,7 +280,7 @@ fn free_pid(inner: &Inner) -> i32 {
     }
 }
 
-fn forget_one(counts: &mut HashMap<String, usize>, key: &str) {
+fn forget_one<K: Eq + Hash + Borrow<Q>, Q: Eq + Hash + ?Sized>(counts: &mut HashMap<K, usize>, key: &Q) {
     if let Some(count) = counts.get_mut(key) {
         *count -= 1;
         if *count == 0 {
@@ -307,6 +339,30 @@ mod tests {
             .unwrap();
         assert_eq!((old.secret.len(), new.secret.len()), (4, 32));
         assert_ne!(old.pid, new.pid);
+    }
+
+    #[test]
+    fn logins_are_counted_by_where_they_come_from() {
+        let clients = Arc::new(Clients::default());
+        let begin = |address: &str| clients.count_login(&PeerAddr::Tcp(address.parse().unwrap()));
+        let first = begin("10.0.0.1:1");
+        let others = [
+            begin("10.0.0.1:2"),
+            begin("[::ffff:10.0.0.1]:3"),
+            begin("10.0.0.2:1"),
+        ];
+        let seen = |all: &[LoggingIn]| all.iter().map(|one| one.ahead_there).collect::<Vec<_>>();
+        assert_eq!(seen(&others), [1, 2, 0]);
+        let wide = [
+            begin("[2001:db8::1]:1"),
+            begin("[2001:db8::2:3]:1"),
+            begin("[2001:db8:1::1]:1"),
+        ];
+        assert_eq!(seen(&wide), [0, 1, 0]);
+        assert_eq!(clients.count_login(&PeerAddr::Unix).ahead_there, 0);
+        drop((first, others, wide));
+        assert_eq!(clients.logging_in(), 0);
+        assert!(clients.logging_in_from.lock().is_empty());
     }
 
     #[tokio::test]

@@ -21,6 +21,8 @@ pub(super) struct Door {
     pub(super) input: BytesMut,
     /// What is to be written.
     pub(super) output: BytesMut,
+    /// What the log is told of a refusal beyond what the client is told.
+    pub(super) note: Option<String>,
 }
 
 impl Door {
@@ -29,6 +31,7 @@ impl Door {
             stream,
             input: BytesMut::new(),
             output: BytesMut::new(),
+            note: None,
         }
     }
 

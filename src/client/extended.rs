@@ -20,7 +20,7 @@ use super::names::Known;
 use super::requests::looks_like_ours;
 use super::talk::{Pause, Talk};
 use super::trail::{Barrier, Judged};
-use super::watch::Bound;
+use super::watch::{Bound, shows_statements};
 
 static NEXT_UNNAMED: AtomicU64 = AtomicU64::new(1);
 
@@ -99,6 +99,7 @@ impl Talk {
                 Judged::Inert | Judged::Passing => None,
                 Judged::Marked(verdict) => Some(verdict),
             },
+            shows_statements: shows_statements(parse.text),
         }
     }
 
@@ -307,6 +308,10 @@ impl Talk {
         if self.watch_bind(header, known.as_deref().map(Bound::Named).as_ref(), server)? {
             return Ok(());
         }
+        if self.trail.lent.iter().any(|lent| **lent == *name) {
+            self.pass_on(header, Request::Bind, server);
+            return Ok(());
+        }
         let Some(statement) = known else {
             if looks_like_ours(&name) {
                 self.discard(header);
@@ -453,6 +458,28 @@ fn run_quietly(sql: &[u8], server: &mut Connection) {
     close_quietly(DETOUR, server);
 }
 
+/// Puts the client's own statements in the place of those that are shared, so that it finds its own and no others.
+pub(super) fn lend(lent: &[(Box<[u8]>, Arc<Statement>)], server: &mut Connection) {
+    for (name, statement) in lent {
+        close_quietly(name, server);
+        write_parse(&mut server.output, name, &statement.definition);
+        server.pipeline.sent(Request::Parse, Answer::Skip, None);
+    }
+}
+
+/// Takes away what is not the client's own: it is prepared again when somebody needs it.
+pub(super) fn hide_shared(server: &mut Connection) {
+    let names: Vec<_> = server
+        .prepared
+        .iter()
+        .map(|statement| statement.name.clone())
+        .collect();
+    let own = [NOTHING, DECOY].into_iter();
+    own.chain(names.iter().map(|name| &**name))
+        .for_each(|name| close_quietly(name, server));
+    server.prepared.forget_all();
+}
+
 /// Makes sure that the server has a statement of this name, which does nothing.
 pub(super) fn prepare_empty(name: &[u8], server: &mut Connection) {
     close_quietly(name, server);
@@ -466,7 +493,7 @@ pub(super) fn close_quietly(name: &[u8], server: &mut Connection) {
     server.pipeline.sent(Request::Close, Answer::Skip, None);
 }
 
-pub(super) fn write_parse(out: &mut BytesMut, name: &[u8], definition: &[u8]) {
+fn write_parse(out: &mut BytesMut, name: &[u8], definition: &[u8]) {
     write::header(out, b'P', name.len() + 1 + definition.len());
     write::cstr(out, name);
     out.put_slice(definition);

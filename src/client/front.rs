@@ -6,18 +6,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
-use crate::auth::{Credentials, Learned, MockKey, StoredSecret};
+use crate::auth::{Credentials, Learned, Likeness, Mock, StoredSecret};
+use crate::authority::Authorities;
 use crate::config::{Config, Database, PoolSettings};
 use crate::error::{Refusal, SqlState};
-use crate::farewell::Farewell;
+use crate::farewell::{Denial, Farewell};
 use crate::net::Keepalive;
 use crate::net::tls::Acceptor;
 use crate::pool::{LimitName, Pool, PoolKey, Registry, Servers, bounds};
 use crate::server::{Address, Lore, Resolver, Target};
 
-use super::clients::{ClientLimits, Clients};
+use super::access::Access;
+use super::clients::{ClientLimits, Clients, LoggingIn};
 use super::encryption;
+use super::hashing::Hashing;
+use super::secrets::Secrets;
 use super::threshold::Handshakes;
 
 /// How many connections more than `max_client_conn` may be logging in: cancel requests and visitors of the console.
@@ -30,8 +35,12 @@ pub struct House {
     pub config: Config,
     /// Users' secrets, understood.
     secrets: HashMap<String, Arc<StoredSecret>>,
+    /// What most of them look like.
+    likeness: Likeness,
     /// Shakes hands with clients who want TLS.
     pub(super) acceptor: Option<Arc<Acceptor>>,
+    /// Who may log in by which method.
+    pub(super) access: Arc<Access>,
 }
 
 /// What all connections share.
@@ -43,11 +52,16 @@ pub struct Front {
     pub clients: Arc<Clients>,
     /// Host names to addresses.
     pub resolver: Arc<Resolver>,
-    /// Makes unknown users look like known ones.
-    pub(super) mock: MockKey,
+    /// Who is asked about those who log in.
+    pub(super) authorities: Authorities,
+    mock: Mock,
+    /// What servers have said of users.
+    pub(super) secrets: Mutex<Secrets>,
+    pub(super) hashing: Hashing,
     /// How TLS handshakes with clients have ended.
     pub handshakes: Handshakes,
     farewells: [AtomicU64; Farewell::LABELS.len()],
+    denials: [AtomicU64; Denial::LABELS.len()],
     disabled: Mutex<std::collections::HashSet<String>>,
     paused: Mutex<Paused>,
 }
@@ -60,8 +74,24 @@ struct Paused {
 }
 
 impl House {
-    /// Understands a configuration; the error names the user whose secret makes no sense, or the file that is missing.
+    /// Understands a configuration, and reads the files that it names. The error is all that makes no sense in the rules
+    /// for logins, or names the user whose secret makes none, or the file that is missing.
     pub fn new(config: Config) -> Result<Self, String> {
+        let access = Access::load(&config)?;
+        Self::with(config, Arc::new(access))
+    }
+
+    /// Understands a configuration that differs from this one by what somebody has said on the console. Files are
+    /// read again only if others are meant than before: what is in them takes effect by a reload.
+    pub fn adjusted(&self, config: Config) -> Result<Self, String> {
+        if Access::has_same_sources(&self.config, &config) {
+            Self::with(config, self.access.clone())
+        } else {
+            Self::new(config)
+        }
+    }
+
+    fn with(config: Config, access: Arc<Access>) -> Result<Self, String> {
         let mut secrets = HashMap::new();
         for (name, user) in &config.users {
             if let Some(secret) = &user.secret {
@@ -72,10 +102,13 @@ impl House {
                 secrets.insert(name.clone(), Arc::new(stored));
             }
         }
+        let likeness = Likeness::of_most(secrets.values().map(|secret| &**secret));
         Ok(Self {
             acceptor: encryption::acceptor(&config)?,
             config,
             secrets,
+            access,
+            likeness,
         })
     }
 
@@ -89,6 +122,16 @@ impl House {
     /// What a user has to prove knowledge of.
     pub fn secret(&self, user: &str) -> Option<&Arc<StoredSecret>> {
         self.secrets.get(user)
+    }
+
+    /// What `howdah check` says about a sound configuration. Shows no secret.
+    pub fn summary(&self) -> String {
+        let rules = self.access.summary(&self.config);
+        [self.config.summary()]
+            .into_iter()
+            .chain(rules)
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// Limits on clients of this database and user.
@@ -109,13 +152,23 @@ impl Front {
             house: ArcSwap::from_pointee(house),
             pools: Registry::new(),
             clients: Arc::default(),
+            authorities: Authorities::new(resolver.clone()),
             resolver,
-            mock: MockKey::new(&mut super::random),
+            mock: Mock::new(&mut super::random),
+            secrets: Mutex::default(),
+            hashing: Hashing::default(),
             handshakes: Handshakes::default(),
             farewells: Default::default(),
+            denials: Default::default(),
             disabled: Mutex::default(),
             paused: Mutex::default(),
         })
+    }
+
+    /// Makes unknown users look like known ones: like those of whom servers have told, if this one was asked for.
+    pub(super) fn mock(&self, is_asked: bool) -> Mock {
+        let told = is_asked.then(|| self.secrets.lock().likeness()).flatten();
+        self.mock.like(told.unwrap_or(self.house().likeness))
     }
 
     /// The configuration of the moment.
@@ -130,6 +183,7 @@ impl Front {
         self.resolver.set_ttl(house.config.settings.dns_max_ttl);
         let house = Arc::new(house);
         self.house.store(house.clone());
+        self.secrets.lock().clear();
         for pool in self.pools.all() {
             let key = pool.key().clone();
             let Some(database) = house.config.database(&key.database) else {
@@ -170,6 +224,21 @@ impl Front {
             pool.encourage();
         }
         pool
+    }
+
+    /// The pool in which `auth_query` is asked: as `role`, whoever the clients of this database are.
+    pub(super) fn pool_for_questions(
+        &self,
+        house: &House,
+        database: &Database,
+        role: &str,
+    ) -> Arc<Pool<Servers>> {
+        self.pool_of_role(house, database, role, &Learned::default())
+    }
+
+    /// Forgets what servers have said of users too long ago to be used.
+    pub fn forget_old_secrets(&self) {
+        self.secrets.lock().forget_old(Instant::now());
     }
 
     fn pool_of_role(
@@ -213,9 +282,12 @@ impl Front {
             Some(path) => Address::Unix(path),
             None => Address::Tcp(host.name.clone(), host.port),
         };
+        // The password of a database is that of its own user, and nobody else's.
+        let is_own = database.user.as_ref().is_none_or(|user| *user == key.user);
         let own = database
             .password
             .as_ref()
+            .filter(|_| is_own)
             .map(|password| StoredSecret::plain(password.expose().as_bytes()));
         let credentials = match (own, house.secret(&key.user)) {
             (Some(secret), _) => Credentials::from_secret(&key.user, &secret),
@@ -258,11 +330,21 @@ impl Front {
         counts
     }
 
-    /// Whether so many connections have not logged in yet that one more, with `ahead` before it, must be turned away
-    /// unheard. As many may be at it as there may be clients.
-    pub(super) fn is_crowded(&self, ahead: usize) -> bool {
-        let max = self.house().config.settings.max_client_conn as usize;
-        max > 0 && ahead >= max + STRANGERS_SPARE
+    /// Why a connection must be turned away unheard: too many others have not logged in yet, in all or from the same
+    /// address. As many may be at it as there may be clients, and some more.
+    pub(super) fn turns_away(&self, place: &LoggingIn) -> Option<Refusal> {
+        let house = self.house();
+        let settings = &house.config.settings;
+        let max = settings.max_client_conn as usize;
+        let detail = if max > 0 && place.ahead >= max + STRANGERS_SPARE {
+            "Too many connections have not logged in yet."
+        } else {
+            let max = settings.max_logins_per_address as usize;
+            (max > 0 && place.ahead_there >= max)
+                .then_some("The limit max_logins_per_address has been reached.")?
+        };
+        let message = "sorry, too many clients already";
+        Some(Refusal::new(SqlState::TOO_MANY_CONNECTIONS, message).detail(detail))
     }
 
     /// Counts how a client connection ended.
@@ -271,6 +353,15 @@ impl Front {
         if let Some(at) = Farewell::LABELS.iter().position(|have| *have == label) {
             self.farewells[at].fetch_add(1, Ordering::Relaxed);
         }
+        if let Farewell::LoginRefused(denial, _) = farewell {
+            self.denials[*denial as usize].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many logins were refused, by label of the reason.
+    pub fn denials(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let counts = self.denials.iter().map(|count| count.load(Ordering::Relaxed));
+        Denial::LABELS.into_iter().zip(counts)
     }
 
     /// How client connections ended, by label.

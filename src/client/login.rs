@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 
+use crate::auth::hba::Origin;
 use crate::auth::{ChannelBinding, Learned};
 use crate::config::{CONSOLE_NAMES, PoolMode};
 use crate::error::{Refusal, SqlState};
@@ -13,6 +14,7 @@ use crate::net::{PeerAddr, Stream, within};
 use crate::wire::startup::{Initial, Startup};
 use crate::wire::write::{self, Severity};
 
+use super::access;
 use super::clients::{LoggingIn, Newcomer};
 use super::credentials::{Caller, Gate};
 use super::door::Door;
@@ -42,7 +44,19 @@ pub enum Outcome {
         secret: Vec<u8>,
     },
     /// It is over already; the peer has been told.
-    Ended(Farewell),
+    Ended(Box<Ended>),
+}
+
+/// A connection that never became a client's.
+pub struct Ended {
+    /// Why.
+    pub farewell: Farewell,
+    /// Who it said it was; empty if it never said.
+    pub user: String,
+    /// The database that it asked for; empty if it never said.
+    pub database: String,
+    /// What the log should know beside, and the peer should not.
+    pub note: Option<String>,
 }
 
 /// A visitor of the console: logged in, told nothing yet beyond that.
@@ -63,6 +77,8 @@ pub struct Visit {
 struct Entrance {
     door: Door,
     front: Arc<Front>,
+    /// User and database of the startup message.
+    claim: (String, String),
     /// The pool from which the login waits for a server.
     waits_for: Option<Arc<crate::pool::Pool<crate::pool::Servers>>>,
 }
@@ -74,10 +90,11 @@ pub async fn login(stream: Stream, front: Arc<Front>, place: &LoggingIn) -> Outc
     let mut entrance = Entrance {
         door: Door::new(stream),
         front,
+        claim: Default::default(),
         waits_for: None,
     };
-    let result = if entrance.front.is_crowded(place.ahead) {
-        Err(Farewell::LoginRefused(Denial::Limit, crowded()))
+    let result = if let Some(refusal) = entrance.front.turns_away(place) {
+        Err(Farewell::LoginRefused(Denial::Limit, refusal))
     } else {
         match within(timeout, entrance.enter(begun)).await {
             Ok(result) => result,
@@ -104,7 +121,7 @@ pub async fn login(stream: Stream, front: Arc<Front>, place: &LoggingIn) -> Outc
         }
         Err(farewell) => {
             entrance.tell(&farewell).await;
-            Outcome::Ended(farewell)
+            entrance.ended(farewell)
         }
     }
 }
@@ -143,6 +160,7 @@ impl Entrance {
         let house = self.front.house();
         let wishes = Wishes::new(&startup, &house.config)
             .map_err(|refusal| Farewell::LoginRefused(Denial::Startup, refusal))?;
+        self.claim = (wishes.user.clone(), wishes.database.clone());
         startup.negotiate(&mut self.door.output);
         let is_console = CONSOLE_NAMES.contains(&wishes.database.as_str());
         if is_console {
@@ -237,12 +255,35 @@ impl Entrance {
         let caller = Caller {
             user: &wishes.user,
             database: &wishes.database,
-            peer: self.door.stream.peer(),
+            origin: self.origin()?,
+            is_physical_replication: wishes.is_physical_replication(),
+            certificate: self.door.stream.tls().and_then(|tls| tls.peer.clone()),
             binding: self.binding(),
         };
-        Gate::choose(&caller, house)
-            .pass(&caller, &mut self.door, &self.front)
-            .await
+        let (door, front) = (&mut self.door, &self.front);
+        let rule = access::rule_for(&caller, front, house).await?;
+        access::check_presence(rule, &caller)?;
+        let learned = match rule.method.exchange() {
+            Some(method) => {
+                let gate = Gate::choose(&caller, method, front, house).await?;
+                gate.pass(&caller, door, front, house).await?
+            }
+            None => access::vouch(rule, &caller, door, front, house).await?,
+        };
+        access::check_name(rule, &caller, door, house)?;
+        Ok(learned)
+    }
+
+    /// Where the connection comes from. One whose address is gone is gone itself: it must not pass for a local one.
+    fn origin(&self) -> Result<Origin, Farewell> {
+        match (self.door.stream.is_unix(), self.door.stream.peer()) {
+            (true, _) => Ok(Origin::Local),
+            (false, PeerAddr::Tcp(address)) if self.door.stream.tls().is_some() => {
+                Ok(Origin::Tls(address.ip()))
+            }
+            (false, PeerAddr::Tcp(address)) => Ok(Origin::Tcp(address.ip())),
+            (false, PeerAddr::Unix) => Err(Farewell::Vanished),
+        }
     }
 
     /// What SCRAM can be bound to: our certificate, if it has a hash.
@@ -275,9 +316,19 @@ impl Entrance {
                 let session = Session::new(stream, input, seat, pool, settings, own, bounds);
                 Outcome::Pooled(Box::new(session))
             }
-            Ok(Err(farewell)) => Outcome::Ended(farewell),
-            Err(_) => Outcome::Ended(Farewell::ClientIo("client does not read".to_owned())),
+            Ok(Err(farewell)) => self.ended(farewell),
+            Err(_) => self.ended(Farewell::ClientIo("client does not read".to_owned())),
         }
+    }
+
+    fn ended(self, farewell: Farewell) -> Outcome {
+        let (user, database) = self.claim;
+        Outcome::Ended(Box::new(Ended {
+            farewell,
+            user,
+            database,
+            note: self.door.note,
+        }))
     }
 
     /// Why it took too long: because of the client, unless it was waiting for a server that cannot be had.
@@ -301,11 +352,6 @@ impl Entrance {
             let _ = tokio::time::timeout(REFUSAL_MAX, self.door.flush()).await;
         }
     }
-}
-
-fn crowded() -> Refusal {
-    Refusal::new(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
-        .detail("Too many connections have not logged in yet.".to_owned())
 }
 
 fn no_database(name: &str) -> Farewell {

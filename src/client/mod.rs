@@ -3,6 +3,7 @@
 //! A [`Front`] is what all of them share. [`login`](fn@login) takes a new connection to an [`Outcome`]; a pooled one
 //! is then served by its [`Session`] until its [`Farewell`](crate::farewell::Farewell).
 
+mod access;
 mod clients;
 mod clock;
 mod credentials;
@@ -11,12 +12,15 @@ mod encryption;
 mod extended;
 mod front;
 mod handle;
+mod hashing;
 mod login;
+mod lookup;
 mod names;
 mod relay;
 mod replication;
 mod requests;
 mod responses;
+mod secrets;
 mod session;
 mod settle;
 mod startup;
@@ -31,7 +35,7 @@ mod watch;
 pub use clients::{ClientLimits, Clients, LoggingIn, Newcomer, Seat};
 pub use front::{Front, House, keepalive};
 pub use handle::{Handle, Order, PinView, State};
-pub use login::{Outcome, Visit, login};
+pub use login::{Ended, Outcome, Visit, login};
 pub use replication::Replication;
 pub use session::Session;
 pub use threshold::Handshakes;

@@ -29,6 +29,8 @@ struct Slot {
     pending: u32,
     /// The segment of those changes.
     segment: u64,
+    /// Grows with every name that is prepared.
+    order: u64,
 }
 
 /// The part of a name that PostgreSQL looks at (`NAMEDATALEN` less one).
@@ -50,6 +52,7 @@ impl Slot {
 pub(super) struct Names {
     slots: HashMap<Box<[u8]>, Slot>,
     bytes: u64,
+    prepared: u64,
 }
 
 impl Names {
@@ -83,7 +86,9 @@ impl Names {
             statement,
             pending,
             segment,
+            order: self.prepared,
         };
+        self.prepared += 1;
         let is_vacant = slot.pending == 0 && slot.statement.is_none();
         let before = if is_vacant {
             self.slots.remove(key(name))
@@ -149,6 +154,15 @@ impl Names {
         self.slots.retain(|_, slot| slot.pending > 0);
         let kept = self.slots.values().filter_map(|slot| slot.statement.as_ref());
         self.bytes = kept.map(|statement| statement.definition.len() as u64).sum();
+    }
+
+    /// All names and what they stand for, in the order in which they were prepared.
+    pub(super) fn all(&self) -> Vec<(Box<[u8]>, Arc<Statement>)> {
+        let mut all: Vec<_> = self.slots.iter().collect();
+        all.sort_by_key(|(_, slot)| slot.order);
+        all.into_iter()
+            .filter_map(|(name, slot)| Some((name.clone(), slot.statement.clone()?)))
+            .collect()
     }
 
     /// The client's name for a statement.

@@ -10,7 +10,7 @@ use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::Header;
 use crate::wire::write::{self, Severity};
 
-use super::extended::{close_quietly, prepare_empty, write_parse};
+use super::extended::{close_quietly, hide_shared, lend, prepare_empty};
 use super::names::Known;
 use super::talk::{Batch, HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
 use super::trail::{Barrier, Judged};
@@ -131,6 +131,13 @@ impl Talk {
             b'S' => {
                 self.close_barrier();
                 self.pass_on(header, Request::Sync, server);
+                let lent = std::mem::take(&mut self.trail.lent);
+                if !lent.is_empty() {
+                    for name in &lent {
+                        close_quietly(name, server);
+                    }
+                    sync(server);
+                }
             }
             b'F' => self.call_function(header, server)?,
             b'H' | b'd' => self.forward(header, server),
@@ -160,11 +167,13 @@ impl Talk {
     }
 
     fn query(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
-        let lent = match self.watch_query(header, server)? {
+        let (lent, hides) = match self.watch_query(header, server)? {
             Watched::Refused => return Ok(()),
+            Watched::Plain => (Vec::new(), false),
             // What is sent behind the query would be taken for copy data.
-            Watched::Sound(_) if self.may_copy_in(header) => Vec::new(),
-            Watched::Sound(lent) => lent,
+            Watched::Lends(_) | Watched::Shows(_) if self.may_copy_in(header) => (Vec::new(), false),
+            Watched::Lends(lent) => (lent, false),
+            Watched::Shows(lent) => (lent, true),
         };
         let found = self.deallocation_in(header);
         let meddles = self.speaks_of_ours(header);
@@ -202,12 +211,11 @@ impl Talk {
             // It is to find a statement of that name, whichever way it goes about it, and to leave none.
             prepare_empty(name, server);
         }
-        for (name, statement) in &lent {
-            close_quietly(name, server);
-            write_parse(&mut server.output, name, &statement.definition);
-            server.pipeline.sent(Request::Parse, Answer::Skip, None);
+        if hides {
+            hide_shared(server);
         }
-        let helped = name.is_some() || !lent.is_empty();
+        lend(&lent, server);
+        let helped = hides || name.is_some() || !lent.is_empty();
         if helped && alone {
             sync(server);
         }

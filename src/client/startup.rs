@@ -71,6 +71,13 @@ impl Wishes {
         Ok(wishes)
     }
 
+    /// Whether a walsender without a database is wanted.
+    pub(super) fn is_physical_replication(&self) -> bool {
+        self.replication
+            .as_deref()
+            .is_some_and(|value| value != b"database")
+    }
+
     fn wish(&mut self, name: &str, value: Vec<u8>, ignored: &[String]) {
         let name = name.to_ascii_lowercase();
         if name == "application_name" {

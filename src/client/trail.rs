@@ -109,6 +109,8 @@ pub(super) struct Trail {
     pub(super) interlude: Option<Box<Interlude>>,
     /// The client's statements of SQL's own PREPARE, when the server was last asked.
     pub(super) sql_names: Vec<Box<[u8]>>,
+    /// The client's names under which the server has statements until the next Sync.
+    pub(super) lent: Vec<Box<[u8]>>,
     /// Why the statement that comes next may not leave what it would.
     pub(super) turned_down: Option<Box<Refusal>>,
     /// What the client asked for when it logged in: RESET leads back to that.
@@ -164,6 +166,7 @@ impl Trail {
             barrier: Barrier::None,
             interlude: None,
             sql_names: Vec::new(),
+            lent: Vec::new(),
             turned_down: None,
             own,
         }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use crate::error::Refusal;
 use crate::server::{Connection, Note, Statement, Unnamed, UnnamedSlot};
 use crate::sql::{Effects, Verdict};
+use crate::wire::backend::Status;
 use crate::wire::frontend;
 use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::{HEADER_LEN, Header};
 use crate::wire::write;
 
-use super::extended::refuse;
+use super::extended::{hide_shared, lend, refuse};
 use super::names::Known;
 use super::requests::wait_for_answers;
 use super::talk::{Pause, QUERY_LOOK_MAX, Talk};
@@ -39,29 +40,42 @@ impl Talk {
     /// Looks at a simple query.
     pub(super) fn watch_query(&mut self, header: Header, server: &mut Connection) -> Result<Watched, Pause> {
         if self.trail.following == Following::Not {
-            return Ok(Watched::Sound(Vec::new()));
+            return Ok(Watched::Plain);
         }
-        let judged = if header.len > QUERY_LOOK_MAX {
-            self.trail.unread()
+        let (judged, shows) = if header.len > QUERY_LOOK_MAX {
+            (self.trail.unread(), false)
         } else {
             let text = frontend::query_text(self.body(header)).unwrap_or_default();
-            self.trail.judge(text)
+            let shows = self.bounds.shared && shows_statements(text);
+            (self.trail.judge(text), shows)
         };
-        let Judged::Marked(verdict) = judged else {
-            return Ok(Watched::Sound(Vec::new()));
+        let verdict = match judged {
+            Judged::Inert | Judged::Passing if !shows => return Ok(Watched::Plain),
+            Judged::Inert | Judged::Passing => None,
+            Judged::Marked(verdict) => Some(verdict),
         };
         if server.pipeline.in_flight() {
             return Err(wait_for_answers(server));
         }
-        if let Some(refusal) = self.admit(&verdict)? {
-            self.discard(header);
-            self.refuse_query(refusal, server);
-            return Ok(Watched::Refused);
+        let mut lent = Vec::new();
+        if let Some(verdict) = verdict {
+            if let Some(refusal) = self.admit(&verdict)? {
+                self.discard(header);
+                self.refuse_query(refusal, server);
+                return Ok(Watched::Refused);
+            }
+            let here = self.input.len().min(header.len);
+            let text = self.input.get(HEADER_LEN..here).unwrap_or_default();
+            self.trail.mark(&verdict, text, Barrier::Now);
+            lent = self.spoken_of(&verdict);
         }
-        let here = self.input.len().min(header.len);
-        let text = self.input.get(HEADER_LEN..here).unwrap_or_default();
-        self.trail.mark(&verdict, text, Barrier::Now);
-        Ok(Watched::Sound(self.spoken_of(&verdict)))
+        Ok(match (shows, lent.is_empty()) {
+            // Nothing could be prepared, and nothing is going to be found.
+            _ if server.pipeline.status() == Status::Failed => Watched::Plain,
+            (true, _) => Watched::Shows(self.names.all()),
+            (false, false) => Watched::Lends(lent),
+            (false, true) => Watched::Plain,
+        })
     }
 
     /// The client's own statements that SQL's PREPARE and EXECUTE speak of by name.
@@ -93,11 +107,19 @@ impl Talk {
                 if statement.is_inert(version) {
                     return Ok(false);
                 }
+                let shows = shows_statements(statement.text());
+                if shows {
+                    self.show_statements(server)?;
+                }
                 let judged = self.trail.judge(statement.text());
-                if matches!(judged, Judged::Inert) {
+                if matches!(judged, Judged::Inert) && !shows {
                     statement.found_inert(version);
                 }
                 judged
+            }
+            Some(Bound::Unnamed(unnamed)) if unnamed.shows_statements => {
+                self.show_statements(server)?;
+                self.trail.judge(unnamed.text())
             }
             Some(Bound::Unnamed(unnamed)) => match &unnamed.verdict {
                 None => Judged::Passing,
@@ -128,6 +150,22 @@ impl Talk {
         self.trail
             .mark_settings(names.unwrap_or_default(), locals.unwrap_or_default());
         Ok(false)
+    }
+
+    /// The statement that is bound next is to find the client's own statements, up to the next Sync.
+    fn show_statements(&mut self, server: &mut Connection) -> Result<(), Pause> {
+        let fails = server.pipeline.status() == Status::Failed;
+        if fails || !self.bounds.shared || !self.trail.lent.is_empty() {
+            return Ok(());
+        }
+        if server.pipeline.unit_in_flight() {
+            return Err(wait_for_answers(server));
+        }
+        hide_shared(server);
+        let own = self.names.all();
+        lend(&own, server);
+        self.trail.lent = own.into_iter().map(|(name, _)| name).collect();
+        Ok(())
     }
 
     /// `set_config($1, …)`: the names are in the Bind. `None` if they cannot be found there.
@@ -167,12 +205,21 @@ impl Talk {
     }
 }
 
+/// Whether a text looks at the prepared statements of its session.
+pub(super) fn shows_statements(text: &[u8]) -> bool {
+    memchr::memmem::find(text, b"pg_prepared_statements").is_some()
+}
+
 /// What is to be done with a query.
 pub(super) enum Watched {
     /// Nothing: it has been refused.
     Refused,
+    /// It goes on.
+    Plain,
     /// It goes on, and has to find these statements under the client's names for them.
-    Sound(Vec<(Box<[u8]>, Arc<Statement>)>),
+    Lends(Vec<(Box<[u8]>, Arc<Statement>)>),
+    /// It goes on, and has to find these statements and no others.
+    Shows(Vec<(Box<[u8]>, Arc<Statement>)>),
 }
 
 /// A statement that a portal is bound to.

@@ -3,7 +3,7 @@
 use super::Config;
 use super::choice::{AuthType, SslMode};
 use super::fault::suggestion;
-use super::settings::Settings;
+use super::settings::{Overrides, PoolSettings, Settings};
 
 /// The names that lead to the console.
 pub const CONSOLE_NAMES: [&str; 2] = ["howdah", "pgbouncer"];
@@ -15,8 +15,10 @@ pub(super) type Finding = (String, String);
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     settings(&config.settings, &mut findings);
+    auth_type(&config.settings, &mut findings);
     databases(config, &mut findings);
     users(config, &mut findings);
+    queries_for_users(config, &mut findings);
     pool_sizes(config, &mut findings);
     findings
 }
@@ -93,6 +95,22 @@ fn client_tls(settings: &Settings, find: &mut impl FnMut(&str, String)) {
     }
 }
 
+/// What a way to log in rests on.
+fn auth_type(settings: &Settings, findings: &mut Vec<Finding>) {
+    let auth_type = settings.auth_type;
+    let (name, is_missing) = match auth_type {
+        AuthType::Hba => ("auth_hba_file", settings.auth_hba_file.is_empty()),
+        AuthType::Ldap => ("auth_ldap_options", settings.auth_ldap_options.is_empty()),
+        AuthType::Peer => ("unix_socket_dir", settings.unix_socket_dir.is_empty()),
+        AuthType::Cert => ("client_tls_ca_file", settings.client_tls_ca_file.is_empty()),
+        _ => return,
+    };
+    if is_missing {
+        let message = format!("auth_type \"{auth_type}\" needs {name}");
+        findings.push(("howdah.auth_type".to_owned(), message));
+    }
+}
+
 fn databases(config: &Config, findings: &mut Vec<Finding>) {
     if config.databases.is_empty() && config.fallback.is_none() {
         findings.push((
@@ -117,11 +135,52 @@ fn users(config: &Config, findings: &mut Vec<Finding>) {
     if config.users.contains_key("") {
         findings.push(("users.".to_owned(), "a user must have a name".to_owned()));
     }
-    if config.settings.auth_type != AuthType::Trust && config.users.values().all(|user| user.secret.is_none())
-    {
+    let someone = config.users.values().any(|user| user.secret.is_some()) || asks_for_users(config);
+    if config.settings.auth_type.needs_secret() && !someone {
         let message = "nobody could log in: there is no user with a password, in [users], auth_file or the URL \
                        (auth_type \"trust\" lets clients in without one)";
         findings.push(("users".to_owned(), message.to_owned()));
+    }
+}
+
+/// Whether the secrets of users are asked for anywhere.
+fn asks_for_users(config: &Config) -> bool {
+    let of_databases = config.databases.values().chain(&config.fallback);
+    let mut own = of_databases.filter_map(|database| database.overrides.auth_user.as_deref());
+    !config.settings.auth_user.is_empty() || own.any(|user| !user.is_empty())
+}
+
+fn queries_for_users(config: &Config, findings: &mut Vec<Finding>) {
+    let none = PoolSettings::resolve(&config.settings, &Overrides::default(), &Overrides::default());
+    let global = ("howdah".to_owned(), none);
+    let of_databases = config.databases.values().chain(&config.fallback).map(|database| {
+        let resolved = PoolSettings::resolve(&config.settings, &database.overrides, &Overrides::default());
+        (format!("databases.{}", database.name), resolved)
+    });
+    for (path, policy) in std::iter::once(global).chain(of_databases) {
+        let mut find = |name: &str, message: String| {
+            let finding = (format!("{path}.{name}"), format!("{name}: {message}"));
+            // What a database has from `[howdah]` is said once.
+            if !findings.iter().any(|(_, message)| *message == finding.1) {
+                findings.push(finding);
+            }
+        };
+        if policy.auth_user.is_empty() {
+            continue;
+        }
+        if !policy.auth_query.contains("$1") {
+            find(
+                "auth_query",
+                "there is no $1 in it for the user's name".to_owned(),
+            );
+        }
+        let place = policy.auth_dbname.as_str();
+        if CONSOLE_NAMES.contains(&place) || (!place.is_empty() && config.database(place).is_none()) {
+            find(
+                "auth_dbname",
+                format!("there is no database \"{place}\" in [databases]"),
+            );
+        }
     }
 }
 
@@ -192,6 +251,31 @@ mod tests {
     }
 
     #[test]
+    fn users_may_be_asked_for_instead_of_listed() {
+        let text = found(|config| {
+            config.users.clear();
+            config.databases.get_mut("app").unwrap().overrides.auth_user = Some("asker".to_owned());
+        });
+        assert_eq!(text, "");
+    }
+
+    #[test]
+    fn what_asks_for_users_must_make_sense() {
+        let text = found(|config| {
+            config.settings.auth_user = "asker".to_owned();
+            config.settings.auth_query = "SELECT 1".to_owned();
+            config.settings.auth_dbname = "howdah".to_owned();
+            config.databases.get_mut("app").unwrap().overrides.auth_dbname = Some("nowhere".to_owned());
+        });
+        assert_eq!(
+            text,
+            "howdah.auth_query| auth_query: there is no $1 in it for the user's name\n\
+             howdah.auth_dbname| auth_dbname: there is no database \"howdah\" in [databases]\n\
+             databases.app.auth_dbname| auth_dbname: there is no database \"nowhere\" in [databases]"
+        );
+    }
+
+    #[test]
     fn sound_configuration_has_no_findings() {
         assert_eq!(found(|_| ()), "");
     }
@@ -246,6 +330,25 @@ mod tests {
             config.settings.auth_type = AuthType::Trust;
         });
         assert_eq!(trusting, "");
+    }
+
+    #[test]
+    fn ways_to_log_in_need_what_they_rest_on() {
+        for (auth_type, needed) in [
+            (AuthType::Hba, "auth_hba_file"),
+            (AuthType::Ldap, "auth_ldap_options"),
+            (AuthType::Peer, "unix_socket_dir"),
+            (AuthType::Cert, "client_tls_ca_file"),
+        ] {
+            let text = found(|config| {
+                config.users.clear();
+                config.settings.auth_type = auth_type;
+            });
+            assert_eq!(
+                text,
+                format!("howdah.auth_type| auth_type \"{auth_type}\" needs {needed}")
+            );
+        }
     }
 
     #[test]

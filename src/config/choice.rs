@@ -80,7 +80,7 @@ choice! {
 
 choice! {
     /// How clients prove who they are.
-    AuthType, "scram-sha-256, md5, password, trust" {
+    AuthType, "scram-sha-256, md5, password, trust, cert, peer, pam, ldap, hba" {
         /// They need not.
         Trust = "trust",
         /// By sending the password as it is.
@@ -89,6 +89,23 @@ choice! {
         Md5 = "md5",
         /// By SCRAM (RFC 7677).
         Scram = "scram-sha-256" | "scram",
+        /// By the common name of a certificate.
+        Cert = "cert",
+        /// By who they are on this machine, which a Unix-domain socket tells.
+        Peer = "peer",
+        /// By what PAM says to their password.
+        Pam = "pam",
+        /// By what an LDAP server says to their password.
+        Ldap = "ldap",
+        /// By what a file of rules says.
+        Hba = "hba",
+    }
+}
+
+impl AuthType {
+    /// Whether everybody needs a secret that howdah knows or finds out.
+    pub(super) fn needs_secret(self) -> bool {
+        matches!(self, Self::Password | Self::Md5 | Self::Scram)
     }
 }
 

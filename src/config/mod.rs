@@ -5,6 +5,7 @@
 
 mod check;
 mod choice;
+mod concealed;
 mod conninfo;
 mod database;
 mod document;
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 
 pub use check::CONSOLE_NAMES;
 pub use choice::{AuthType, LogFormat, Opaque, PoolMode, SessionState, SslMode};
+pub use concealed::LdapOptions;
 pub use database::{Database, Host};
 pub use fault::{Fault, Faults};
 pub use protocols::TlsVersions;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::choice::{AuthType, LogFormat, Opaque, PoolMode, SessionState, SslMode};
+use super::concealed::LdapOptions;
 use super::protocols::{Protocols, TlsVersions};
 use super::quantity::{Size, Time};
 use super::table::{Change, Row, Scope, settings};
@@ -30,6 +31,11 @@ settings! {
             /// Clients that may be connected at once, over all databases. Past it a login is refused (53300).
             /// 0: without limit.
             max_client_conn: Count(u32) = "1000", Live;
+            /// Connections of one address that may be logging in at once; one more is turned away unheard (53300). An IPv6
+            /// address stands for its network of 64 bits. Those that come over a Unix socket have none and are not
+            /// counted. Of all addresses together there may be `max_client_conn` and 50 more. 0: without limit, because
+            /// behind a load balancer everybody has the same address.
+            max_logins_per_address: Count(u32) = "0", Live;
             /// How long a client may take to log in. 0: without limit.
             client_login_timeout: Time(Duration) = "1min", Live;
             /// How long a cancel request may wait to be delivered to the server. 0: without limit.
@@ -50,12 +56,31 @@ settings! {
         }
         "Authentication" {
             /// How clients prove who they are. `password` (PgBouncer's `plain`) sends the password as it is;
-            /// `trust` asks for nothing.
+            /// `trust` asks for nothing. `cert` goes by the common name of their certificate, `peer` by who they are on
+            /// this machine, `pam` and `ldap` let others judge their password; `hba` chooses by `auth_hba_file`.
             auth_type: AuthType(AuthType) = "scram-sha-256", Live;
             /// File with users and secrets in the format of PgBouncer's `userlist.txt`: `"name" "secret"`, where the
             /// secret is a password, an `md5…` hash or a `SCRAM-SHA-256$…` verifier. A relative path starts from
             /// the directory of the configuration file. Entries of `[users]` go before it. Empty: no such file.
             auth_file: Text(String) = "", Live;
+            /// File with rules in the syntax of PostgreSQL's `pg_hba.conf`, for `auth_type = "hba"`. A relative path starts
+            /// from the directory of the configuration file.
+            auth_hba_file: Text(String) = "", Live;
+            /// File with user name maps in the syntax of PostgreSQL's `pg_ident.conf`, for rules with `map=`. A relative
+            /// path starts from the directory of the configuration file. Empty: no maps.
+            auth_ident_file: Text(String) = "", Live;
+            /// The service that PAM is asked under, which names a file in `/etc/pam.d`. A rule's `pamservice` goes
+            /// before it.
+            auth_pam_service: Text(String) = "howdah", Live;
+            /// Where and how LDAP is asked, for `auth_type = "ldap"`: options as they stand in a rule for `ldap`, such
+            /// as `ldapurl="ldap://ldap.example.org/dc=example,dc=org?uid?sub"`.
+            auth_ldap_options: LdapOptions(LdapOptions) = "", Live;
+            /// Certificates (PEM) of the authorities that LDAP servers are trusted by, where TLS is used. A relative path
+            /// starts from the directory of the configuration file. Empty: those that the operating system trusts.
+            auth_ldap_ca_file: Text(String) = "", Live;
+            /// How long PAM, an LDAP server or the system may take to answer a question about a client. Past it
+            /// the login is refused. 0: without limit.
+            auth_answer_timeout: Time(Duration) = "10s", Live;
             /// Users who may do everything on the console, the database `howdah` (or `pgbouncer`).
             admin_users: Names(Vec<String>) = "", Live;
             /// Users who may look at the console (all of `SHOW`), and change nothing.
@@ -120,6 +145,21 @@ settings! {
         }
     }
     pool {
+        "Authentication by a query" {
+            /// The role as which howdah asks a server for the secrets of users who have none in `[users]` and
+            /// `auth_file`. Its own secret, if the server wants one, stands there. Empty: nobody is asked.
+            auth_user: Text(String) = "", Live, auth_user in [Database];
+            /// The database, by its name in `[databases]`, on whose server that is asked. Empty: the one that the client
+            /// wants. The console's own visitors can be looked up only if it is given.
+            auth_dbname: Text(String) = "", Live, auth_dbname in [Database];
+            /// The query: `$1` is the user's name, the first column the user, the second the secret in any form
+            /// that `auth_file` has; NULL, an empty secret or no row at all lets nobody in.
+            auth_query: Text(String) = "SELECT rolname, CASE WHEN rolvaliduntil OPERATOR(pg_catalog.<) pg_catalog.now() THEN NULL ELSE rolpassword END FROM pg_catalog.pg_authid WHERE rolname OPERATOR(pg_catalog.=) $1::pg_catalog.text AND rolcanlogin", Live, auth_query in [Database];
+            /// How long an answer is used, also that there is no such user. For so long a changed password may still
+            /// be taken in its old form. After a failed login the server is asked again, at most once a second for each
+            /// user. 0: it is asked at every login.
+            auth_query_ttl: Time(Duration) = "1min", Live, auth_query_ttl in [Database];
+        }
         "Pools" {
             /// When a server goes back to the pool: when the client leaves (`session`), when its transaction ends
             /// (`transaction`), or after every statement (`statement`).

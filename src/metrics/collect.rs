@@ -88,6 +88,11 @@ fn add_clients(families: &mut Families, front: &Front, house: &House) {
         let help = "Client connections that have ended, by reason.";
         families.counter("howdah_farewells_total", help, &labels, count as f64);
     }
+    for (reason, count) in front.denials() {
+        let labels = [("reason", reason)];
+        let help = "Logins that were refused, by reason.";
+        families.counter("howdah_logins_refused_total", help, &labels, count as f64);
+    }
     for (result, count) in front.handshakes.counts() {
         let help = "TLS handshakes with clients, by what came of them.";
         families.counter(

@@ -10,4 +10,4 @@ pub use options::Keepalive;
 pub use patience::within;
 pub use socket::PeerAddr;
 pub use stream::Stream;
-pub use tls::TlsInfo;
+pub use tls::{PeerCertificate, TlsInfo};

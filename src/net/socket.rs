@@ -53,6 +53,13 @@ impl Socket {
         }
     }
 
+    pub(super) fn peer_uid(&self) -> Option<u32> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(stream) => stream.peer_cred().ok().map(|credentials| credentials.uid()),
+        }
+    }
+
     /// Ready once there may be something to read, be it the end. Needs no buffer.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {

@@ -53,6 +53,11 @@ impl Stream {
         matches!(self.socket, Socket::Unix(_))
     }
 
+    /// The user of this machine who has connected by a Unix socket, as the kernel knows it.
+    pub fn peer_uid(&self) -> Option<u32> {
+        self.socket.peer_uid()
+    }
+
     /// What is known of its TLS session; `None` before the end of the handshake and without TLS.
     pub fn tls(&self) -> Option<&Arc<TlsInfo>> {
         self.tls.as_ref()?.info()

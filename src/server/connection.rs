@@ -79,6 +79,8 @@ pub struct Unnamed {
     pub deallocates: Option<Deallocates>,
     /// What it may leave behind, if anything.
     pub verdict: Option<Box<Verdict>>,
+    /// It looks at the prepared statements of its session.
+    pub shows_statements: bool,
 }
 
 impl Unnamed {
@@ -347,7 +349,7 @@ impl Connection {
 
     /// Reads until everything asked has been answered, and shows `each` message; the first error is the result, once all
     /// is answered. Gives up with `false` after `bytes_max` of answers.
-    async fn wait_until_quiet(
+    pub(super) async fn wait_until_quiet(
         &mut self,
         bytes_max: usize,
         mut each: impl FnMut(&Message),

@@ -4,6 +4,7 @@ mod cancel;
 mod connect;
 mod connection;
 mod functions;
+mod lookup;
 mod lore;
 mod parameters;
 mod questions;
@@ -19,7 +20,7 @@ pub use connection::{
 pub use functions::FunctionTable;
 pub use lore::Lore;
 pub use parameters::Parameters;
-pub use questions::{Answer, Question, Remains, State, Value};
+pub use questions::{Answer, Question, Remains, Row, State, Value};
 pub use resolve::Resolver;
 pub use settings::{Extra, Settings, assignments};
 pub use statements::{DECOY, NAME_PREFIX, NOTHING, Prepared, Standing, Statement, StatementCache};

@@ -252,7 +252,7 @@ impl Question {
 }
 
 /// A row's columns.
-pub(super) type Row = Vec<Option<Box<[u8]>>>;
+pub type Row = Vec<Option<Box<[u8]>>>;
 /// The rows of one statement.
 pub(super) type Rows = Vec<Row>;
 

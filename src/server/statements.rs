@@ -274,6 +274,11 @@ impl Prepared {
         );
     }
 
+    /// Those that are there, or on their way.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Statement>> {
+        self.slots.values().map(|slot| &slot.statement)
+    }
+
     /// The server has dropped all that it had (`DEALLOCATE ALL`, `DISCARD ALL`); what is on its way comes after.
     pub fn forget_all(&mut self) {
         self.slots.retain(|_, slot| slot.pending.is_some());

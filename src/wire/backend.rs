@@ -105,7 +105,8 @@ pub fn data_row(body: &[u8]) -> Result<Vec<Option<Box<[u8]>>>, WireError> {
         let len = reader.i32()?;
         row.push(match usize::try_from(len) {
             Ok(len) => Some(reader.bytes(len)?.into()),
-            Err(_) => None,
+            Err(_) if len == -1 => None,
+            Err(_) => return Err(WireError::Format),
         });
     }
     reader.end()?;
@@ -122,6 +123,24 @@ mod tests {
             let fields = ErrorFields::new(body);
             assert_eq!(fields.get(b'C'), None);
             assert!(!fields.is_fatal());
+        }
+    }
+
+    #[test]
+    fn rows_are_values_and_nulls() {
+        let row = b"\0\x03\0\0\0\x01a\xff\xff\xff\xff\0\0\0\0";
+        assert_eq!(
+            data_row(row),
+            Ok(vec![Some(b"a"[..].into()), None, Some(b""[..].into())])
+        );
+        for bad in [
+            &b""[..],
+            b"\0\x01",
+            b"\0\x01\0\0\0\x02a",
+            b"\0\x01\xff\xff\xff\xfe",
+            b"\0\0x",
+        ] {
+            assert_eq!(data_row(bad), Err(WireError::Format));
         }
     }
 

@@ -66,6 +66,7 @@ mod tests {
             let _ = backend::parameter_status(&bytes);
             let _ = backend::command_tag(&bytes);
             let _ = backend::key_data(&bytes);
+            let _ = backend::data_row(&bytes);
             let fields = backend::ErrorFields::new(&bytes);
             let _ = (fields.iter().count(), fields.is_fatal(), fields.text(b'M'));
             let _ = startup::packet_len(&bytes);

@@ -20,6 +20,7 @@ pub mod login;
 pub mod msg;
 pub mod net;
 pub mod run;
+pub mod slapd;
 pub mod tls;
 pub mod wire;
 

@@ -48,7 +48,7 @@ const COMMANDS: [(&str, Rights); 41] = [
 ];
 
 #[tokio::test]
-async fn whoever_may_look_may_change_nothing() {
+async fn cve_2026_6667_whoever_may_look_may_change_nothing() {
     let (console, mut orders) = console();
     let carry_out = tokio::spawn(async move {
         let mut tasks = Vec::new();

@@ -94,7 +94,8 @@ impl Ldap {
         for word in words(options) {
             let (name, value) = word
                 .split_once('=')
-                .ok_or_else(|| format!("option not in name=value format: {word}"))?;
+                // Without the word, which may be part of a password with a blank in it.
+                .ok_or("an option is not in name=value format")?;
             read.set(name, value)?;
         }
         read.finish()

@@ -4,7 +4,7 @@ use super::super::pattern::Pattern;
 use super::super::tables::{Line, Word};
 use super::address::{Addresses, addresses};
 use super::options::{Options, method};
-use super::{DatabaseName, Method, Place, RoleName, Rule, Transport};
+use super::{DatabaseName, Place, RoleName, Rule, Transport};
 
 /// The fields of a line, which are taken one after the other.
 struct Fields<'a>(std::slice::Iter<'a, Vec<Word>>);
@@ -136,12 +136,5 @@ impl DatabaseName {
             Self::Is(name) => name == database,
             Self::Matches(pattern) => pattern.is_match(database),
         }
-    }
-}
-
-impl Method {
-    /// Whether it is about a password that howdah itself has to know.
-    pub fn needs_secret(&self) -> bool {
-        matches!(self, Self::Password | Self::Md5 | Self::Scram)
     }
 }

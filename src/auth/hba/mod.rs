@@ -230,6 +230,17 @@ impl fmt::Display for Place {
 }
 
 impl Method {
+    /// The exchange with the visitor that it is, if it is one that needs nobody else.
+    pub fn exchange(&self) -> Option<super::Method> {
+        match self {
+            Self::Trust => Some(super::Method::Trust),
+            Self::Password => Some(super::Method::Password),
+            Self::Md5 => Some(super::Method::Md5),
+            Self::Scram => Some(super::Method::Scram),
+            _ => None,
+        }
+    }
+
     /// The word for it in a file.
     pub fn as_str(&self) -> &'static str {
         match self {

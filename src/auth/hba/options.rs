@@ -65,9 +65,11 @@ impl Options {
 
     /// Reads `name=value`.
     pub(super) fn set(&mut self, text: &str) -> Result<(), String> {
-        let (name, value) = text
-            .split_once('=')
-            .ok_or_else(|| format!("authentication option not in name=value format: {text}"))?;
+        let (name, value) = text.split_once('=').ok_or_else(|| match self.method {
+            // It may be part of a password with a blank in it.
+            "ldap" => "authentication option not in name=value format".to_owned(),
+            _ => format!("authentication option not in name=value format: {text}"),
+        })?;
         match name {
             "map" => {
                 self.needs(name, &["peer", "cert"])?;

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
+
 use super::*;
-use crate::auth::Password;
+use crate::auth::{IdentMaps, Password};
 
 /// Files in memory.
 struct Memory(BTreeMap<PathBuf, &'static str>);
@@ -271,6 +273,7 @@ host all all all peer                -> peer authentication is only supported on
 host all all all ident               -> authentication method "ident" is supported only on local sockets, where it means peer
 host all all all cert                -> cert authentication is only supported on hostssl connections
 local all all trust nonsense         -> authentication option not in name=value format: nonsense
+host all all all ldap ldapbindpasswd=a b -> authentication option not in name=value format
 local all all trust a=b              -> unrecognized authentication option name: "a"
 local all all trust map=m            -> authentication option "map" is only valid for authentication methods peer and cert
 local all all md5 ldaptls=1          -> authentication option "ldaptls" is only valid for authentication method ldap
@@ -291,7 +294,7 @@ fn broken_lines_are_named() {
         assert_eq!(fault(text.trim()), expected.trim(), "{text}");
         count += 1;
     }
-    assert_eq!(count, 35);
+    assert_eq!(count, 36);
     for empty in ["", "# local all all trust\n"] {
         assert_eq!(fault(empty), "/etc/hba: there is no rule in it");
     }
@@ -487,7 +490,7 @@ ldapurl=ldap:h                               -> could not parse LDAP URL
 ldapurl=ldap://h/%zz                         -> could not parse LDAP URL
 ldapurl=ldap://h/x?a?deep                    -> could not parse LDAP URL
 ldapserver=h ldapsecret=b                    -> unrecognized authentication option name: "ldapsecret"
-nonsense                                     -> not in name=value format: nonsense
+nonsense                                     -> not in name=value format
 "#;
 
 #[test]
@@ -521,5 +524,14 @@ fn names_to_bind_with_are_escaped() {
     assert_eq!(address.name_of("bob").as_deref(), Some("bob@example.org"));
     for user in ["a,b", "DOMAIN\\bob", "cn=bob", "a/b", "a\0b"] {
         assert_eq!(address.name_of(user), None, "{user}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_never_panics(text in "(\\PC|[\"@,/#\\\\ \n]|host|local|all|trust|ldap|/[*(|)\\[\\]{}]+){0,12}") {
+        let memory = Memory(BTreeMap::from([(PathBuf::from("/etc/hba"), text.clone().leak() as &'static str)]));
+        let path = Path::new("/etc/hba");
+        let _ = (Rules::parse(path, &memory), IdentMaps::parse(path, &memory), Ldap::parse(&text));
     }
 }

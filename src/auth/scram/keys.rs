@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroize;
 
 use super::super::{Random, same};
-use super::{ITERATIONS_DEFAULT, ITERATIONS_MAX, KEY_LEN, Key, SALT_LEN, SALT_LEN_MAX, decode};
+use super::{ITERATIONS_MAX, KEY_LEN, Key, SALT_LEN, SALT_LEN_MAX, decode};
 
 /// How a stored verifier begins.
 pub(in super::super) const VERIFIER_PREFIX: &str = "SCRAM-SHA-256$";
@@ -119,13 +119,12 @@ impl Verifier {
 
     /// A verifier for a user that does not exist. The same user gets the same salt at each attempt, as a user that
     /// exists would; and it fails at each attempt, because nobody knows a key whose hash it holds.
-    pub fn mock(user: &str, key: &MockKey) -> Self {
-        let part = |label: &[u8]| hmac256(&key.0, &[label, b"\0", user.as_bytes()]);
+    pub fn mock(user: &str, key: &MockKey, iterations: u32) -> Self {
         Self {
-            iterations: ITERATIONS_DEFAULT,
-            salt: part(b"salt").iter().copied().take(SALT_LEN).collect(),
-            stored_key: part(b"stored key"),
-            server_key: part(b"server key"),
+            iterations,
+            salt: key.salt(user).into(),
+            stored_key: key.part(b"stored key", user),
+            server_key: key.part(b"server key", user),
         }
     }
 
@@ -220,6 +219,19 @@ impl MockKey {
         let mut key = [0; KEY_LEN];
         random(&mut key);
         Self(key)
+    }
+
+    /// The salt of a user: always the same.
+    pub fn salt(&self, user: &str) -> [u8; SALT_LEN] {
+        let mut salt = [0; SALT_LEN];
+        salt.iter_mut()
+            .zip(self.part(b"salt", user))
+            .for_each(|(to, from)| *to = from);
+        salt
+    }
+
+    fn part(&self, label: &[u8], user: &str) -> Key {
+        hmac256(&self.0, &[label, b"\0", user.as_bytes()])
     }
 }
 

@@ -143,10 +143,16 @@ mod verifiers {
     fn of_unknown_users_stay_the_same_and_differ_by_user_and_process() {
         let key = MockKey::new(&mut |bytes| bytes.fill(1));
         let other = MockKey::new(&mut |bytes| bytes.fill(2));
-        let mock = Verifier::mock("anna", &key);
-        assert!(mock == Verifier::mock("anna", &key));
-        assert_ne!(mock.salt(), Verifier::mock("bert", &key).salt());
-        assert_ne!(mock.salt(), Verifier::mock("anna", &other).salt());
+        let mock = Verifier::mock("anna", &key, ITERATIONS_DEFAULT);
+        assert!(mock == Verifier::mock("anna", &key, ITERATIONS_DEFAULT));
+        assert_ne!(
+            mock.salt(),
+            Verifier::mock("bert", &key, ITERATIONS_DEFAULT).salt()
+        );
+        assert_ne!(
+            mock.salt(),
+            Verifier::mock("anna", &other, ITERATIONS_DEFAULT).salt()
+        );
         assert_eq!(
             (mock.salt().len(), mock.iterations()),
             (SALT_LEN, ITERATIONS_DEFAULT)
@@ -201,7 +207,11 @@ mod towards_clients {
     #[test]
     fn a_wrong_password_and_an_unknown_user_fail_alike() {
         let key = MockKey::new(&mut counter());
-        let mock = ServerExchange::new(Verifier::mock("anna", &key), fresh_nonce(), Binding::Absent);
+        let mock = ServerExchange::new(
+            Verifier::mock("anna", &key, ITERATIONS_DEFAULT),
+            fresh_nonce(),
+            Binding::Absent,
+        );
         for exchange in [server(b"pencil", Binding::Absent), mock] {
             let outcome = run_theirs(b"pencils", exchange, TheirBinding::unsupported());
             assert_eq!(outcome.err(), Some(AuthError::WrongPassword));

@@ -94,6 +94,13 @@ impl Connector {
         })
     }
 
+    /// The same for servers that speak another protocol than PostgreSQL's, and would stumble over its name (ALPN).
+    #[must_use]
+    pub fn without_alpn(mut self) -> Self {
+        Arc::make_mut(&mut self.config).alpn_protocols.clear();
+        self
+    }
+
     /// A session with a server of that name.
     pub(in crate::net) fn session(&self, name: ServerName<'static>) -> Result<Session, HandshakeError> {
         let connection = UnbufferedClientConnection::new(self.config.clone(), name)?;

@@ -1,8 +1,8 @@
 //! TLS, by rustls with aws-lc-rs: towards clients by an [`Acceptor`], towards servers by a [`Connector`].
 //!
 //! Both are made from files once, and again by a reload; what they make is a session on a socket, which only
-//! [`Stream`](super::Stream) sees. Certificates are read by [`certificate`]; what rustls's own judgement lacks of libpq's
-//! is in [`trust`].
+//! [`Stream`](super::Stream) sees. Certificates are read by `certificate`; what rustls's own judgement lacks of libpq's
+//! is in `trust`.
 
 mod acceptor;
 mod certificate;

@@ -1,0 +1,210 @@
+//! Logins that PAM judges. Its services are files in `/etc/pam.d`, which only root can write: as anybody else there is
+//! nothing that these tests could ask.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use common::cluster::password_of;
+use common::{Cluster, Howdah, Target, Wire, login};
+use tempfile::TempDir;
+
+/// A service of PAM, gone when dropped.
+struct Service {
+    name: String,
+    /// Holds the program that judges, and what it writes down.
+    dir: TempDir,
+}
+
+impl Service {
+    /// A service in which a shell script judges. It has the password in `$password` and the user in `$PAM_USER`. None
+    /// for whoever may not make one.
+    fn new(script: &str, account: &str) -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let program = dir.path().join("judge");
+        let text = format!(
+            "#!/bin/sh\ncd {}\npassword=$(tr -d '\\000')\n{script}\n",
+            dir.path().display()
+        );
+        fs::write(&program, text).expect("a file of ours");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a file of ours");
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let service = Self {
+            name: format!("howdah-test-{}-{count}", std::process::id()),
+            dir,
+        };
+        let program = program.display();
+        let rules = format!(
+            "auth required pam_exec.so quiet expose_authtok {program}\naccount required {account}.so\n"
+        );
+        fs::write(service.path(), rules).expect("root may write it");
+        Some(service)
+    }
+
+    fn path(&self) -> PathBuf {
+        PathBuf::from("/etc/pam.d").join(&self.name)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        fs::remove_file(self.path()).ok();
+    }
+}
+
+/// Lets those in who know the password that the server has of them.
+const JUDGE: &str =
+    "echo \"$PAM_USER from $PAM_RHOST\" >> asked; [ \"$password\" = \"secret of $PAM_USER\" ]";
+
+fn come(target: Target, user: &str, password: &str) -> String {
+    match Wire::login_with(target, &[("user", user), ("database", "app")], Some(password)) {
+        Ok(mut wire) => wire.value("SELECT current_user"),
+        Err(login::LoginError::Refused(error)) => format!("{} {}", error.code(), error.message()),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn refused(user: &str) -> String {
+    format!("28000 PAM authentication failed for user \"{user}\"")
+}
+
+#[test]
+fn pam_judges_passwords_that_howdah_does_not_know() {
+    let Some(service) = Service::new(JUDGE, "pam_permit") else {
+        return;
+    };
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster)
+        .set("auth_type", "pam")
+        .set("auth_pam_service", service.name.as_str())
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    // The server asks for the password too, which nobody but the client has told.
+    for user in ["scram_u", "md5_u", "password_u"] {
+        assert_eq!(come(howdah.target(), user, &password_of(user)), user);
+    }
+    assert_eq!(come(howdah.target(), "scram_u", "wrong"), refused("scram_u"));
+    assert_eq!(
+        come(howdah.target(), "nobody_knows_me", "wrong"),
+        refused("nobody_knows_me")
+    );
+    let asked = |wanted: &str| {
+        let asked = fs::read_to_string(service.dir.path().join("asked")).expect("it was asked");
+        asked.lines().filter(|line| *line == wanted).count()
+    };
+    assert_eq!(asked("scram_u from 127.0.0.1"), 2);
+    // PostgreSQL asks nobody about an empty password either.
+    assert_eq!(
+        come(howdah.target(), "scram_u", ""),
+        "28P01 empty password returned by client"
+    );
+    assert_eq!(asked("scram_u from 127.0.0.1"), 2);
+    assert!(!howdah.log().contains("secret of"), "{}", howdah.log());
+    howdah.wait_log("PAM: ");
+}
+
+#[test]
+fn rules_choose_the_service_and_what_it_is_told() {
+    let (Some(service), Some(closed)) = (Service::new(JUDGE, "pam_permit"), Service::new(JUDGE, "pam_deny"))
+    else {
+        return;
+    };
+    let cluster = Cluster::start();
+    let dir = tempfile::tempdir().expect("a directory");
+    let hba = dir.path().join("hba");
+    let rules = format!(
+        "host all scram_u all pam pamservice={} pam_use_hostname=1\n\
+         host all md5_u all pam pamservice={}\n\
+         host all password_u all pam\n",
+        service.name, closed.name
+    );
+    fs::write(&hba, rules).expect("a file of ours");
+    let howdah = Howdah::before(&cluster)
+        .set("auth_type", "hba")
+        .set("auth_hba_file", hba.to_str().expect("a plain path"))
+        .set("auth_pam_service", "howdah-test-nothing")
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    assert_eq!(
+        come(howdah.target(), "scram_u", &password_of("scram_u")),
+        "scram_u"
+    );
+    let asked = fs::read_to_string(service.dir.path().join("asked")).expect("it was asked");
+    assert_eq!(asked, "scram_u from localhost\n");
+    // The password is right, and the account is closed.
+    assert_eq!(
+        come(howdah.target(), "md5_u", &password_of("md5_u")),
+        refused("md5_u")
+    );
+    assert!(closed.dir.path().join("asked").exists());
+    // A service that is not there is PAM's `other`, which knows nobody of this name.
+    assert_eq!(
+        come(howdah.target(), "password_u", &password_of("password_u")),
+        refused("password_u")
+    );
+}
+
+#[test]
+fn a_slow_module_delays_nobody_else() {
+    let Some(service) = Service::new("sleep 3", "pam_permit") else {
+        return;
+    };
+    let cluster = Cluster::start();
+    let dir = tempfile::tempdir().expect("a directory");
+    let hba = dir.path().join("hba");
+    let rules = format!(
+        "host all scram_u all pam pamservice={}\nhost all all all trust\n",
+        service.name
+    );
+    fs::write(&hba, rules).expect("a file of ours");
+    let howdah = Howdah::before(&cluster)
+        .set("auth_type", "hba")
+        .set("auth_hba_file", hba.to_str().expect("a plain path"))
+        .set("auth_answer_timeout", "1s")
+        .set("workers", 1)
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let target = howdah.target();
+    let start = Instant::now();
+    // More than may be asked at once: those without a place do not wait longer than those who have one.
+    let slow: Vec<_> = (0..12)
+        .map(|_| std::thread::spawn(move || (come(target, "scram_u", "any"), Instant::now())))
+        .collect();
+    for _ in 0..5 {
+        let begun = Instant::now();
+        assert_eq!(come(target, "app", ""), "app");
+        assert!(
+            begun.elapsed() < Duration::from_millis(500),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "while the others were waiting"
+    );
+    for client in slow {
+        let (answer, at) = client.join().expect("a client");
+        assert_eq!(answer, refused("scram_u"));
+        let took = at - start;
+        assert!(
+            (Duration::from_millis(900)..Duration::from_secs(3)).contains(&took),
+            "{took:?}"
+        );
+    }
+    howdah.wait_log("PAM does not answer in time");
+}
