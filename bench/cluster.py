@@ -63,6 +63,7 @@ class Cluster:
         self.account = account
         self.scale = scale
         self.verifier = wire.scram_verifier(PASSWORD)
+        self.certificate, self.key = self._certificate()
         self.daemon = None
 
     def __enter__(self):
@@ -71,6 +72,8 @@ class Cluster:
         self._run(server_binary("initdb"), "-D", data, "-U", self.superuser, "-A", "trust", *locale, "--no-sync")
         with open(os.path.join(data, "postgresql.conf"), "a") as settings:
             settings.write(f"{self.settings}\nport = {self.port}\nunix_socket_directories = '{self.work}'\n")
+            if self.certificate:
+                settings.write(f"ssl = on\nssl_cert_file = '{self.certificate}'\nssl_key_file = '{self.key}'\n")
         with open(os.path.join(data, "pg_hba.conf"), "w") as hba:
             hba.write(self.hba)
         self.daemon = Daemon(
@@ -92,6 +95,17 @@ class Cluster:
 
     def version(self):
         return self._run(server_binary("postgres"), "--version").split()[2]
+
+    def _certificate(self):
+        """Paths of a certificate of ECDSA on P-256 and its key, the same for everybody; None without openssl."""
+        if not shutil.which("openssl"):
+            return None, None
+        paths = [os.path.join(self.work, name) for name in ("server.crt", "server.key")]
+        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        self._run(
+            "openssl", "req", "-x509", "-nodes", *curve, "-subj", "/CN=localhost", "-out", paths[0], "-keyout", paths[1]
+        )
+        return paths
 
     def _fill(self):
         self._execute("postgres", f"CREATE DATABASE {DATABASE}")

@@ -14,8 +14,8 @@ def told(options, chosen, cluster):
         "date": datetime.date.today().isoformat(),
         "machine": f"{_cpu_model()}, {os.cpu_count()} CPUs shared by PostgreSQL, pooler and pgbench; "
         f"Linux {platform.release()}; load average at start {os.getloadavg()[0]:.1f}",
-        "PostgreSQL": f"{cluster.version()}, fsync off, scale {options.scale}, TCP on loopback, no TLS, "
-        "trust unless said otherwise",
+        "PostgreSQL": f"{cluster.version()}, fsync off, scale {options.scale}, TCP on loopback, "
+        "no TLS and trust unless said otherwise; TLS is 1.3 with ECDSA on P-256",
         "peers": ", ".join(f"{peer.name} {peer.version()}" for peer in chosen if peer.name != peers.Direct.name),
         "pools": f"{peers.POOL_SIZE} servers; threads of howdah and Odyssey: {options.workers or 'by default'}",
         "checkout": _commit(),

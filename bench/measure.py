@@ -1,7 +1,6 @@
 """One function per thing measured. Each gives a dict of plain numbers."""
 
 import glob
-import multiprocessing
 import os
 import re
 import signal
@@ -61,35 +60,6 @@ def idle_memory(running, clients):
         "per_client_bytes": (after - before) / clients,
         "after_burst_bytes": (after_burst - before) / clients,
     }
-
-
-def logins(running, count, processes):
-    """Connect, log in, leave, `count` times from several processes: the rate, and the pooler's CPU per login in µs.
-
-    The rate is bounded by this generator and by PostgreSQL's share of the machine; the CPU is not.
-    """
-    context = multiprocessing.get_context("fork")
-    share = max(1, count // processes)
-    before = cpu(running)
-    started = time.monotonic()
-    workers = [context.Process(target=_login_repeatedly, args=(running, share), daemon=True) for _ in range(processes)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    elapsed = time.monotonic() - started
-    if any(worker.exitcode for worker in workers):
-        raise BenchError("a login failed")
-    time.sleep(SETTLE_S)
-    done = share * processes
-    return {"logins": done, "per_second": done / elapsed, **per_unit(before, cpu(running), done)}
-
-
-def _login_repeatedly(running, count):
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for _ in range(count):
-        running.connect().close()
 
 
 def syscalls(running, work, mode, clients, seconds, jobs):

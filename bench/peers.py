@@ -43,6 +43,10 @@ class Peer:
         """Why a mode is left out, or None."""
         return None
 
+    def lacks(self, way):
+        """Why clients cannot log in in this way, or None."""
+        return "no certificate: openssl is not found" if way.tls and not self.cluster.certificate else None
+
     def start(self, auth="trust"):
         port = free_port()
         stem = os.path.join(self.work, f"{self.name}-{auth}")
@@ -82,8 +86,8 @@ class Running:
         if self.daemon:
             self.daemon.stop()
 
-    def connect(self, **parameters):
-        return wire.Connection(self.port, self.database, USER, self.password, parameters)
+    def connect(self, tls=None, **parameters):
+        return wire.Connection(self.port, self.database, USER, self.password, parameters, tls=tls)
 
     def visit(self):
         """Logs in, asks, leaves: opens the first server connection, and proves that it works."""
@@ -137,12 +141,17 @@ max_prepared_statements = 200
 log_connections = false
 log_disconnections = false
 log_stats = false
-{workers}{self.more}
+{workers}{self.tls()}{self.more}
 [databases]
 {DATABASE} = "host=127.0.0.1 port={self.cluster.port} dbname={DATABASE}"
 """,
             ),
         ]
+
+    def tls(self):
+        files = self.cluster.certificate, self.cluster.key
+        lines = 'client_tls_sslmode = "allow"\nclient_tls_cert_file = "{}"\nclient_tls_key_file = "{}"\n'
+        return lines.format(*files) if all(files) else ""
 
 
 class PgBouncer(Peer):
@@ -157,6 +166,11 @@ class PgBouncer(Peer):
         if mode == "prepared" and not self._prepares():
             return f"PgBouncer {self.version()} has no prepared statements in transaction mode (1.21 brought them)"
         return None
+
+    def tls(self):
+        files = self.cluster.certificate, self.cluster.key
+        lines = "client_tls_sslmode = allow\nclient_tls_cert_file = {}\nclient_tls_key_file = {}\n"
+        return lines.format(*files) if all(files) else ""
 
     def command(self, binary, stem, port, auth):
         statements = "max_prepared_statements = 200\n" if self._prepares() else ""
@@ -180,7 +194,7 @@ max_client_conn = {CLIENTS_MAX}
 log_connections = 0
 log_disconnections = 0
 log_stats = 0
-{statements}""",
+{statements}{self.tls()}""",
             ),
         ]
 
@@ -189,6 +203,9 @@ class Odyssey(Peer):
     name = "odyssey"
     binary_variable = "ODYSSEY_BIN"
     binary_default = "odyssey"
+
+    def lacks(self, way):
+        return "its TLS is not set up here" if way.tls else None
 
     def command(self, binary, stem, port, auth):
         scram = f'authentication "{auth}"\n    password "{self.cluster.verifier}"'

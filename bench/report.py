@@ -101,16 +101,18 @@ def idle_table(records):
 
 
 def login_tables(records):
-    for auth in records.values("auth", "login"):
-        head, rows, remarks = ["", "logins / s", "CPU µs per login (user + system)", "CPU to PgBouncer"], [], []
+    for way in records.values("way", "login"):
+        head = ["", "logins / s", "logins / CPU s", "CPU µs per login (user + system)", "to PgBouncer: logins / CPU s"]
+        rows, remarks = [], []
         for peer in records.values("peer", "login"):
-            wanted = {"kind": "login", "peer": peer, "auth": auth}
+            wanted = {"kind": "login", "peer": peer, "way": way}
             if records.remark(**wanted):
                 remarks.append(f"{peer}: {records.remark(**wanted)}")
                 continue
-            ratio = _ratios(records, ("cpu_us",), REFERENCE, wanted)
-            rows.append([peer, number(records.median("per_second", **wanted)), _cpu(records, wanted), ratio])
-        yield f"Logins, {auth}", head, rows, remarks
+            rates = [number(records.median(field, **wanted)) for field in ("per_second", "per_cpu_second")]
+            ratio = _ratios(records, ("per_cpu_second",), REFERENCE, wanted)
+            rows.append([peer, *rates, _cpu(records, wanted), ratio])
+        yield f"Logins, {way}", head, rows, remarks
 
 
 def syscall_tables(records):

@@ -41,12 +41,15 @@ def _salted(password, salt, iterations):
 class Connection:
     """One client connection, logged in by the constructor."""
 
-    def __init__(self, port, database, user, password=None, parameters=None, host="127.0.0.1"):
+    def __init__(self, port, database, user, password=None, parameters=None, host="127.0.0.1", tls=None):
         self.password = password
         self.received = b""
+        self.tls = tls
         self.socket = socket.create_connection((host, port), TIMEOUT_S)
         try:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls:
+                self._encrypt(tls)
             told = {"user": user, "database": database, **(parameters or {})}
             startup = "".join(f"{name}\0{value}\0" for name, value in told.items()).encode() + b"\0"
             self.socket.sendall(struct.pack("!ii", len(startup) + 8, 196608) + startup)
@@ -70,7 +73,15 @@ class Connection:
             self._send(b"X", b"")
         except OSError:
             pass
+        if self.tls:
+            self.tls.leave(self.socket)
         self.socket.close()
+
+    def _encrypt(self, tls):
+        self.socket.sendall(struct.pack("!ii", 8, 80877103))
+        if self.socket.recv(1) != b"S":
+            raise ServerError("TLS is not on offer")
+        self.socket = tls.wrap(self.socket)
 
     def _send(self, kind, body):
         self.socket.sendall(kind + struct.pack("!i", len(body) + 4) + body)

@@ -621,3 +621,40 @@ fn refused_logins_are_logged_with_who_and_why_and_counted() {
         assert!(page.contains(&metric), "{metric} in {page}");
     }
 }
+
+#[test]
+fn slow_hashing_stalls_nobody() {
+    let cluster = Cluster::start();
+    let slow = "SCRAM-SHA-256$1000000:c2FsdHNhbHRzYWx0c2FsdA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:\
+                AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let howdah = Howdah::before(&cluster)
+        .set("auth_type", "password")
+        .set("workers", 1)
+        .user("slow", slow)
+        .user("app", "quick")
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut client = try_login(howdah.target(), "app", "quick").expect("a login");
+    std::thread::scope(|scope| {
+        let attack = || {
+            try_login(howdah.target(), "slow", "guess")
+                .err()
+                .expect("a refusal")
+        };
+        let attacks: Vec<_> = (0..4).map(|_| scope.spawn(attack)).collect();
+        std::thread::sleep(Duration::from_millis(100));
+        let mut worst = Duration::ZERO;
+        while attacks.iter().any(|attack| !attack.is_finished()) {
+            let start = Instant::now();
+            assert_eq!(client.value("SELECT 1"), "1");
+            worst = worst.max(start.elapsed());
+        }
+        // One of them takes a third of a second of a CPU, which the only worker must not be without.
+        assert!(
+            worst < Duration::from_millis(150),
+            "somebody else waited {worst:?}"
+        );
+    });
+}

@@ -373,3 +373,74 @@ fn an_old_answer_to_an_md5_challenge_is_of_no_use() {
     second.send(&answer);
     assert_eq!(second.expect_fatal().code(), "28P01");
 }
+
+#[test]
+fn libpq_gets_the_method_that_it_insists_on_and_no_other() {
+    const PROGRAM: &str = "
+import psycopg, sys
+for wish in sys.argv[1:]:
+    try:
+        with psycopg.connect(wish) as conn:
+            print(conn.execute('select current_user').fetchone()[0])
+    except psycopg.OperationalError as error:
+        print('refused' if 'password authentication failed' in str(error) else 'unwilling')
+";
+    let certificates = Certificates::new();
+    let cluster = Cluster::start();
+    let verifier = cluster.value("SELECT rolpassword FROM pg_authid WHERE rolname = 'scram_u'");
+    let python = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+    let password = common::cluster::password_of("scram_u");
+    for (client, names) in [
+        ("trust", &["none"][..]),
+        ("password", &["password"]),
+        // The secret is a verifier.
+        ("md5", &["scram-sha-256"]),
+        ("scram-sha-256", &["scram-sha-256"]),
+    ] {
+        let config = Howdah::before(&cluster)
+            .set("auth_type", client)
+            .user("scram_u", &verifier);
+        let howdah = certificates.offered(config, "allow").start();
+        if !howdah.is_howdah() {
+            return;
+        }
+        // A trusted client teaches nothing of how to log in at a server that is not content with that.
+        let user = if client == "trust" { "trust_u" } else { "scram_u" };
+        let methods = ["none", "password", "md5", "scram-sha-256"];
+        let wishes: Vec<_> = methods
+            .iter()
+            .flat_map(|method| {
+                [
+                    format!("require_auth={method}"),
+                    format!("require_auth=!{method}"),
+                ]
+            })
+            .map(|wish| format!("{wish} sslmode=disable"))
+            .chain(["channel_binding=require sslmode=require".to_owned()])
+            .collect();
+        let mut command = run::client(
+            python.to_str().expect("a plain path"),
+            howdah.target(),
+            user,
+            "app",
+        );
+        command
+            .env("PGPASSWORD", &password)
+            .args(["-c", PROGRAM])
+            .args(&wishes);
+        let said = run::succeed(&mut command, Duration::from_secs(60));
+        for (wish, got) in wishes.iter().zip(said.lines()) {
+            let wanted = match wish.split(['=', ' ']).nth(1) {
+                Some("require") => client == "scram-sha-256" || client == "md5",
+                Some(method) => match method.strip_prefix('!') {
+                    Some(unwanted) => !names.contains(&unwanted),
+                    None => names.contains(&method),
+                },
+                None => panic!("{wish}"),
+            };
+            let wanted = if wanted { user } else { "unwilling" };
+            assert_eq!(got, wanted, "client {client}: {wish}");
+        }
+        assert_eq!(said.lines().count(), wishes.len());
+    }
+}

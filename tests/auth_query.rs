@@ -553,3 +553,44 @@ fn unknown_users_and_wrong_passwords_take_the_same_time() {
         );
     }
 }
+
+#[test]
+fn the_function_in_the_documentation_works() {
+    let text = include_str!("../docs/authentication.md");
+    let blocks = text
+        .split("```sql\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap_or_default());
+    let sql = blocks
+        .clone()
+        .find(|block| block.contains("CREATE SCHEMA lookup"))
+        .expect("it is there");
+    let query = text
+        .split("auth_query = \"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .expect("it is there");
+    let cluster = Cluster::start();
+    cluster
+        .sql("CREATE ROLE howdah LOGIN; CREATE ROLE expired LOGIN PASSWORD 'right' VALID UNTIL '2001-01-01'");
+    cluster.sql("ALTER ROLE postgres PASSWORD 'of the superuser'");
+    cluster.sql(sql);
+    let howdah = Howdah::before(&cluster)
+        .set("auth_type", "scram-sha-256")
+        .set("auth_user", "howdah")
+        .set("auth_query", query)
+        .database("app", &cluster.location("app"))
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    get_in(&howdah, "scram_u", &password_of("scram_u"));
+    for (user, password) in [
+        ("expired", "right"),
+        ("postgres", "of the superuser"),
+        ("nobody_knows_me", "x"),
+    ] {
+        assert_eq!(refused(&howdah, user, password), "28P01", "{user}");
+    }
+    assert!(!howdah.log().contains("was not answered"), "{}", howdah.log());
+}

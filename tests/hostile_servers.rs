@@ -84,7 +84,7 @@ fn wait(stream: &mut TcpStream) -> std::io::Result<()> {
 /// A pooler before such a server (database `fake`) and a proper one (`app`).
 fn before(cluster: &Cluster, port: u16) -> Howdah {
     let real = format!("host=127.0.0.1 port={} dbname=app", cluster.target().port);
-    let fake = format!("host=127.0.0.1 port={port} pool_size=1");
+    let fake = format!("host=127.0.0.1 port={port} pool_size=1 sslmode=disable");
     let config = Howdah::before(cluster)
         .database("app", &real)
         .database("fake", &fake);
@@ -277,4 +277,47 @@ fn cve_2026_6666_a_login_is_refused_without_a_sqlstate() {
         assert_eq!(refused.code().len(), 5, "{refused}");
         assert_eq!(Wire::app(howdah.target()).value("SELECT 1"), "1");
     }
+}
+
+#[test]
+fn cve_2026_42198_a_server_that_asks_for_much_work_stalls_nobody() {
+    let port = serve(|stream, _| {
+        packet(stream)?;
+        stream.write_all(&msg::typed(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0"))?;
+        take(stream, 1)?;
+        let first = packet(stream)?;
+        let nonce = first.rsplit(|byte| *byte == b'=').next().unwrap_or_default();
+        let last = [b"\0\0\0\x0br=", nonce, b"more,s=c2FsdA==,i=1000000"].concat();
+        stream.write_all(&msg::typed(b'R', &last))?;
+        wait(stream)
+    });
+    let cluster = Cluster::start();
+    let fake = format!("host=127.0.0.1 port={port} password=secret pool_size=4");
+    let howdah = Howdah::before(&cluster)
+        .set("workers", 1)
+        .set("client_login_timeout", "3s")
+        .database("app", &cluster.location("app"))
+        .database("fake", &fake)
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut client = Wire::app(howdah.target());
+    thread::scope(|scope| {
+        let visit = || {
+            let params = [("user", "app"), ("database", "fake")];
+            Wire::login_with(howdah.target(), &params, None).is_err()
+        };
+        let visits: Vec<_> = (0..4).map(|_| scope.spawn(visit)).collect();
+        let mut worst = std::time::Duration::ZERO;
+        while visits.iter().any(|visit| !visit.is_finished()) {
+            let start = std::time::Instant::now();
+            assert_eq!(client.value("SELECT 1"), "1");
+            worst = worst.max(start.elapsed());
+        }
+        assert!(worst.as_millis() < 150, "somebody else waited {worst:?}");
+        for visit in visits {
+            assert!(visit.join().expect("no panic"), "the server has proved nothing");
+        }
+    });
 }

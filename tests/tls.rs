@@ -413,4 +413,5 @@ fn what_is_no_tls_ends_the_connection() {
         }
     }
     assert_eq!(Wire::app(howdah.target()).value("SELECT 42"), "42");
+    assert!(!howdah.log().contains("panicked"), "{}", howdah.log());
 }

@@ -102,6 +102,14 @@ impl StoredSecret {
         Self::Plain(PlainSecret::new(Password::new(password)))
     }
 
+    /// Whether both are the same password in plain: then one verifier will do for both.
+    pub fn is_same_password(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Plain(one), Self::Plain(other)) => same(one.password.reveal(), other.password.reveal()),
+            _ => false,
+        }
+    }
+
     /// The verifier to run SCRAM with, if this secret has one; a plain password makes and keeps it at the first call.
     pub fn verifier(&self, user: &str, mock: &Mock) -> Option<&Verifier> {
         match self {

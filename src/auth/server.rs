@@ -124,8 +124,8 @@ impl fmt::Debug for Reply {
 
 /// The exchange with one server, from the first request to `AuthenticationOk`.
 #[derive(Debug)]
-pub struct ServerAuth<'a> {
-    credentials: &'a Credentials,
+pub struct ServerAuth {
+    credentials: Credentials,
     binding: Option<ChannelBinding>,
     state: State,
 }
@@ -151,14 +151,20 @@ enum State {
     Ended(Option<SaltedKeys>),
 }
 
-impl<'a> ServerAuth<'a> {
+impl ServerAuth {
     /// Begins an exchange; `binding` is that of the TLS connection, if there is one.
-    pub fn new(credentials: &'a Credentials, binding: Option<ChannelBinding>) -> Self {
+    pub fn new(credentials: Credentials, binding: Option<ChannelBinding>) -> Self {
         Self {
             credentials,
             binding,
             state: State::Start,
         }
+    }
+
+    /// Whether the next [`answer`](Self::answer) may have to derive keys, for which it takes as long as the server asks
+    /// for.
+    pub fn may_be_slow(&self) -> bool {
+        matches!(self.state, State::SaslFirst(_)) && self.credentials.password.is_some()
     }
 
     /// Reads the body of a message of type Authentication (`R`) and says what to do. After an error, close.
@@ -223,7 +229,7 @@ impl<'a> ServerAuth<'a> {
             .map_err(|_| AuthError::Malformed("the md5 salt is not four bytes long"))?;
         let Credentials {
             user, password, md5, ..
-        } = self.credentials;
+        } = &self.credentials;
         let from_password = || {
             password
                 .as_ref()

@@ -66,7 +66,7 @@ fn meet_over(
         binding,
     };
     let (mut client_side, mut step) = ClientAuth::begin(&challenge, &mut random);
-    let mut server_side = ServerAuth::new(credentials, binding.cloned());
+    let mut server_side = ServerAuth::new(credentials.clone(), binding.cloned());
     let mut requests = Vec::new();
     let outcome = loop {
         match step {
@@ -302,7 +302,7 @@ mod secrets {
         let [plain, md5, scram] = secrets();
         plain.prepare("md", &Mock::new(&mut random));
         let credentials = with_password("pencil");
-        let mut server_side = ServerAuth::new(&credentials, None);
+        let mut server_side = ServerAuth::new(credentials.clone(), None);
         let reply = server_side.answer(&3_i32.to_be_bytes(), &mut random).unwrap();
         let keys = SaltedKeys::derive(b"pencil", b"salt", 1);
         let proof = Proof::Password(Password::new(*b"pencil"));
@@ -421,7 +421,7 @@ mod towards_servers {
     const OK: &[u8] = b"\0\0\0\0";
 
     fn answers(credentials: &Credentials, bodies: &[&[u8]]) -> Result<Reply, AuthError> {
-        let mut server_side = ServerAuth::new(credentials, None);
+        let mut server_side = ServerAuth::new(credentials.clone(), None);
         let mut last = Err(AuthError::Ended);
         for body in bodies {
             last = server_side.answer(body, &mut counter());
@@ -438,7 +438,7 @@ mod towards_servers {
         );
 
         let mut random = counter();
-        let mut server_side = ServerAuth::new(&credentials, None);
+        let mut server_side = ServerAuth::new(credentials.clone(), None);
         let Ok(Reply::Send(body)) = server_side.answer(SASL_OFFER, &mut random) else {
             panic!("no first message")
         };
@@ -566,7 +566,7 @@ mod any_bytes {
                 }
             }
             let credentials = with_password("pencil");
-            let mut server_side = ServerAuth::new(&credentials, None);
+            let mut server_side = ServerAuth::new(credentials.clone(), None);
             for body in &bodies {
                 let _ = server_side.answer(body, &mut random);
             }

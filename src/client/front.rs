@@ -20,7 +20,7 @@ use crate::server::{Address, Lore, Resolver, Target};
 
 use super::access::Access;
 use super::clients::{ClientLimits, Clients, LoggingIn};
-use super::encryption;
+use super::encryption::{self, Connectors};
 use super::hashing::Hashing;
 use super::secrets::Secrets;
 use super::threshold::Handshakes;
@@ -39,6 +39,8 @@ pub struct House {
     likeness: Likeness,
     /// Shakes hands with clients who want TLS.
     pub(super) acceptor: Option<Arc<Acceptor>>,
+    /// Begins TLS with servers.
+    connectors: Connectors,
     /// Who may log in by which method.
     pub(super) access: Arc<Access>,
 }
@@ -105,6 +107,7 @@ impl House {
         let likeness = Likeness::of_most(secrets.values().map(|secret| &**secret));
         Ok(Self {
             acceptor: encryption::acceptor(&config)?,
+            connectors: Connectors::new(&config)?,
             config,
             secrets,
             access,
@@ -112,8 +115,16 @@ impl House {
         })
     }
 
-    /// Keeps what an earlier house has made from the same files: its clients can resume their TLS sessions here.
+    /// Keeps what an earlier house has made from the same files: its clients can resume their TLS sessions here, and
+    /// verifiers need not be made again from passwords.
     fn keep_from(&mut self, earlier: &Self) {
+        for (user, secret) in &mut self.secrets {
+            if let Some(known) = earlier.secrets.get(user)
+                && known.is_same_password(secret)
+            {
+                secret.clone_from(known);
+            }
+        }
         if self.acceptor == earlier.acceptor {
             self.acceptor.clone_from(&earlier.acceptor);
         }
@@ -280,7 +291,11 @@ impl Front {
     fn target(&self, house: &House, database: &Database, key: &PoolKey, policy: &PoolSettings) -> Target {
         let address = |host: &crate::config::Host| match host.socket_path() {
             Some(path) => Address::Unix(path),
-            None => Address::Tcp(host.name.clone(), host.port),
+            None => Address::Tcp {
+                host: host.name.clone(),
+                port: host.port,
+                tls_name: host.tls_name.clone(),
+            },
         };
         // The password of a database is that of its own user, and nobody else's.
         let is_own = database.user.as_ref().is_none_or(|user| *user == key.user);
@@ -308,6 +323,7 @@ impl Front {
                 .collect(),
             timeout: policy.server_connect_timeout,
             keepalive: keepalive(&house.config),
+            encryption: house.connectors.encryption(policy),
             connect_query: policy.connect_query.clone(),
             prepared_max: policy.max_prepared_statements as usize,
             resolver: self.resolver.clone(),
@@ -430,5 +446,25 @@ pub fn keepalive(config: &Config) -> Keepalive {
         interval: settings.tcp_keepintvl,
         count: settings.tcp_keepcnt,
         user_timeout: settings.tcp_user_timeout,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verifiers_are_made_once_for_as_long_as_the_password_is_the_same() {
+        let house = |password: &str| {
+            let url = format!("postgres://bob:{password}@db/app");
+            House::new(Config::for_url(&url).expect("a sound URL")).expect("a sound configuration")
+        };
+        let first = house("one");
+        for (password, is_kept) in [("one", true), ("two", false)] {
+            let mut next = house(password);
+            next.keep_from(&first);
+            let same = Arc::ptr_eq(&first.secrets["bob"], &next.secrets["bob"]);
+            assert_eq!(same, is_kept, "{password}");
+        }
     }
 }

@@ -57,6 +57,7 @@ pub(super) async fn connect(
         parameters,
         timeout: base.timeout,
         keepalive: base.keepalive,
+        encryption: base.encryption.clone(),
         connect_query: String::new(),
         prepared_max: 1,
         resolver: base.resolver.clone(),

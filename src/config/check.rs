@@ -1,7 +1,8 @@
 //! Values that are each sound and together impossible.
 
 use super::Config;
-use super::choice::{AuthType, SslMode};
+use super::check_tls;
+use super::choice::AuthType;
 use super::fault::suggestion;
 use super::settings::{Overrides, PoolSettings, Settings};
 
@@ -20,6 +21,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     users(config, &mut findings);
     queries_for_users(config, &mut findings);
     pool_sizes(config, &mut findings);
+    check_tls::servers(config, &mut findings);
     findings
 }
 
@@ -52,7 +54,7 @@ fn settings(settings: &Settings, findings: &mut Vec<Finding>) {
             );
         }
     }
-    client_tls(settings, &mut find);
+    check_tls::clients(settings, &mut find);
     let port = settings
         .metrics_addr
         .rsplit_once(':')
@@ -75,23 +77,6 @@ fn settings(settings: &Settings, findings: &mut Vec<Finding>) {
                 LEVELS.join(", ")
             ),
         );
-    }
-}
-
-fn client_tls(settings: &Settings, find: &mut impl FnMut(&str, String)) {
-    let mode = settings.client_tls_sslmode;
-    let is_missing = settings.client_tls_cert_file.is_empty() || settings.client_tls_key_file.is_empty();
-    if mode != SslMode::Disable && is_missing {
-        let message = format!(
-            "client_tls_sslmode: \"{mode}\" needs a certificate: client_tls_cert_file and client_tls_key_file"
-        );
-        find("client_tls_sslmode", message);
-    }
-    if mode.is_verified() && settings.client_tls_ca_file.is_empty() {
-        let message = format!(
-            "client_tls_sslmode: \"{mode}\" needs to know whose signatures count: client_tls_ca_file"
-        );
-        find("client_tls_sslmode", message);
     }
 }
 

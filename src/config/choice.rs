@@ -137,6 +137,28 @@ choice! {
     }
 }
 
+choice! {
+    /// How TLS with a server begins.
+    SslNegotiation, "postgres, direct" {
+        /// By asking for it in PostgreSQL's protocol.
+        Postgres = "postgres",
+        /// At once (PostgreSQL 17 and later).
+        Direct = "direct",
+    }
+}
+
+choice! {
+    /// Whether a login to a server is bound to the TLS connection.
+    ChannelBinding, "disable, prefer, require" {
+        /// Never.
+        Disable = "disable",
+        /// Where the server offers it.
+        Prefer = "prefer",
+        /// Or there is no login.
+        Require = "require",
+    }
+}
+
 impl SslMode {
     /// Whether there is no way without TLS.
     pub fn is_required(self) -> bool {

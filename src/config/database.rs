@@ -47,6 +47,8 @@ pub struct Host {
     pub name: String,
     /// The port, which is part of the socket's name too.
     pub port: u16,
+    /// The name that the server's certificate is for, where that is not `name`: `host` beside `hostaddr`.
+    pub tls_name: Option<String>,
 }
 
 impl Host {
@@ -86,10 +88,11 @@ const KEYS: [&str; 13] = [
 ];
 
 /// What libpq's connection strings may hold beside that, with the values that ask for nothing special.
-const HARMLESS: [(&str, &[&str]); 5] = [
-    ("sslmode", &["disable", "allow", "prefer"]),
+const HARMLESS: [(&str, &[&str]); 6] = [
+    ("sslsni", &["1"]),
+    ("sslcompression", &["0"]),
+    ("ssl_min_protocol_version", &["TLSv1", "TLSv1.1", "TLSv1.2"]),
     ("gssencmode", &["disable", "prefer"]),
-    ("channel_binding", &["disable", "prefer"]),
     ("target_session_attrs", &["any"]),
     ("load_balance_hosts", &["disable"]),
 ];
@@ -183,9 +186,14 @@ impl<'a> Draft<'a> {
             if port == 0 {
                 return Err("port: a server cannot listen on port 0".to_owned());
             }
+            let tls_name = self
+                .host
+                .get(index)
+                .filter(|host| *host != name && !host.is_empty());
             self.database.hosts.push(Host {
                 name: name.to_owned(),
                 port,
+                tls_name: tls_name.cloned(),
             });
         }
         Ok(self.database)
@@ -212,16 +220,10 @@ fn harmless(value: &str, values: &[&str]) -> Result<(), String> {
     if values.contains(&value) {
         return Ok(());
     }
-    match value {
-        "require" | "verify-ca" | "verify-full" => Err(format!(
-            "\"{value}\" cannot be had yet: TLS towards servers is not there (only {} are)",
-            values.join(", ")
-        )),
-        _ => Err(format!(
-            "\"{value}\" cannot be had (only {} can)",
-            values.join(", ")
-        )),
-    }
+    Err(format!(
+        "\"{value}\" cannot be had (only {} can)",
+        values.join(", ")
+    ))
 }
 
 /// Reads `password` or `password_file`; messages do not repeat what was written.
@@ -264,6 +266,7 @@ pub(super) fn set_override(
 
 #[cfg(test)]
 mod tests {
+    use super::super::choice::{ChannelBinding, SslMode, SslNegotiation};
     use super::super::conninfo;
     use super::*;
 
@@ -310,12 +313,14 @@ mod tests {
         let host = Host {
             name: "/tmp".to_owned(),
             port: 5433,
+            tls_name: None,
         };
         assert_eq!(host.socket_path(), Some(PathBuf::from("/tmp/.s.PGSQL.5433")));
         assert_eq!(
             Host {
                 name: "db".to_owned(),
-                port: 1
+                port: 1,
+                tls_name: None,
             }
             .socket_path(),
             None
@@ -346,24 +351,39 @@ mod tests {
     }
 
     #[test]
-    fn tls_towards_servers_is_refused_with_a_reason() {
-        for mode in ["disable", "allow", "prefer"] {
-            assert!(database(&format!("sslmode={mode}")).is_ok());
-        }
-        for text in [
-            "sslmode=require",
-            "postgres://h/x?ssl=true",
-            "sslmode=verify-full",
-            "sslrootcert=/x",
+    fn libpqs_words_for_tls_are_settings_of_the_database() {
+        let text = "sslmode=verify-full sslrootcert=ca.crt sslcert=a.crt sslkey=a.key sslnegotiation=direct \
+                    channel_binding=require sslsni=1 ssl_min_protocol_version=TLSv1.2";
+        let overrides = database(text).unwrap().overrides;
+        assert_eq!(overrides.sslmode, Some(SslMode::VerifyFull));
+        assert_eq!(overrides.sslrootcert.as_deref(), Some("ca.crt"));
+        assert_eq!(overrides.sslcert.as_deref(), Some("a.crt"));
+        assert_eq!(overrides.sslkey.as_deref(), Some("a.key"));
+        assert_eq!(overrides.sslnegotiation, Some(SslNegotiation::Direct));
+        assert_eq!(overrides.channel_binding, Some(ChannelBinding::Require));
+        let jdbc = database("postgres://h/x?ssl=true").unwrap();
+        assert_eq!(jdbc.overrides.sslmode, Some(SslMode::Require));
+        for (text, says) in [
+            ("sslmode=sometimes", "is not one of disable, allow"),
+            ("sslsni=0", "only 1 can"),
+            ("ssl_min_protocol_version=TLSv1.3", "cannot be had"),
+            ("sslpassword=x", "an entry of [databases] has no \"sslpassword\""),
+            ("target_session_attrs=read-write", "only any can"),
         ] {
             let message = database(text).unwrap_err();
-            assert!(message.contains("TLS towards servers is not there"), "{message}");
+            assert!(message.contains(says), "{message}");
         }
-        assert!(
-            database("target_session_attrs=read-write")
-                .unwrap_err()
-                .contains("only any can")
-        );
+    }
+
+    #[test]
+    fn a_certificate_is_for_the_host_beside_its_address() {
+        let tls_names = |text| -> Vec<_> {
+            let hosts = database(text).unwrap().hosts;
+            hosts.into_iter().map(|host| host.tls_name).collect()
+        };
+        assert_eq!(tls_names("host=a,b"), [None, None]);
+        let named = tls_names("host=a,,10.0.0.3 hostaddr=10.0.0.1,10.0.0.2,10.0.0.3");
+        assert_eq!(named, [Some("a".to_owned()), None, None]);
     }
 
     #[test]

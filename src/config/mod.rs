@@ -4,6 +4,7 @@
 //! never changes; a reload makes another. Whatever is wrong is reported at once, with its place.
 
 mod check;
+mod check_tls;
 mod choice;
 mod concealed;
 mod conninfo;
@@ -29,7 +30,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use check::CONSOLE_NAMES;
-pub use choice::{AuthType, LogFormat, Opaque, PoolMode, SessionState, SslMode};
+pub use choice::{
+    AuthType, ChannelBinding, LogFormat, Opaque, PoolMode, SessionState, SslMode, SslNegotiation,
+};
 pub use concealed::LdapOptions;
 pub use database::{Database, Host};
 pub use fault::{Fault, Faults};

@@ -3,7 +3,7 @@
 use super::value::{Kind, Raw};
 
 /// Which versions of TLS may be spoken, at least one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TlsVersions {
     /// TLS 1.2.
     pub tls12: bool,

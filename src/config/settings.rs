@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::choice::{AuthType, LogFormat, Opaque, PoolMode, SessionState, SslMode};
+use super::choice::{
+    AuthType, ChannelBinding, LogFormat, Opaque, PoolMode, SessionState, SslMode, SslNegotiation,
+};
 use super::concealed::LdapOptions;
 use super::protocols::{Protocols, TlsVersions};
 use super::quantity::{Size, Time};
@@ -231,6 +233,27 @@ settings! {
             /// waits as for a server, then fails (53300). 0: all but one, and at least one.
             max_pinned: Count(u32) = "0", Live, max_pinned in [Database User];
         }
+        "TLS to servers" {
+            /// As libpq's `sslmode`: `disable` uses no TLS; `allow` uses it where the server turns away who comes without;
+            /// `prefer` uses it where the server can; `require` always; `verify-ca` trusts only certificates of a trusted
+            /// authority; `verify-full` only those that are for the host besides. Unix sockets neither have nor need it.
+            server_tls_sslmode: SslMode(SslMode) = "prefer", Live, sslmode in [Database];
+            /// Certificates of the authorities that sign servers' certificates, in PEM. With it, servers' certificates are
+            /// verified in every mode that leads to TLS, as libpq does. Empty, for `verify-ca` and `verify-full`, or `system`,
+            /// for `verify-full`: those that the operating system trusts.
+            server_tls_ca_file: Text(String) = "", Live, sslrootcert in [Database];
+            /// A certificate to show to servers that ask for one, in PEM.
+            server_tls_cert_file: Text(String) = "", Live, sslcert in [Database];
+            /// The private key of that certificate, in PEM, without a passphrase.
+            server_tls_key_file: Text(String) = "", Live, sslkey in [Database];
+            /// Versions of TLS: `tlsv1.2`, `tlsv1.3` or both (`secure`, `all`). Older ones cannot be had.
+            server_tls_protocols: Protocols(TlsVersions) = "secure", Live, server_tls_protocols in [];
+            /// `direct` begins TLS at once, which saves a round trip and needs PostgreSQL 17 or later; only from `require` on.
+            server_tls_sslnegotiation: SslNegotiation(SslNegotiation) = "postgres", Live, sslnegotiation in [Database];
+            /// Whether logins are bound to the TLS connection by SCRAM-SHA-256-PLUS, which nobody in between can do:
+            /// `prefer` where the server offers it, `require` or not at all, `disable` never.
+            server_channel_binding: ChannelBinding(ChannelBinding) = "prefer", Live, channel_binding in [Database];
+        }
         "Time limits" {
             /// How long a query may run before it is cancelled and its client disconnected. 0: without limit.
             query_timeout: Time(Duration) = "0", Live, query_timeout in [Database User];
@@ -292,7 +315,8 @@ mod tests {
                 "text" => "say \"it\\",
                 _ if row.default == "text" => "json",
                 _ if row.name == "auth_type" => "md5",
-                _ if row.name.ends_with("sslmode") => "require",
+                _ if row.name.ends_with("sslmode") || row.name == "server_channel_binding" => "require",
+                _ if row.name.ends_with("sslnegotiation") => "direct",
                 "protocols" => "tlsv1.3",
                 _ if row.name == "session_state" => "refuse",
                 _ if row.name == "opaque" => "trust",

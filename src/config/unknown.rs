@@ -15,9 +15,6 @@ pub(super) fn setting(key: &str) -> String {
 
 /// For a key of an entry of `[databases]` or `[users]`, where `keys` stand beside the settings.
 pub(super) fn entry_key(key: &str, scope: Scope, keys: &[&'static str]) -> String {
-    if key.starts_with("ssl") {
-        return format!("\"{key}\" cannot be had yet: TLS towards servers is not there");
-    }
     let table = scope.table();
     match TABLE.iter().find(|row| row.name == key || row.local == key) {
         Some(row) if row.scopes.contains(&scope) => {

@@ -316,6 +316,7 @@ mod tests {
                 count: 0,
                 user_timeout: Duration::ZERO,
             },
+            encryption: server::Encryption::none(),
             connect_query: String::new(),
             prepared_max: 1,
             resolver: Arc::new(server::Resolver::new(Duration::ZERO)),

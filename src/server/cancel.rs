@@ -4,15 +4,14 @@ use std::io;
 
 use bytes::BytesMut;
 
-use crate::net::Stream;
 use crate::wire::startup;
 
-use super::connect::Endpoint;
+use super::route::{Route, RouteError};
 
 /// What it takes to cancel a query on one server ("Canceling Requests in Progress" in the manual).
 #[derive(Clone)]
 pub struct CancelKey {
-    endpoint: Endpoint,
+    route: Route,
     pid: i32,
     secret: Box<[u8]>,
 }
@@ -20,16 +19,16 @@ pub struct CancelKey {
 impl std::fmt::Debug for CancelKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CancelKey")
-            .field("endpoint", &self.endpoint)
+            .field("route", &self.route)
             .field("pid", &self.pid)
             .finish_non_exhaustive()
     }
 }
 
 impl CancelKey {
-    pub(super) fn new(endpoint: Endpoint, pid: i32, secret: &[u8]) -> Self {
+    pub(super) fn new(route: Route, pid: i32, secret: &[u8]) -> Self {
         Self {
-            endpoint,
+            route,
             pid,
             secret: secret.into(),
         }
@@ -40,9 +39,10 @@ impl CancelKey {
         self.pid
     }
 
-    /// Asks the server to cancel, and waits until it has taken note: it closes the connection without a word.
+    /// Asks the server to cancel, under TLS if that is how the session is, and waits until it has taken note: it closes
+    /// the connection without a word.
     pub async fn send(&self) -> io::Result<()> {
-        let mut stream: Stream = self.endpoint.open().await?;
+        let mut stream = self.route.open().await.map_err(RouteError::into_io)?;
         let mut packet = BytesMut::new();
         startup::write_cancel(&mut packet, self.pid, &self.secret);
         stream.drain(&mut packet).await?;

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::net::{TcpStream, UnixStream};
 
-use crate::auth::{AuthError, Credentials, Reply, ServerAuth};
+use crate::auth::{AuthError, ChannelBinding, Credentials, Reply, ServerAuth};
+use crate::config::{self, SslMode};
 use crate::error::{Refusal, SqlState};
 use crate::net::{Keepalive, Stream, within};
 use crate::wire::backend::{self, ErrorFields};
 use crate::wire::{scan, startup, write};
 
 use super::connection::{Connection, Failure, refusal_of};
-use super::{CancelKey, Lore, Resolver};
+use super::route::{Endpoint, Route, RouteError};
+use super::{CancelKey, Encryption, Lore, Resolver};
 
 /// Messages that a server may send before it is ready; a limit for one that never comes to the point.
 const LOGIN_MESSAGES_MAX: usize = 1000;
@@ -26,37 +27,33 @@ pub(super) const MESSAGE_READ_MAX: usize = 1 << 20;
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// A host name or address, and a port.
-    Tcp(String, u16),
+    /// A host.
+    Tcp {
+        /// Its name or address.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The name that its certificate is for, where that is another one.
+        tls_name: Option<String>,
+    },
     /// A socket file.
     Unix(PathBuf),
+}
+
+impl Address {
+    fn tls_name(&self) -> &str {
+        match self {
+            Self::Tcp { host, tls_name, .. } => tls_name.as_deref().unwrap_or(host),
+            Self::Unix(_) => "",
+        }
+    }
 }
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Tcp { host, port, .. } => write!(f, "{host}:{port}"),
             Self::Unix(path) => path.display().fmt(f),
-        }
-    }
-}
-
-/// An address that was connected to, to be connected to again for a cancel request.
-#[derive(Clone, Debug)]
-pub(super) enum Endpoint {
-    Tcp(SocketAddr, Keepalive),
-    Unix(PathBuf),
-}
-
-impl Endpoint {
-    pub(super) async fn open(&self) -> io::Result<Stream> {
-        match self {
-            Self::Tcp(address, keepalive) => {
-                let stream = TcpStream::connect(address).await?;
-                keepalive.apply(&stream);
-                Ok(stream.into())
-            }
-            Self::Unix(path) => UnixStream::connect(path).await.map(Stream::from),
         }
     }
 }
@@ -76,6 +73,8 @@ pub struct Target {
     pub timeout: Duration,
     /// Socket options.
     pub keepalive: Keepalive,
+    /// With TLS or without.
+    pub encryption: Encryption,
     /// SQL that is run on every new connection; if it fails, the connection fails.
     pub connect_query: String,
     /// Prepared statements that a connection may hold.
@@ -96,6 +95,31 @@ pub struct ConnectError {
     pub is_final: bool,
     /// What the log is told beside.
     pub note: Option<String>,
+    /// The server may let us in with TLS if this was without it, or the other way round.
+    may_be_encryption: bool,
+}
+
+/// How an endpoint was missed.
+enum Missed {
+    /// Nobody is there with whom one can talk; the next one may be better.
+    Unreachable(ConnectError),
+    /// The server does not want us.
+    Refused(ConnectError),
+}
+
+impl Missed {
+    /// Notes what went wrong before.
+    fn after(mut self, earlier: Option<Self>) -> Self {
+        if let Some(Self::Unreachable(earlier) | Self::Refused(earlier)) = earlier {
+            let (Self::Unreachable(error) | Self::Refused(error)) = &mut self;
+            let notes = [
+                error.note.take(),
+                Some(format!("before that: {}", earlier.refusal)),
+            ];
+            error.note = Some(notes.into_iter().flatten().collect::<Vec<_>>().join("; "));
+        }
+        self
+    }
 }
 
 impl ConnectError {
@@ -106,6 +130,7 @@ impl ConnectError {
             refusal,
             is_final: false,
             note: None,
+            may_be_encryption: false,
         }
     }
 
@@ -114,6 +139,7 @@ impl ConnectError {
             is_final: is_final(refusal.code),
             refusal,
             note,
+            may_be_encryption: false,
         }
     }
 }
@@ -135,6 +161,12 @@ fn is_final(code: SqlState) -> bool {
     ) || matches!(code.class(), "42" | "22" | "0A" | "28")
 }
 
+/// Whether a server may say this because of the encryption, or for want of it: PostgreSQL by `pg_hba.conf`, PgBouncer
+/// with a violation of the protocol.
+fn may_be_encryption(code: SqlState) -> bool {
+    code.class() == "28" || code == SqlState::PROTOCOL_VIOLATION
+}
+
 impl Target {
     /// Whether connections to `other` go to the same place as the same role; if not, those that are open are outdated.
     pub fn is_same_place(&self, other: &Self) -> bool {
@@ -143,6 +175,7 @@ impl Target {
             && self.credentials.user == other.credentials.user
             && self.parameters == other.parameters
             && self.connect_query == other.connect_query
+            && self.encryption == other.encryption
     }
 
     /// Opens a connection and logs in; it is idle and ready for use.
@@ -168,24 +201,22 @@ impl Target {
     }
 
     async fn connect_to(&self, address: &Address) -> Result<Connection, ConnectError> {
-        let mut failed = format!("{address}: no address");
-        for endpoint in self
-            .endpoints(address)
-            .await
-            .map_err(|error| lookup_failed(address, &error))?
-        {
-            match endpoint.open().await {
-                Ok(stream) => return self.log_in(stream, endpoint).await,
-                Err(error) => failed = format!("{address}: {error}"),
+        let mut failed = ConnectError::unreachable(format!("{address}: no address"));
+        let endpoints = self.endpoints(address).await;
+        for endpoint in endpoints.map_err(|error| lookup_failed(address, &error))? {
+            match self.connect_along(address, &endpoint).await {
+                Ok(connection) => return Ok(connection),
+                Err(Missed::Refused(error)) => return Err(error),
+                Err(Missed::Unreachable(error)) => failed = error,
             }
         }
-        Err(ConnectError::unreachable(failed))
+        Err(failed)
     }
 
     async fn endpoints(&self, address: &Address) -> io::Result<Vec<Endpoint>> {
         match address {
             Address::Unix(path) => Ok(vec![Endpoint::Unix(path.clone())]),
-            Address::Tcp(host, port) => {
+            Address::Tcp { host, port, .. } => {
                 let addresses = self.resolver.resolve(host).await?;
                 let endpoint = |ip| Endpoint::Tcp(SocketAddr::new(ip, *port), self.keepalive);
                 Ok(addresses.into_iter().map(endpoint).collect())
@@ -193,16 +224,64 @@ impl Target {
         }
     }
 
-    async fn log_in(&self, stream: Stream, endpoint: Endpoint) -> Result<Connection, ConnectError> {
+    /// Tries the routes to one endpoint, with TLS and without as the mode has it. What the server says of one that it
+    /// refuses is not lost when another one fails too.
+    async fn connect_along(&self, address: &Address, endpoint: &Endpoint) -> Result<Connection, Missed> {
+        let unreachable = |error: &dyn std::fmt::Display| {
+            Missed::Unreachable(ConnectError::unreachable(format!("{address}: {error}")))
+        };
+        let routes = self.encryption.routes(endpoint, address.tls_name());
+        let mut missed: Option<Missed> = None;
+        for route in routes.map_err(|error| unreachable(&error))? {
+            let mut is_last = false;
+            let opened = match route.open().await {
+                Err(RouteError::Without(stream)) if self.encryption.mode == SslMode::Prefer => {
+                    is_last = true;
+                    Ok((*stream, route.unsealed()))
+                }
+                opened => opened.map(|stream| (stream, route)),
+            };
+            let next = match opened {
+                Ok((stream, route)) => match self.log_in(stream, route).await {
+                    Ok(connection) => return Ok(connection),
+                    Err(error) => {
+                        is_last = is_last || !error.may_be_encryption;
+                        Missed::Refused(error)
+                    }
+                },
+                Err(error) => {
+                    is_last = matches!(error, RouteError::Unreachable(_));
+                    unreachable(&error)
+                }
+            };
+            let next = next.after(missed.take());
+            if is_last {
+                return Err(next);
+            }
+            missed = Some(next);
+        }
+        Err(missed.unwrap_or_else(|| unreachable(&"no way to connect")))
+    }
+
+    async fn log_in(&self, stream: Stream, route: Route) -> Result<Connection, ConnectError> {
         let mut connection = Connection::new(stream, self.prepared_max);
         let key = self.exchange(&mut connection).await?;
-        let key = CancelKey::new(endpoint, key.0, &key.1);
+        let key = CancelKey::new(route, key.0, &key.1);
         connection.logged_in(key, &self.credentials.user, &self.database);
         if !self.connect_query.is_empty() {
             connection.run(&self.connect_query).await?;
             connection.rebase();
         }
         Ok(connection)
+    }
+
+    /// What SCRAM can be bound to: the server's certificate, if it has a hash.
+    fn binding(&self, connection: &Connection) -> Option<ChannelBinding> {
+        if self.encryption.binding == config::ChannelBinding::Disable {
+            return None;
+        }
+        let end_point = connection.stream.tls()?.end_point.clone()?;
+        Some(ChannelBinding::tls_server_end_point(end_point))
     }
 
     /// From the startup message to the first `ReadyForQuery`. Returns the cancel key.
@@ -222,17 +301,18 @@ impl Target {
         );
         connection.flush().await?;
         let (credentials, edition) = self.lore.complete(&self.credentials);
-        let mut auth = Some(ServerAuth::new(&credentials, None));
+        let mut auth = Some(ServerAuth::new(credentials, self.binding(connection)));
         let mut key = (0, Vec::new());
         for _ in 0..LOGIN_MESSAGES_MAX {
             let message = connection.receive().await?;
             let body = message.body();
             match message.tag() {
                 b'R' => {
-                    let Some(exchange) = &mut auth else {
+                    let Some(exchange) = auth.take() else {
                         return Err(Failure::protocol("authentication twice").into());
                     };
-                    let answer = exchange.answer(body, &mut random);
+                    let (exchange, answer) = answer(exchange, body).await;
+                    auth = Some(exchange);
                     match answer.map_err(|error| self.cannot_answer(&error, edition))? {
                         Reply::Send(reply) => {
                             write::message(&mut connection.output, b'p', |out| out.extend_from_slice(&reply));
@@ -245,7 +325,11 @@ impl Target {
                         }
                     }
                 }
-                b'E' => return Err(self.is_refused(refusal_of(ErrorFields::new(body)), edition)),
+                b'E' => {
+                    let mut error = self.is_refused(refusal_of(ErrorFields::new(body)), edition);
+                    error.may_be_encryption = auth.is_some() && may_be_encryption(error.refusal.code);
+                    return Err(error);
+                }
                 b'S' if auth.is_none() => connection.learn(body)?,
                 b'K' if auth.is_none() => {
                     let (pid, secret) = backend::key_data(body).map_err(Failure::wire)?;
@@ -277,6 +361,21 @@ impl Target {
         }
         ConnectError::refused(refusal, None)
     }
+}
+
+/// What to say to a server's request. How long that takes may be the server's choice: then it is not done on the
+/// workers.
+async fn answer(mut exchange: ServerAuth, body: &[u8]) -> (ServerAuth, Result<Reply, AuthError>) {
+    if !exchange.may_be_slow() {
+        let reply = exchange.answer(body, &mut random);
+        return (exchange, reply);
+    }
+    let body = body.to_vec();
+    let answered = tokio::task::spawn_blocking(move || {
+        let reply = exchange.answer(&body, &mut random);
+        (exchange, reply)
+    });
+    answered.await.expect("no bytes make it panic")
 }
 
 fn lookup_failed(address: &Address, error: &io::Error) -> ConnectError {

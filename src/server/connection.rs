@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use bytes::{Buf, BytesMut};
 
 use crate::error::{Refusal, SqlState};
-use crate::net::{PeerAddr, Stream};
+use crate::net::{PeerAddr, Stream, TlsInfo};
 use crate::sql::{Deallocation, Verdict, deallocation};
 use crate::wire::backend::{self, ErrorFields, Status};
 use crate::wire::pipeline::{Answer, Pipeline, Request};
@@ -130,6 +130,8 @@ pub struct Info {
     pub peer: PeerAddr,
     /// Our address.
     pub local: PeerAddr,
+    /// Its TLS session; `None` without TLS.
+    pub tls: Option<Arc<TlsInfo>>,
     /// The role that is logged in.
     pub user: String,
     /// The server's database.
@@ -248,6 +250,7 @@ impl Connection {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             peer: self.stream.peer(),
             local: self.stream.local(),
+            tls: self.stream.tls().cloned(),
             user: user.to_owned(),
             database: database.to_owned(),
             connected_at: SystemTime::now(),

@@ -9,6 +9,7 @@ mod lore;
 mod parameters;
 mod questions;
 mod resolve;
+mod route;
 mod settings;
 mod statements;
 
@@ -22,5 +23,6 @@ pub use lore::Lore;
 pub use parameters::Parameters;
 pub use questions::{Answer, Question, Remains, Row, State, Value};
 pub use resolve::Resolver;
+pub use route::Encryption;
 pub use settings::{Extra, Settings, assignments};
 pub use statements::{DECOY, NAME_PREFIX, NOTHING, Prepared, Standing, Statement, StatementCache};

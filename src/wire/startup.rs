@@ -167,6 +167,11 @@ pub fn write_startup<'a>(
     });
 }
 
+/// Appends an `SSLRequest`.
+pub fn write_ssl_request(out: &mut BytesMut) {
+    write::sized(out, |out| out.put_u32(SSL));
+}
+
 /// Appends a `CancelRequest`.
 pub fn write_cancel(out: &mut BytesMut, pid: i32, secret: &[u8]) {
     write::sized(out, |out| {

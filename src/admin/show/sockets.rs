@@ -182,7 +182,10 @@ fn server_row(
         info.and_then(|info| u32::try_from(info.cancel.pid()).ok())
             .unwrap_or(0)
             .into(),
-        "".into(),
+        info.and_then(|info| info.tls.as_ref())
+            .map(ToString::to_string)
+            .unwrap_or_default()
+            .into(),
         names.get(&client).cloned().unwrap_or_default().into(),
         info.map_or(0, |info| info.prepared.load(Ordering::Relaxed))
             .into(),

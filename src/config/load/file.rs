@@ -195,7 +195,7 @@ mod tests {
             log_level = "${NOPE}"
 
             [databases]
-            app = "host=a pool_sise=3 sslmode=require"
+            app = "host=a pool_sise=3 sslmode=sometimes"
             bad = 5
             small.pool_size = 3
             small.min_pool_size = 4
@@ -217,7 +217,7 @@ howdah.toml:5: min_pool_size (30) is more than default_pool_size (20)
 howdah.toml:6: so_reuseport: 3 is not true or false
 howdah.toml:7: log_level: environment variable NOPE is not set
 howdah.toml:10: pool_sise: an entry of [databases] has no \"pool_sise\" (did you mean \"pool_size\"?)
-howdah.toml:10: sslmode: \"require\" cannot be had yet: TLS towards servers is not there (only disable, allow, prefer are)
+howdah.toml:10: sslmode: \"sometimes\" is not one of disable, allow, prefer, require, verify-ca, verify-full
 howdah.toml:11: database \"bad\" must be a connection string, a URL or a table
 howdah.toml:12: port: a server cannot listen on port 0
 howdah.toml:17: password: must be text in quotes

@@ -134,11 +134,21 @@ impl<'a> Certificate<'a> {
         Some(digest::digest(algorithm, self.der).as_ref().into())
     }
 
+    /// All of them; `None` if they are malformed.
+    fn alternative_names(&self) -> Option<Vec<GeneralName>> {
+        let names = self.parsed.tbs_certificate().get_extension::<SubjectAltName>();
+        Some(names.ok()?.map(|(_, names)| names.0).unwrap_or_default())
+    }
+
+    pub(super) fn has_alternative_names(&self) -> bool {
+        self.alternative_names().is_none_or(|names| !names.is_empty())
+    }
+
     /// Whether the common name stands for the host, as libpq has it: only where no alternative name is of the host's kind.
     pub(super) fn is_named(&self, host: &ServerName<'_>) -> bool {
-        let names = self.parsed.tbs_certificate().get_extension::<SubjectAltName>();
-        let Ok(names) = names else { return false };
-        let names = names.map(|(_, names)| names.0).unwrap_or_default();
+        let Some(names) = self.alternative_names() else {
+            return false;
+        };
         let is_of_kind = |name: &GeneralName| match host {
             ServerName::IpAddress(_) => matches!(name, GeneralName::IpAddress(_)),
             _ => matches!(name, GeneralName::DnsName(_)),

@@ -56,7 +56,13 @@ fn certificate(error: &CertificateError) -> String {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "it is for another purpose (extended key usage)".to_owned()
         }
-        CertificateError::Other(error) => error.to_string(),
+        CertificateError::Other(error) => match error.to_string().as_str() {
+            // The name of webpki's own error.
+            "CaUsedAsEndEntity" => {
+                "it is an authority's own (CA:TRUE), not that of a server or client".to_owned()
+            }
+            text => text.to_owned(),
+        },
         other => other.to_string(),
     }
 }

@@ -279,7 +279,7 @@ impl Session {
                 Ok(Progress::Blocked | Progress::Over) => return Err(broken()),
                 Err(error) => {
                     self.phase = Phase::Broken;
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string()));
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, error));
                 }
             }
         }
@@ -327,7 +327,8 @@ impl Session {
 
     /// Tells the peer why, if that is possible at once; nothing can be read or written from now on.
     fn give_up(&mut self, socket: &Socket) {
-        let _ = self.run(Wish::Nothing);
+        // Only alerts are taken out: a machine that has failed must not be shown again what it failed over.
+        while self.state().wants_write() && self.advance(Wish::Nothing).is_ok() {}
         if !self.outgoing.is_empty() {
             let _ = socket.try_write(&self.outgoing);
         }
@@ -335,22 +336,10 @@ impl Session {
         self.phase = Phase::Broken;
     }
 
-    /// Deals with all that has come, then with the wish.
+    /// Deals with all that has come, then with the wish. After an error only [`give_up`](Self::give_up) is left to do.
     fn run(&mut self, wish: Wish<'_>) -> Result<Progress, rustls::Error> {
         loop {
-            // The machine counts from the front of what it has not made sense of, so it always gets all of it.
-            let incoming = &mut self.incoming[..];
-            let (opened, outgoing) = (&mut self.opened, &mut self.outgoing);
-            let (discard, step) = match &mut self.side {
-                Side::Client(connection) => {
-                    step(connection.process_tls_records(incoming), opened, outgoing, wish)
-                }
-                Side::Server(connection) => {
-                    step(connection.process_tls_records(incoming), opened, outgoing, wish)
-                }
-            };
-            self.incoming.advance(discard.min(self.incoming.len()));
-            match step? {
+            match self.advance(wish)? {
                 Step::Again => {}
                 Step::PeerClosed => self.phase = Phase::Closed,
                 Step::Stop(progress) => {
@@ -359,6 +348,22 @@ impl Session {
                 }
             }
         }
+    }
+
+    fn advance(&mut self, wish: Wish<'_>) -> Result<Step, rustls::Error> {
+        // The machine counts from the front of what it has not made sense of, so it always gets all of it.
+        let incoming = &mut self.incoming[..];
+        let (opened, outgoing) = (&mut self.opened, &mut self.outgoing);
+        let (discard, step) = match &mut self.side {
+            Side::Client(connection) => {
+                step(connection.process_tls_records(incoming), opened, outgoing, wish)
+            }
+            Side::Server(connection) => {
+                step(connection.process_tls_records(incoming), opened, outgoing, wish)
+            }
+        };
+        self.incoming.advance(discard.min(self.incoming.len()));
+        step
     }
 }
 

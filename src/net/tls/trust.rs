@@ -68,9 +68,7 @@ fn explain(error: Error, der: &CertificateDer<'_>) -> Error {
                         subjectAltName, which is of version 3)";
             fault(text).into()
         }
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) if certificate.is_self_signed() => {
-            fault("it is self-signed and not trusted here").into()
-        }
+        _ if certificate.is_self_signed() => fault("it is self-signed and not trusted here").into(),
         error => error,
     }
 }
@@ -128,8 +126,15 @@ fn check_name(der: &CertificateDer<'_>, host: &ServerName<'_>) -> Result<(), Err
         Ok(()) => return Ok(()),
         Err(error) => error,
     };
-    match Certificate::parse(der) {
-        Ok(certificate) if certificate.is_named(host) => Ok(()),
+    let Ok(certificate) = Certificate::parse(der) else {
+        return Err(error);
+    };
+    match certificate.common_name() {
+        _ if certificate.is_named(host) => Ok(()),
+        Ok(Some(name)) if !certificate.has_alternative_names() => {
+            let text = format!("it is for \"{name}\", not for \"{}\"", host.to_str());
+            Err(fault(text).into())
+        }
         _ => Err(error),
     }
 }
