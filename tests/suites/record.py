@@ -1,8 +1,11 @@
 """A plugin for pytest: notes what became of each test, and makes tests that draw lots draw the same ones."""
 
+import gc
 import json
 import os
 import random
+import sys
+import warnings
 
 import pytest
 
@@ -12,6 +15,16 @@ BAD_FIRST = ("failed", "skipped", "passed")
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     random.seed(item.nodeid)
+
+
+def pytest_runtest_logfinish():
+    """What a failed test has left open is not to become a warning, and so a failure, in one of its successors."""
+    if hasattr(sys, "last_value"):
+        for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+            vars(sys).pop(name, None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()
 
 
 class Record:

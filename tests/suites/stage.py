@@ -122,6 +122,12 @@ class Howdah(Runs):
 
     name = "howdah"
 
+    def _tls(self):
+        if not self.cluster.certificate:
+            return ""
+        files = f'client_tls_cert_file = "{self.cluster.certificate}"\nclient_tls_key_file = "{self.cluster.key}"\n'
+        return 'client_tls_sslmode = "allow"\n' + files
+
     def __enter__(self):
         binary = os.environ.get("HOWDAH_BIN") or os.path.join(ROOT, "target", "debug", "howdah")
         port = free_port()
@@ -137,7 +143,7 @@ pool_mode = "transaction"
 default_pool_size = {POOL_SIZE}
 max_client_conn = 1000
 client_login_timeout = 10
-
+{self._tls()}
 [databases]
 "*" = "host=127.0.0.1 port={self.cluster.port}"
 """,
