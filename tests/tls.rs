@@ -2,44 +2,16 @@
 
 mod common;
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use common::cluster::password_of;
 use common::console::{Console, get, metrics_port};
 use common::net::wait_until;
-use common::tls::{Certificates, trusting, tunnel};
+use common::tls::{Certificates, attempts, trusting, tunnel};
 use common::{Cluster, Howdah, Target, Wire, msg, run};
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// Runs a program in Python, which finds its server in the `PG*` variables.
-fn python(target: Target, program: &str, arguments: &[&str]) -> String {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
-    let mut command = run::client(python.to_str().expect("a plain path"), target, "app", "app");
-    command
-        .env_remove("PGSSLMODE")
-        .args(["-c", program])
-        .args(arguments);
-    run::succeed(&mut command, LIMIT)
-}
-
-/// What libpq of version 18 makes of each line of its arguments: `tls`, `plain` or its error.
-fn attempts(target: Target, conninfos: &[&str]) -> Vec<String> {
-    const PROGRAM: &str = "
-import psycopg, sys
-for conninfo in sys.argv[1:]:
-    try:
-        with psycopg.connect(conninfo) as conn:
-            assert conn.execute('select 6 * 7').fetchone() == (42,)
-            print('tls' if conn.pgconn.ssl_in_use else 'plain')
-    except psycopg.OperationalError as error:
-        print(str(error).replace('\\n', ' '))
-";
-    let said = python(target, PROGRAM, conninfos);
-    said.lines().map(str::to_owned).collect()
-}
 
 /// Before a cluster that wants no TLS.
 fn before(cluster: &Cluster, certificates: &Certificates, mode: &str) -> common::howdah::Config {

@@ -49,6 +49,9 @@ pub enum AuthError {
     /// The SCRAM keys at hand were made with another salt or iteration count than the server's.
     #[error("the server's SCRAM verifier of this user differs from howdah's (salt or iteration count)")]
     KeysDoNotFit,
+    /// The server offers no login that is bound to the TLS connection, or there is none to bind to.
+    #[error("the login cannot be bound to the server's TLS connection")]
+    Unbound,
     /// The server asks for an authentication method that is not supported.
     #[error("the server asks for unsupported authentication: {0}")]
     Unsupported(String),
@@ -65,6 +68,10 @@ impl AuthError {
             Self::BindingNegotiation | Self::BindingMismatch => {
                 Refusal::new(SqlState::INVALID_AUTHORIZATION, "SCRAM channel binding failed")
                     .detail(self.to_string())
+            }
+            Self::Unbound => {
+                let message = "channel binding is required to log in to the server";
+                Refusal::new(SqlState::INVALID_AUTHORIZATION, message).detail(self.to_string())
             }
             Self::AuthorizationIdentity => Refusal::new(
                 SqlState::FEATURE_NOT_SUPPORTED,

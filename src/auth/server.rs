@@ -127,6 +127,8 @@ impl fmt::Debug for Reply {
 pub struct ServerAuth {
     credentials: Credentials,
     binding: Option<ChannelBinding>,
+    /// Nothing but an exchange that is bound will do.
+    must_bind: bool,
     state: State,
 }
 
@@ -157,7 +159,17 @@ impl ServerAuth {
         Self {
             credentials,
             binding,
+            must_bind: false,
             state: State::Start,
+        }
+    }
+
+    /// Refuses every login that is not bound to the TLS connection; no password is sent then.
+    #[must_use]
+    pub fn bound(self) -> Self {
+        Self {
+            must_bind: true,
+            ..self
         }
     }
 
@@ -176,6 +188,10 @@ impl ServerAuth {
             .split_first_chunk()
             .ok_or(AuthError::Malformed("the message has no code"))?;
         let code = i32::from_be_bytes(*code);
+        let is_bound = matches!(self.state, State::Proved(_)) || !matches!(code, OK | CLEARTEXT | MD5);
+        if self.must_bind && !is_bound {
+            return Err(AuthError::Unbound);
+        }
         let (state, reply) = match (mem::replace(&mut self.state, State::Ended(None)), code) {
             (State::Start | State::Answered, OK) => (State::Ended(None), Reply::Ok),
             (State::Proved(keys), OK) => (State::Ended(Some(keys)), Reply::Ok),
@@ -253,6 +269,7 @@ impl ServerAuth {
             Some(binding) if offered(MECHANISM_PLUS) => {
                 (MECHANISM_PLUS, ClientBinding::Bound(binding.clone()))
             }
+            _ if self.must_bind => return Err(AuthError::Unbound),
             Some(_) if offered(MECHANISM) => (MECHANISM, ClientBinding::NotOffered),
             None if offered(MECHANISM) => (MECHANISM, ClientBinding::Unable),
             _ => return Err(AuthError::Unsupported(format!("SASL mechanisms {}", list(data)))),
@@ -301,4 +318,35 @@ fn list(data: &[u8]) -> String {
         .collect::<String>()
         .trim_end()
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(code: i32, data: &[u8], binding: Option<ChannelBinding>) -> Result<Reply, AuthError> {
+        let credentials = Credentials {
+            user: "bob".to_owned(),
+            password: Some(Password::new(*b"secret")),
+            ..Credentials::default()
+        };
+        let body = [&code.to_be_bytes(), data].concat();
+        ServerAuth::new(credentials, binding)
+            .bound()
+            .answer(&body, &mut |bytes| bytes.fill(7))
+    }
+
+    #[test]
+    fn whoever_wants_to_be_bound_tells_nobody_else_anything() {
+        let tls = || Some(ChannelBinding::tls_server_end_point(*b"a hash"));
+        let (both, plain) = (b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0", b"SCRAM-SHA-256\0\0");
+        for (code, data) in [(OK, &b""[..]), (CLEARTEXT, b""), (MD5, b"salt"), (SASL, plain)] {
+            assert_eq!(asked(code, data, tls()), Err(AuthError::Unbound), "{code}");
+        }
+        assert_eq!(asked(SASL, both, None), Err(AuthError::Unbound));
+        let Ok(Reply::Send(first)) = asked(SASL, both, tls()) else {
+            panic!("it is what was wanted");
+        };
+        assert!(first.starts_with(b"SCRAM-SHA-256-PLUS\0"));
+    }
 }

@@ -47,7 +47,7 @@ impl Talk {
         };
         let segment = server.pipeline.segment();
         if parse.name.is_empty() {
-            let unnamed = self.unnamed_from(parse, segment);
+            let unnamed = self.unnamed_from(parse, segment)?;
             self.discard(header);
             self.parse_unnamed(unnamed, server);
             return Ok(());
@@ -65,9 +65,11 @@ impl Talk {
                 refuse(server, too_large(self.bounds.prepared_bytes));
             }
             Known::Nothing => {
-                let statement =
-                    self.statements
-                        .intern(parse.definition, self.context_of_parse(), &self.settings);
+                let statement = self.statements.intern(
+                    parse.definition,
+                    self.context_of_parse(),
+                    &self.current_settings(),
+                );
                 let name = parse.name.to_vec();
                 self.parse_named(&name, statement, server)?;
             }
@@ -76,12 +78,14 @@ impl Talk {
         Ok(())
     }
 
-    fn unnamed_from(&self, parse: Parse<'_>, segment: u64) -> Unnamed {
+    fn unnamed_from(&self, parse: Parse<'_>, segment: u64) -> Result<Unnamed, Pause> {
+        let is_uncertain = |name: &[u8]| matches!(self.names.get(name, segment), Known::Uncertain);
         let known = |name: &[u8]| matches!(self.names.get(name, segment), Known::Statement(_));
         let deallocates = match deallocation(parse.text, true) {
             Deallocation::All { sole: true } if !self.trail.may_have_sql_statements() => {
                 Some(Deallocates::All)
             }
+            Deallocation::Name { name, sole: true } if is_uncertain(&name) => return Err(Pause::Blocked),
             Deallocation::Name { name, sole: true } if known(&name) || looks_like_ours(&name) => {
                 Some(Deallocates::Name(name.into_owned().into()))
             }
@@ -91,7 +95,7 @@ impl Talk {
             Some(_) => decoy_definition().into(),
             None => parse.definition.into(),
         };
-        Unnamed {
+        Ok(Unnamed {
             id: NEXT_UNNAMED.fetch_add(1, Ordering::Relaxed),
             definition,
             deallocates,
@@ -100,7 +104,7 @@ impl Talk {
                 Judged::Marked(verdict) => Some(verdict),
             },
             shows_statements: shows_statements(parse.text),
-        }
+        })
     }
 
     fn parse_unnamed(&mut self, unnamed: Unnamed, server: &mut Connection) {
@@ -168,7 +172,7 @@ impl Talk {
         }
         let statement = self
             .statements
-            .intern(parse.definition, self.context, &self.settings);
+            .intern(parse.definition, self.context, &self.current_settings());
         if !statement.is_proven() {
             return false;
         }
@@ -225,7 +229,7 @@ impl Talk {
 
     /// Has the server prepare what this client prepared before, elsewhere. Literals are to mean what they meant then.
     fn inject(&mut self, statement: &Arc<Statement>, standing: Standing, server: &mut Connection) {
-        let (then, now) = (&statement.settings, &self.settings);
+        let (then, now) = (&statement.settings, &self.current_settings());
         let differs = statement.context != self.context;
         let detour = differs.then(|| Some((now.reading_like(then)?, then.reading_like(now)?)));
         let detour = detour.flatten();
@@ -328,6 +332,7 @@ impl Talk {
             refuse(server, result_changed());
             return Ok(());
         }
+        let order = self.names.order(&name);
         write::header(
             &mut server.output,
             b'B',
@@ -343,7 +348,7 @@ impl Talk {
         self.up.pass(&mut self.input, &mut server.output);
         server
             .pipeline
-            .sent(Request::Bind, Answer::Forward, Some(Note::Uses(statement)));
+            .sent(Request::Bind, Answer::Forward, Some(Note::Uses(statement, order)));
         Ok(())
     }
 

@@ -184,7 +184,7 @@ impl Entrance {
             .map_err(|refusal| Farewell::LoginRefused(Denial::Limit, refusal))?;
         let pool = self.front.pool(&house, &database, &wishes.user, learned);
         if wishes.replication.is_some() {
-            let ready = super::replication::connect(&wishes, &pool, seat).await?;
+            let ready = Box::pin(super::replication::connect(&wishes, &pool, seat)).await?;
             return Ok(Entered::Replication(ready));
         }
         let mut wishes = wishes;

@@ -165,17 +165,17 @@ impl Names {
             .collect()
     }
 
-    /// The client's name for a statement.
-    pub(super) fn name_of(&self, id: u64) -> Option<&[u8]> {
+    /// The client's name for a statement; of several the one that was prepared with this number.
+    pub(super) fn name_of(&self, id: u64, order: Option<u64>) -> Option<&[u8]> {
         let named = |slot: &Slot| {
             slot.statement
                 .as_ref()
                 .is_some_and(|statement| statement.id == id)
         };
-        self.slots
-            .iter()
-            .find(|(_, slot)| named(slot))
-            .map(|(name, _)| &**name)
+        let mut found = self.slots.iter().filter(|(_, slot)| named(slot));
+        let first = found.clone().next();
+        let exact = found.find(|(_, slot)| Some(slot.order) == order);
+        exact.or(first).map(|(name, _)| &**name)
     }
 
     /// Whether the statement's result has changed without the client's having heard of it. It has, from now on.
@@ -188,6 +188,11 @@ impl Names {
         };
         let current = statement.revision();
         std::mem::replace(&mut slot.revision, current) != current
+    }
+
+    /// The number of a name among all that were prepared.
+    pub(super) fn order(&self, name: &[u8]) -> u64 {
+        self.slots.get(key(name)).map_or(0, |slot| slot.order)
     }
 
     /// How many there are.
@@ -242,7 +247,7 @@ mod tests {
         assert_eq!(id(&names.get(b"s", 3)), None);
         names.undo(b"s", closed);
         assert_eq!(id(&names.get(b"s", 4)), Some(a.id));
-        assert_eq!(names.name_of(a.id), Some(&b"s"[..]));
+        assert_eq!(names.name_of(a.id, None), Some(&b"s"[..]));
     }
 
     #[test]

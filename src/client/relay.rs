@@ -40,8 +40,7 @@ impl Session {
                 // What was asked before a proper goodbye is answered first, as PostgreSQL does.
                 Pause::Over(Farewell::Terminated) if may_be_finished(server) => Pause::Blocked,
                 Pause::Over(farewell) => return Poll::Ready(Stop::Client(farewell)),
-                Pause::WantsPin if !server.pipeline.in_flight() => return Poll::Ready(Stop::WantsPin),
-                Pause::WantsPin => Pause::Blocked,
+                Pause::WantsPin => return Poll::Ready(Stop::WantsPin),
                 pause => pause,
             };
             self.note_requests(server);

@@ -145,6 +145,9 @@ impl Talk {
         if route == Route::Forward {
             heard.units += 1;
         }
+        if !std::sync::Arc::ptr_eq(&self.reported, &server.settings.reported) {
+            self.read_as(&server.settings.reported);
+        }
         if let (Route::Forward, Some(interlude)) = (route, &mut self.trail.interlude) {
             interlude.held = Some(status);
             self.send_on(header, Route::Skip, server);
@@ -221,6 +224,10 @@ impl Talk {
             ) => (None, Some(name.clone())),
             _ => (None, None),
         };
+        let order = match server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
+            Some(Note::Uses(_, order)) => Some(*order),
+            _ => None,
+        };
         let ours = memchr::memmem::find(&body, NAME_PREFIX.as_bytes()).is_some();
         if ours && code == b"26000" && refusal.is_none() && alias.is_none() {
             // A function deallocated what we had prepared.
@@ -232,7 +239,7 @@ impl Talk {
             write::refusal(&mut self.output, Severity::Error, &refusal);
         } else if ours {
             self.send_on(header, Route::Skip, server);
-            self.error_in_clients_words(fields, alias.as_deref());
+            self.error_in_clients_words(fields, alias.as_deref(), order);
         } else {
             self.send_on(header, Route::Forward, server);
         }
@@ -242,18 +249,20 @@ impl Talk {
     /// Somebody changed the schema: whoever prepares anew gets a new plan, and nobody keeps the old one.
     fn plan_is_stale(&mut self, server: &Connection) {
         self.statements.schema_changed();
-        if let Some(Note::Uses(statement)) = server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
+        if let Some(Note::Uses(statement, order)) =
+            server.pipeline.head().and_then(|entry| entry.note.as_ref())
+        {
             statement.result_changed();
-            if let Some(name) = self.names.name_of(statement.id).map(<[u8]>::to_vec) {
+            if let Some(name) = self.names.name_of(statement.id, Some(*order)).map(<[u8]>::to_vec) {
                 self.names.catch_up(&name);
             }
         }
     }
 
     /// An error that speaks of a statement by its name on the server is told with the client's name for it.
-    fn error_in_clients_words(&mut self, fields: ErrorFields<'_>, alias: Option<&[u8]>) {
+    fn error_in_clients_words(&mut self, fields: ErrorFields<'_>, alias: Option<&[u8]>, order: Option<u64>) {
         let names = &self.names;
-        let name_of = |id| if id == 0 { alias } else { names.name_of(id) };
+        let name_of = |id| if id == 0 { alias } else { names.name_of(id, order) };
         write::message(&mut self.output, b'E', |out| {
             for (code, text) in fields.iter() {
                 out.put_u8(code);
@@ -345,7 +354,7 @@ impl Talk {
                 (Outcome::Done, _) => {}
                 _ => server.unnamed = UnnamedSlot::Unknown,
             },
-            Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) | Note::Uses(_) => {}
+            Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) | Note::Uses(..) => {}
         }
     }
 

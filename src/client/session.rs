@@ -293,8 +293,8 @@ impl Session {
 
     /// What the client's statements mean from now on.
     pub(super) fn settings_changed(&mut self) {
-        self.talk.context = self.talk.settings.digest();
-        self.talk.trail.read_as(&self.talk.settings);
+        let reported = self.talk.settings.reported.clone();
+        self.talk.read_as(&reported);
     }
 
     /// Uses a server until the client has no more claim to it.

@@ -6,7 +6,7 @@ use bytes::{Buf, BytesMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
-use crate::server::{Connection, Deallocates, Settings, StatementCache};
+use crate::server::{Connection, Deallocates, Parameters, Settings, StatementCache};
 use crate::stats::Tally;
 use crate::wire::store::CHUNK;
 use crate::wire::{scan, write};
@@ -114,6 +114,8 @@ pub(super) struct Talk {
     pub(super) trail: Trail,
     /// What the client's session is set to.
     pub(super) settings: Settings,
+    /// What the server reported when `context` was last made, be it within a transaction.
+    pub(super) reported: Arc<Parameters>,
     /// Digest of the settings that decide what statements mean.
     pub(super) context: u64,
     pub(super) bounds: Bounds,
@@ -159,6 +161,7 @@ impl Talk {
             statements,
             trail,
             settings: Settings::default(),
+            reported: Arc::default(),
             context: 0,
             bounds,
             tally: Tally::default(),
@@ -225,6 +228,22 @@ impl Talk {
     pub(super) fn discard(&mut self, header: scan::Header) {
         self.up = Passing::Drop(header.len);
         self.up.pass(&mut self.input, &mut self.output);
+    }
+
+    /// What the session is set to at this moment, within a transaction too.
+    pub(super) fn current_settings(&self) -> Settings {
+        Settings {
+            reported: self.reported.clone(),
+            extra: self.settings.extra.clone(),
+        }
+    }
+
+    /// Statements mean from now on what they mean under these parameters.
+    pub(super) fn read_as(&mut self, reported: &Arc<Parameters>) {
+        self.reported = reported.clone();
+        let current = self.current_settings();
+        self.context = current.digest();
+        self.trail.read_as(&current);
     }
 
     /// Answers a simple query without a server.

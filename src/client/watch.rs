@@ -25,7 +25,13 @@ impl Talk {
                 self.trail.barrier = Barrier::None;
                 false
             }
-            Barrier::Now => !server.pipeline.is_copying_in(),
+            Barrier::Now if server.pipeline.is_copying_in() => false,
+            Barrier::Now if !server.pipeline.in_flight() => {
+                // A COPY has swallowed the Sync: there will be another.
+                self.trail.barrier = Barrier::AtSync;
+                false
+            }
+            Barrier::Now => true,
             Barrier::None | Barrier::AtSync => false,
         }
     }

@@ -63,6 +63,11 @@ impl Stream {
         self.tls.as_ref()?.info()
     }
 
+    #[cfg(test)]
+    pub(super) fn session(&self) -> Option<&Session> {
+        self.tls.as_deref()
+    }
+
     /// Begins TLS as the side that was connected to. `begun` are bytes of the handshake that have been read already.
     ///
     /// Cancel-safe in that the stream is of no use afterwards: nothing can be read from it or written to it.

@@ -301,7 +301,11 @@ impl Target {
         );
         connection.flush().await?;
         let (credentials, edition) = self.lore.complete(&self.credentials);
-        let mut auth = Some(ServerAuth::new(credentials, self.binding(connection)));
+        let auth = ServerAuth::new(credentials, self.binding(connection));
+        let mut auth = Some(match self.encryption.binding {
+            config::ChannelBinding::Require => auth.bound(),
+            _ => auth,
+        });
         let mut key = (0, Vec::new());
         for _ in 0..LOGIN_MESSAGES_MAX {
             let message = connection.receive().await?;

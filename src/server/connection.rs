@@ -43,8 +43,8 @@ pub enum Note {
     Refuse(Box<Refusal>),
     /// A request that is bound to fail over the statement 0, which the client calls by this name.
     Alias(Box<[u8]>),
-    /// A Bind of this statement.
-    Uses(Arc<Statement>),
+    /// A Bind of this statement, and which of the client's names for it was used.
+    Uses(Arc<Statement>, u64),
     /// An Execute of a DEALLOCATE by a client: of these names, or of all there are.
     Deallocate(Vec<Forgotten>, Deallocates),
     /// A simple query, which does away with the unnamed statement.

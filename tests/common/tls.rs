@@ -12,13 +12,15 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::cluster::{Options, give_away};
 use super::{Target, msg, run};
@@ -193,6 +195,15 @@ impl ServerCertVerifier for Trusting {
 /// A port that takes clients without TLS and brings each to `target` with it: what comes from one side goes to the
 /// other, and so do ends.
 pub fn tunnel(target: Target, config: ClientConfig) -> Target {
+    let connector = TlsConnector::from(Arc::new(config));
+    listen(move |client| carry(client, target, connector.clone()))
+}
+
+/// Listens on a port of this machine and serves everybody who comes.
+fn listen<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Target
+where
+    F: Future<Output = std::io::Result<()>> + Send + 'static,
+{
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -201,24 +212,89 @@ pub fn tunnel(target: Target, config: ClientConfig) -> Target {
     let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.set_nonblocking(true).expect("a socket of ours");
     let port = listener.local_addr().expect("it is bound").port();
-    let connector = TlsConnector::from(Arc::new(config));
     runtime.spawn(async move {
         let listener = TcpListener::from_std(listener).expect("within the runtime");
         while let Ok((client, _)) = listener.accept().await {
-            tokio::spawn(carry(client, target, connector.clone()));
+            tokio::spawn(serve(client));
         }
     });
     Target { port }
 }
 
 async fn carry(mut client: TcpStream, target: Target, connector: TlsConnector) -> std::io::Result<()> {
+    client.set_nodelay(true)?;
+    let mut server = connect(target, &connector).await?;
+    tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+    Ok(())
+}
+
+async fn connect(target: Target, connector: &TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {
     let mut server = TcpStream::connect(target.addr()).await?;
     server.set_nodelay(true)?;
-    client.set_nodelay(true)?;
     server.write_all(&msg::ssl_request()).await?;
     assert_eq!(server.read_u8().await?, b'S', "TLS is on offer");
     let name = ServerName::try_from("localhost").expect("a name");
-    let mut server = connector.connect(name, server).await?;
+    connector.connect(name, server).await
+}
+
+/// A port that takes clients by TLS with the certificate NAME and passes what they say on to `target`, by TLS as well:
+/// somebody in between who reads everything.
+pub fn interceptor(target: Target, certificates: &Certificates, name: &str) -> Target {
+    let pem = |end: &str| fs::read(certificates.path_of(&format!("{name}.{end}"))).expect("it is there");
+    let chain = CertificateDer::pem_slice_iter(&pem("crt")).collect::<Result<Vec<_>, _>>();
+    let key = PrivateKeyDer::from_pem_slice(&pem("key")).expect("a key");
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the versions are known")
+        .with_no_client_auth()
+        .with_single_cert(chain.expect("certificates"), key)
+        .expect("they belong together");
+    let (acceptor, connector) = (
+        TlsAcceptor::from(Arc::new(config)),
+        TlsConnector::from(Arc::new(trusting())),
+    );
+    listen(move |client| intercept(client, target, acceptor.clone(), connector.clone()))
+}
+
+async fn intercept(
+    mut client: TcpStream,
+    target: Target,
+    acceptor: TlsAcceptor,
+    connector: TlsConnector,
+) -> std::io::Result<()> {
+    let mut request = [0; 8];
+    client.read_exact(&mut request).await?;
+    assert_eq!(request[..], msg::ssl_request(), "it asks for TLS");
+    client.write_all(b"S").await?;
+    let mut client = acceptor.accept(client).await?;
+    let mut server = connect(target, &connector).await?;
     tokio::io::copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
+}
+
+/// Runs a program in Python, which finds its server in the `PG*` variables.
+fn python(target: Target, program: &str, arguments: &[&str]) -> String {
+    let python = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+    let mut command = run::client(python.to_str().expect("a plain path"), target, "app", "app");
+    command
+        .env_remove("PGSSLMODE")
+        .args(["-c", program])
+        .args(arguments);
+    run::succeed(&mut command, Duration::from_secs(60))
+}
+
+/// What libpq of version 18 makes of each line of its arguments: `tls`, `plain` or its error.
+pub fn attempts(target: Target, conninfos: &[&str]) -> Vec<String> {
+    const PROGRAM: &str = "
+import psycopg, sys
+for conninfo in sys.argv[1:]:
+    try:
+        with psycopg.connect(conninfo) as conn:
+            assert conn.execute('select 6 * 7').fetchone() == (42,)
+            print('tls' if conn.pgconn.ssl_in_use else 'plain')
+    except psycopg.OperationalError as error:
+        print(str(error).replace('\\n', ' '))
+";
+    let said = python(target, PROGRAM, conninfos);
+    said.lines().map(str::to_owned).collect()
 }

@@ -11,6 +11,8 @@ mod error;
 mod files;
 mod info;
 mod session;
+#[cfg(test)]
+mod tests;
 mod trust;
 
 use std::sync::Arc;

@@ -127,6 +127,12 @@ impl Session {
         self.info.as_ref()
     }
 
+    /// The memory that its buffers hold, in bytes.
+    #[cfg(test)]
+    pub(super) fn buffered(&self) -> usize {
+        self.incoming.capacity() + self.opened.capacity() + self.outgoing.capacity()
+    }
+
     fn state(&self) -> &CommonState {
         match &self.side {
             Side::Client(connection) => connection,
