@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(10);
 /// `SHOW` and its columns, as `PgBouncer` 1.25 has them.
 const TABLES: [(&str, &str); 20] = [
     ("ACTIVE_SOCKETS", SOCKETS),
-    ("CLIENTS", CONNECTIONS),
+    ("CLIENTS", CLIENTS),
     ("CONFIG", "key|value|default|changeable"),
     (
         "DATABASES",
@@ -70,6 +70,8 @@ const TABLES: [(&str, &str); 20] = [
 ];
 const CONNECTIONS: &str = "type|user|database|replication|state|addr|port|local_addr|local_port|connect_time|request_time|\
                            wait|wait_us|close_needed|ptr|link|remote_pid|tls|application_name|prepared_statements|id";
+const CLIENTS: &str = "type|user|database|replication|state|addr|port|local_addr|local_port|connect_time|request_time|\
+                           wait|wait_us|close_needed|ptr|link|remote_pid|tls|application_name|prepared_statements|id|pin|pin_statement|pin_age";
 const SOCKETS: &str = "type|user|database|replication|state|addr|port|local_addr|local_port|connect_time|request_time|\
                        wait|wait_us|close_needed|ptr|link|remote_pid|tls|application_name|prepared_statements|id|\
                        recv_pos|pkt_pos|pkt_remain|send_pos|send_remain|pkt_avail|send_avail";

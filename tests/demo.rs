@@ -129,6 +129,15 @@ fn it_says_where_it_is_and_signals_end_it() {
             done.status.success().then_some(done.stdout)
         });
         assert_eq!(greeting, b"a newcomer\n");
+        let said = daemon.said();
+        let with_tls = said
+            .split("with TLS  psql '")
+            .nth(1)
+            .and_then(|rest| rest.split('\'').next());
+        let mut psql = Command::new("psql");
+        psql.args(["-XAtc", "select 'under TLS'"])
+            .arg(with_tls.expect("OpenSSL is installed"));
+        assert_eq!(run::succeed(&mut psql, LIMIT), "under TLS\n");
         for word in ["console", "/metrics"] {
             assert!(daemon.said().contains(word), "{}", daemon.said());
         }

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -386,4 +387,131 @@ fn what_is_no_tls_ends_the_connection() {
     }
     assert_eq!(Wire::app(howdah.target()).value("SELECT 42"), "42");
     assert!(!howdah.log().contains("panicked"), "{}", howdah.log());
+}
+
+#[test]
+fn the_commands_of_the_manual_make_certificates_that_work() {
+    let manual = include_str!("../docs/tls.md");
+    let script = manual
+        .split("```sh\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new("bash");
+    command
+        .args(["-ec", script.expect("a script")])
+        .current_dir(dir.path());
+    run::succeed(&mut command, LIMIT);
+    let path = |name: &str| dir.path().join(name).to_str().expect("a plain path").to_owned();
+
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster)
+        .set("client_tls_sslmode", "verify-full")
+        .set("client_tls_cert_file", path("server.crt"))
+        .set("client_tls_key_file", path("server.key"))
+        .set("client_tls_ca_file", path("root.crt"))
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let (root, cert, key) = (path("root.crt"), path("alice.crt"), path("alice.key"));
+    let conninfo = format!("sslmode=verify-full sslrootcert={root} sslcert={cert} sslkey={key}");
+    assert_eq!(attempts(howdah.target(), &[&conninfo]), ["tls"]);
+}
+
+#[test]
+fn node_programs_use_tls_and_bind_to_it() {
+    let (cluster, certificates) = (Cluster::start(), Certificates::new());
+    let howdah = before(&cluster, &certificates, "require")
+        .set("auth_type", "scram-sha-256")
+        .user("scram_u", &password_of("scram_u"))
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    const PROGRAM: &str = "
+import fs from 'node:fs';
+import pg from 'pg';
+const ca = fs.readFileSync(process.env.ROOT, 'utf8');
+for (const enableChannelBinding of [false, true]) {
+    const pool = new pg.Pool({ host: 'localhost', ssl: { ca, rejectUnauthorized: true }, enableChannelBinding, max: 5 });
+    const all = await Promise.all([...Array(50).keys()].map((n) => pool.query('select $1::int as n', [n])));
+    all.forEach((result, n) => { if (result.rows[0].n !== n) throw new Error(`${n}`); });
+    const client = await pool.connect();
+    if (!client.connection.stream.encrypted) throw new Error('not encrypted');
+    const { rows } = await client.query(\"select repeat('x', 3000000) as text\");
+    if (rows[0].text.length !== 3000000) throw new Error('cut');
+    client.release();
+    await pool.end();
+}
+try {
+    const stranger = new pg.Client({ host: 'localhost', ssl: { rejectUnauthorized: true } });
+    await stranger.connect();
+    console.log('believed');
+} catch (error) {
+    console.log(error.code);
+}
+";
+    let mut command = run::client("node", howdah.target(), "scram_u", "app");
+    command
+        .args(["--input-type=module", "-e", PROGRAM])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients"))
+        .env("PGPASSWORD", password_of("scram_u"))
+        .env("ROOT", certificates.path("root.crt"))
+        .env_remove("PGSSLMODE");
+    let said = run::succeed(&mut command, LIMIT);
+    assert!(
+        said.contains("UNABLE_TO_VERIFY") || said.contains("SELF_SIGNED"),
+        "{said}"
+    );
+}
+
+#[test]
+fn files_are_checked_before_anything_runs() {
+    let certificates = Certificates::new();
+    certificates.sign("other", |_| ());
+    certificates.write("empty.crt", "");
+    let path = |name: &str| certificates.path(name);
+    let (cert, key, other) = (path("server.crt"), path("server.key"), path("other.key"));
+    let tls = |cert: &str, key: &str, more: &str| {
+        format!(
+            "[howdah]\nauth_type = \"trust\"\nclient_tls_sslmode = \"require\"\nclient_tls_cert_file = \"{cert}\"\n\
+             client_tls_key_file = \"{key}\"\n{more}\n[databases]\napp = \"host=a\"\n"
+        )
+    };
+    let trusting = "[howdah]\nauth_type = \"trust\"\n[databases]\napp = ";
+    for (text, says) in [
+        (tls(&cert, &key, ""), "is sound"),
+        (tls("", "", ""), "needs a certificate"),
+        (tls(&cert, &other, ""), "it is not the key of the certificate"),
+        (tls(&path("empty.crt"), &key, ""), "there is no certificate in it"),
+        (tls(&cert, &cert, ""), "there is no private key in it"),
+        (tls("missing.crt", &key, ""), "missing.crt: No such file"),
+        (
+            tls(&cert, &key, "client_tls_ca_file = \"none.crt\""),
+            "client_tls_ca_file: ",
+        ),
+        (tls(&cert, &key, "client_tls_protocols = \"tlsv1.1\""), "unsafe"),
+        (
+            format!("{trusting}\"host=a sslmode=verify-ca sslrootcert=none.crt\"\n"),
+            "none.crt: No such file",
+        ),
+        (
+            format!("{trusting}\"host=a sslnegotiation=direct\"\n"),
+            "at least \"require\"",
+        ),
+        (
+            format!("{trusting}\"host=a sslmode=require sslrootcert=system\"\n"),
+            "needs \"verify-full\"",
+        ),
+        (format!("{trusting}\"host=a sslcert=x\"\n"), "need each other"),
+    ] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("howdah.toml");
+        std::fs::write(&file, &text).expect("a file of ours");
+        let done = run::output(common::daemon::howdah().arg("check").arg(&file), LIMIT);
+        let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        assert!(said.contains(says), "{text}\n{said}");
+        assert_eq!(done.status.success(), says == "is sound", "{said}");
+    }
 }

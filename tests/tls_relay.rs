@@ -190,3 +190,37 @@ fn the_end_is_told_under_tls() {
     howdah.signal(rustix::process::Signal::TERM);
     assert_eq!(wire.expect_fatal().code(), "57P01");
 }
+
+#[test]
+fn an_idle_client_under_tls_costs_little_memory() {
+    const CLIENTS: usize = 400;
+    let (cluster, certificates) = (Cluster::start(), Certificates::new());
+    let (howdah, tls) = under_tls(&cluster, &certificates, 2);
+    let Some(pid) = howdah.pid().filter(|_| howdah.is_howdah()) else {
+        return;
+    };
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("a size");
+        line.trim()
+            .trim_end_matches(" kB")
+            .parse::<usize>()
+            .expect("a number")
+            * 1024
+    };
+    let enter = || {
+        let mut wire = Wire::app(tls);
+        assert_eq!(wire.value("SELECT repeat('x', 40000)").len(), 40_000);
+        wire
+    };
+    // The first ones pay for what all share.
+    let _first: Vec<Wire> = (0..50).map(|_| enter()).collect();
+    let before = resident();
+    let _all: Vec<Wire> = (0..CLIENTS).map(|_| enter()).collect();
+    let each = resident().saturating_sub(before) / CLIENTS;
+    eprintln!("{each} bytes for each idle client");
+    assert!(each < 20_000, "{each} bytes for each idle client");
+}

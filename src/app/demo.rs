@@ -3,7 +3,8 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -41,13 +42,19 @@ pub(super) fn demo(command: &[String]) -> Result<u8> {
     let (port, metrics_port) = (free_port(PORT)?, free_port(METRICS_PORT)?);
     let file = cluster.directory().join("howdah.toml");
     let quiet = !command.is_empty();
-    fs::write(
-        &file,
-        configuration(&cluster, &password, port, metrics_port, quiet),
-    )?;
+    let mut text = configuration(&cluster, &password, port, metrics_port, quiet);
+    let certificate = if quiet {
+        None
+    } else {
+        certificate(cluster.directory())
+    };
+    if let Some(certificate) = &certificate {
+        text = with_tls(&text, certificate);
+    }
+    fs::write(&file, text)?;
     let config = Config::load(&Source::File(file)).map_err(|faults| anyhow::anyhow!("{faults}"))?;
     if !quiet {
-        say_where(&cluster, &password, port, metrics_port);
+        say_where(&cluster, &password, port, metrics_port, certificate.as_deref());
     }
     let until = match command {
         [] => Until::Signal,
@@ -131,8 +138,35 @@ password = "{password}"
     )
 }
 
+/// A certificate for this machine, made by OpenSSL where that is installed; the key lies beside it.
+fn certificate(directory: &Path) -> Option<PathBuf> {
+    let certificate = directory.join("howdah.crt");
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30"])
+        .args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .arg("-keyout")
+        .arg(certificate.with_extension("key"))
+        .arg("-out")
+        .arg(&certificate)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    made.is_ok_and(|status| status.success()).then_some(certificate)
+}
+
+fn with_tls(configuration: &str, certificate: &Path) -> String {
+    let key = certificate.with_extension("key");
+    let tls = format!(
+        "[howdah]\nclient_tls_sslmode = \"allow\"\nclient_tls_cert_file = \"{}\"\nclient_tls_key_file = \"{}\"\n",
+        certificate.display(),
+        key.display()
+    );
+    configuration.replacen("[howdah]\n", &tls, 1)
+}
+
 #[expect(clippy::print_stdout, reason = "this is what the newcomer came for")]
-fn say_where(cluster: &Cluster, password: &str, port: u16, metrics_port: u16) {
+fn say_where(cluster: &Cluster, password: &str, port: u16, metrics_port: u16, certificate: Option<&Path>) {
     let url = |database: &str| format!("postgres://{SUPERUSER}:{password}@127.0.0.1:{port}/{database}");
     println!(
         "A throwaway {} with howdah in front of it. Four servers for any number of clients.",
@@ -140,6 +174,10 @@ fn say_where(cluster: &Cluster, password: &str, port: u16, metrics_port: u16) {
     );
     println!();
     println!("  clients   psql '{}'", url(DATABASE));
+    if let Some(certificate) = certificate {
+        let verified = format!("sslmode=verify-full&sslrootcert={}", certificate.display());
+        println!("  with TLS  psql '{}?{verified}'", url(DATABASE));
+    }
     println!("  console   psql '{}' -c 'show pools'", url("howdah"));
     println!("  metrics   http://127.0.0.1:{metrics_port}/metrics");
     println!();

@@ -51,6 +51,8 @@ pub struct Session {
     waiter: Waiter<Servers>,
     /// Why the client keeps its server, if it does.
     pub(super) pin: Option<Pin>,
+    /// It has been told in the log that this client keeps servers.
+    pub(super) has_pinned: bool,
     /// Permission to keep one, before there is a reason.
     pub(super) permit: Option<PinPermit>,
     /// The next statement needs such permission first.
@@ -83,6 +85,7 @@ impl Session {
             clock: Clock::new(Instant::now()),
             waiter: Waiter::new(),
             pin: None,
+            has_pinned: false,
             permit: None,
             wants_permit: false,
             leave: None,

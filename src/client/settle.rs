@@ -214,7 +214,7 @@ impl Session {
             },
         };
         if self.seat.pin().is_none_or(|view| view.remains != remains) {
-            tracing::debug!(client = self.seat.id, reason = %remains, statement = %pin.statement, "client keeps its server");
+            self.say_kept(remains, &pin.statement);
             self.seat.set_pin(Some(PinView {
                 remains,
                 statement: pin.statement.clone(),
@@ -224,6 +224,16 @@ impl Session {
         self.talk.trail.may_pin = true;
         self.pin = Some(pin);
         After::Keep
+    }
+
+    /// The first time is worth a line of the log; a client that does it all the time would fill it.
+    fn say_kept(&mut self, remains: Remains, statement: &str) {
+        let client = self.seat.id;
+        if std::mem::replace(&mut self.has_pinned, true) {
+            tracing::debug!(client, reason = %remains, statement, "client keeps its server");
+        } else {
+            tracing::info!(client, reason = %remains, statement, "client keeps its server");
+        }
     }
 
     /// The client needs no server of its own any more.

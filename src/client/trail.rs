@@ -11,7 +11,7 @@ use crate::server::{FunctionTable, Question, Remains, Settings};
 use crate::sql::{Effects, Reading, Resets, Verdict, encoding_is_safe, verdict};
 use crate::wire::backend::Status;
 
-/// So much of a statement is kept to say why its client keeps a server, in bytes.
+/// So much of a statement is kept to say why its client keeps a server, in letters.
 const STATEMENT_SHOWN_MAX: usize = 100;
 
 /// A setting's name in lower case, and its value.
@@ -143,6 +143,24 @@ fn pinned_by(effects: Effects) -> Remains {
     remains
 }
 
+/// The beginning of a statement, on one line.
+fn beginning(text: &[u8]) -> Box<str> {
+    let text = text.strip_suffix(b"\0").unwrap_or(text);
+    // No letter is longer than four bytes.
+    let looked_at = text.get(..5 * STATEMENT_SHOWN_MAX).unwrap_or(text);
+    let lossy = String::from_utf8_lossy(looked_at);
+    let plain: String = lossy
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    let words: Vec<&str> = plain.split_whitespace().collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(STATEMENT_SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()).into(),
+        None => line.into(),
+    }
+}
+
 /// What a text may do.
 pub(super) enum Judged {
     /// Nothing that lasts.
@@ -262,9 +280,8 @@ impl Trail {
             self.barrier = at;
         }
         let marks = self.marks.get_or_insert_with(|| {
-            let shown = text.get(..STATEMENT_SHOWN_MAX).unwrap_or(text);
             Box::new(Marks {
-                statement: String::from_utf8_lossy(shown).into(),
+                statement: beginning(text),
                 ..Marks::default()
             })
         });

@@ -11,6 +11,7 @@ use super::pools;
 use super::process::Process;
 use crate::client::{Front, House};
 use crate::pool::LimitName;
+use crate::server::Remains;
 
 /// What a scrape is answered with.
 pub(super) fn text(exhibit: &Exhibit) -> Result<Vec<u8>, prometheus::Error> {
@@ -80,6 +81,17 @@ fn add_clients(families: &mut Families, front: &Front, house: &House) {
     let logging_in = front.clients.logging_in() as f64;
     let help = "Connections that are not logged in yet.";
     families.gauge("howdah_clients_logging_in", help, &[], logging_in);
+    let pins: Vec<_> = front
+        .clients
+        .all()
+        .iter()
+        .filter_map(|client| client.pin())
+        .collect();
+    for (kind, reason) in Remains::WORDS {
+        let count = pins.iter().filter(|pin| pin.remains.contains(kind)).count();
+        let help = "Clients that keep their server between transactions, by what they have there.";
+        families.gauge("howdah_pinned_clients", help, &[("reason", reason)], count as f64);
+    }
     let max = house.config.settings.max_client_conn.into();
     let help = "Clients that may be logged in at once; 0 is without limit.";
     families.gauge("howdah_max_clients", help, &[], max);

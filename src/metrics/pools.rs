@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::families::Families;
 use crate::client::Front;
 use crate::config::Config;
-use crate::pool::{CredentialsState, Pool, PoolKey, PoolSnapshot, Servers};
+use crate::pool::{CredentialsState, Pool, PoolKey, PoolSnapshot, Servers, max_pinned};
 use crate::stats::{ErrorClass, Histogram, PoolStats};
 
 /// A number: its name, what it means, where it stands.
@@ -26,6 +26,12 @@ const AWAITING: (&str, &str) = (
     "howdah_pool_awaiting_login",
     "1 while the server asks for a secret that only the login of a client can teach.",
 );
+
+const PINNED: (&str, &str) = (
+    "howdah_pool_pinned",
+    "Servers that clients keep, or are about to, for session state that cannot follow them.",
+);
+const MAX_PINNED: (&str, &str) = ("howdah_pool_max_pinned", "Servers that clients may keep so.");
 
 const CANCELS: (&str, &str) = ("howdah_pool_cancels", "Cancel requests on their way to servers.");
 
@@ -185,6 +191,8 @@ pub(super) struct PoolView {
     pub(super) clients: u32,
     cancels: u32,
     is_awaiting_login: bool,
+    pinned: u32,
+    max_pinned: u32,
 }
 
 impl PoolView {
@@ -205,6 +213,8 @@ pub(super) fn views(front: &Front, config: &Config) -> Vec<PoolView> {
         clients: clients.get(pool.key()).copied().unwrap_or(0),
         cancels: pool.cancels_under_way(),
         is_awaiting_login: pool.source().credentials() == CredentialsState::Awaited,
+        pinned: pool.source().pins.count(),
+        max_pinned: max_pinned(&pool.source().policy()),
     };
     pools.iter().map(view).collect()
 }
@@ -236,6 +246,8 @@ pub(super) fn add(families: &mut Families, views: &[PoolView]) {
         }
         let awaiting = f64::from(u8::from(view.is_awaiting_login));
         families.gauge(AWAITING.0, AWAITING.1, &labels, awaiting);
+        families.gauge(PINNED.0, PINNED.1, &labels, view.pinned.into());
+        families.gauge(MAX_PINNED.0, MAX_PINNED.1, &labels, view.max_pinned.into());
         families.gauge(CANCELS.0, CANCELS.1, &labels, view.cancels.into());
         for (name, help, read) in NUMBERS {
             families.gauge(name, help, &labels, read(pool));

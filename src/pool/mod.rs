@@ -43,7 +43,7 @@ pub use house::Pool;
 pub use janitor::CancelMark;
 pub use lease::{Lease, LeaseError};
 pub use limits::{Book, LimitName};
-pub use pins::{PinPermit, Pins};
+pub use pins::{PinPermit, Pins, max_pinned};
 pub use registry::Registry;
 pub use servers::{CredentialsState, Servers, bounds};
 pub use settings::{PoolKey, Settings};

@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 
 use super::house::Pool;
 use super::servers::Servers;
+use crate::config::PoolSettings;
 
 /// The count, and those who wait for it to go down.
 #[derive(Debug, Default)]
@@ -19,6 +20,15 @@ impl Pins {
     /// How many servers are kept, or about to be.
     pub fn count(&self) -> u32 {
         self.count.load(Ordering::Relaxed)
+    }
+}
+
+/// How many servers of a pool may be kept at once.
+pub fn max_pinned(policy: &PoolSettings) -> u32 {
+    match (policy.max_pinned, policy.pool_size) {
+        (0, 0) => u32::MAX,
+        (0, size) => (size - 1).max(1),
+        (max, _) => max,
     }
 }
 
@@ -54,25 +64,16 @@ impl PinPermit {
             let freed = pool.source().pins.freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
-            if pool.source().pins.count() < Self::max(pool) {
+            if pool.source().pins.count() < max_pinned(&pool.source().policy()) {
                 return;
             }
             freed.await;
         }
     }
 
-    fn max(pool: &Pool<Servers>) -> u32 {
-        let policy = pool.source().policy();
-        match (policy.max_pinned, policy.pool_size) {
-            (0, 0) => u32::MAX,
-            (0, size) => (size - 1).max(1),
-            (max, _) => max,
-        }
-    }
-
     /// One, if there are fewer than `max_pinned`.
     pub fn take(pool: &Arc<Pool<Servers>>) -> Option<Self> {
-        let max = Self::max(pool);
+        let max = max_pinned(&pool.source().policy());
         let more = |count| (count < max).then_some(count + 1);
         let count = &pool.source().pins.count;
         count

@@ -15,7 +15,7 @@ CLIENTS = 20
 
 # Session state that howdah does not carry from one transaction to the next yet; programs that need it are passed over,
 # unless HOWDAH_ALL_STATE is set. With PostgreSQL alone they all run.
-NOT_YET = {"settings", "listen", "hold", "temporary", "locks", "prepare"}
+NOT_YET = {"listen"}
 
 
 def direct(**kwargs):

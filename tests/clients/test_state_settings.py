@@ -190,15 +190,15 @@ def test_functions_and_blocks_that_set(name):
     with direct() as admin:
         admin.execute(
             f"CREATE FUNCTION {name}(v text) RETURNS void LANGUAGE plpgsql AS "
-            "$$ BEGIN PERFORM set_config('app.by_function', v, false); END $$"
+            "$$ BEGIN PERFORM set_config('statement_timeout', v, false); END $$"
         )
 
     def work(number, conn):
         conn.autocommit = True
-        conn.execute(f"SELECT {name}(%s)", (f"function {number}",))
+        conn.execute(f"SELECT {name}(%s)", (f"{number + 10}s",))
         conn.execute(f"DO $$ BEGIN PERFORM set_config('app.by_block', 'block {number}', false); END $$")
         for _ in range(ROUNDS):
-            assert value(conn, "app.by_function") == f"function {number}"
+            assert value(conn, "statement_timeout") == f"{number + 10}s"
             assert value(conn, "app.by_block") == f"block {number}"
 
     try:

@@ -69,7 +69,7 @@ impl Show {
     pub(super) fn columns(self) -> &'static [Column] {
         match self {
             Self::ActiveSockets | Self::Sockets => &sockets::SOCKETS,
-            Self::Clients | Self::Servers => &sockets::SOCKETS[..sockets::WITHOUT_BUFFERS],
+            Self::Clients => &sockets::CLIENTS,
             Self::Config => &process::CONFIG,
             Self::Databases => &catalog::DATABASES,
             Self::DnsHosts => &process::DNS_HOSTS,
@@ -79,6 +79,7 @@ impl Show {
             Self::PeerPools => &pools::PEER_POOLS,
             Self::Peers => &pools::PEERS,
             Self::Pools => &pools::POOLS,
+            Self::Servers => &sockets::SOCKETS[..sockets::WITHOUT_BUFFERS],
             Self::State => &process::STATE,
             Self::Stats => &stats::STATS,
             Self::StatsAverages => &stats::AVERAGES,

@@ -14,7 +14,7 @@ use crate::net::PeerAddr;
 use crate::pool::{PoolKey, ServerState};
 use crate::server::Info;
 
-/// SHOW CLIENTS and SHOW SERVERS have the columns up to `id`. That one is wider than `PgBouncer`'s: ids do not begin
+/// SHOW SERVERS has the columns up to `id`. That one is wider than `PgBouncer`'s: ids do not begin
 /// anew.
 pub(super) const SOCKETS: [Column; 28] = [
     text("type"),
@@ -48,6 +48,19 @@ pub(super) const SOCKETS: [Column; 28] = [
 ];
 pub(super) const WITHOUT_BUFFERS: usize = 21;
 
+/// Those of SHOW SERVERS, and why a client keeps its server between transactions.
+pub(super) const CLIENTS: [Column; WITHOUT_BUFFERS + 3] = {
+    let mut columns = [int4("pin_age"); WITHOUT_BUFFERS + 3];
+    let mut at = 0;
+    while at < WITHOUT_BUFFERS {
+        columns[at] = SOCKETS[at];
+        at += 1;
+    }
+    columns[WITHOUT_BUFFERS] = text("pin");
+    columns[WITHOUT_BUFFERS + 1] = text("pin_statement");
+    columns
+};
+
 /// Address and port; a Unix socket has the port in its name only.
 fn place(address: &PeerAddr, unix_port: u16) -> [Cell; 2] {
     match address {
@@ -69,6 +82,8 @@ fn client_row(client: &Handle, config: &Config) -> Row {
     let (requested_at, waiting) = client.requested();
     let [wait, wait_us] = split_time(waiting.unwrap_or_default());
     let link = client.server().map(|server| format!("S{}", server.id));
+    let pin = client.pin();
+    let pin = pin.as_deref();
     vec![
         "C".into(),
         client.user.as_str().into(),
@@ -96,6 +111,9 @@ fn client_row(client: &Handle, config: &Config) -> Row {
         client.application_name().into(),
         client.prepared().into(),
         client.id.into(),
+        pin.map(|pin| pin.remains.to_string()).into(),
+        pin.map(|pin| &*pin.statement).into(),
+        pin.map(|pin| pin.since.elapsed().as_secs()).into(),
     ]
 }
 
@@ -215,6 +233,9 @@ pub(super) fn sockets(front: &Front, active_only: bool) -> Vec<Row> {
     const STATE: usize = 4;
     let active: Cell = State::Active.word().into();
     let mut rows = clients(front);
+    for row in &mut rows {
+        row.truncate(WITHOUT_BUFFERS);
+    }
     rows.extend(servers(front));
     rows.retain(|row| !active_only || row.get(STATE) == Some(&active));
     for row in &mut rows {

@@ -67,7 +67,8 @@ const PGBOUNCER: [(Show, &str); 18] = [
 ];
 
 /// What howdah has behind `PgBouncer`'s columns: for exporters of older versions of it, and for what is its own.
-const EXTRA: [(Show, &str); 3] = [
+const EXTRA: [(Show, &str); 4] = [
+    (Show::Clients, "pin pin_statement pin_age:i"),
     (Show::Databases, "reserve_pool:i awaiting_login:i"),
     (Show::Pools, "credentials"),
     (Show::Stats, "total_requests:N"),

@@ -1,0 +1,130 @@
+//! What is to be seen of clients that keep a server for their session state: console, metrics, log.
+
+mod common;
+
+use std::thread;
+use std::time::Duration;
+
+use common::console::{Console, get, metrics_port, number};
+use common::net::{free_port, wait_until};
+use common::{Cluster, Howdah, Wire};
+
+const LOCK: &str = "SELECT pg_advisory_lock(7)";
+
+fn pooler(cluster: &Cluster) -> Howdah {
+    Howdah::before(cluster)
+        .set("default_pool_size", 4)
+        .set("metrics_addr", format!("127.0.0.1:{}", free_port()))
+        .start()
+}
+
+#[test]
+fn a_client_that_keeps_its_server_is_seen_with_reason_statement_and_age() {
+    let cluster = Cluster::start();
+    let howdah = pooler(&cluster);
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut console = Console::open(howdah.target());
+    let mut wire = Wire::app(howdah.target());
+    let mut show = || {
+        let clients = console.show("CLIENTS");
+        let row = clients.row(&[("user", "app")]);
+        ["pin", "pin_statement", "pin_age"].map(|column| row[column].clone())
+    };
+    assert_eq!(show(), ["", "", ""]);
+
+    wire.query("CREATE TEMP TABLE secret_plan (a int,\n\t b int)");
+    wait_until("it is seen", || show()[0] == "temp");
+    assert_eq!(show()[1], "CREATE TEMP TABLE secret_plan (a int, b int)");
+    thread::sleep(Duration::from_millis(1100));
+    assert!(show()[2].parse::<u32>().unwrap() >= 1, "{:?}", show());
+    // The first statement stays; kinds are added.
+    wire.query(LOCK);
+    wait_until("both are seen", || show()[0] == "temp,lock");
+    assert_eq!(show()[1], "CREATE TEMP TABLE secret_plan (a int, b int)");
+
+    let metrics = get(metrics_port(&howdah), "/metrics").body;
+    for line in [
+        "howdah_pinned_clients{reason=\"temp\"} 1",
+        "howdah_pinned_clients{reason=\"lock\"} 1",
+        "howdah_pinned_clients{reason=\"hold\"} 0",
+        "howdah_pool_pinned{database=\"app\",user=\"app\"} 1",
+        "howdah_pool_max_pinned{database=\"app\",user=\"app\"} 3",
+    ] {
+        assert!(metrics.lines().any(|have| have == line), "{line} in {metrics}");
+    }
+    assert!(
+        !metrics.contains("secret_plan"),
+        "texts are nobody's but the console's"
+    );
+    assert_eq!(
+        wire.query("SHOW CLIENTS").code(),
+        "42704",
+        "it is PostgreSQL that is asked"
+    );
+
+    wire.query("DROP TABLE secret_plan");
+    wire.query("SELECT pg_advisory_unlock(7)");
+    wait_until("it is over", || show() == ["", "", ""]);
+    wait_until("the pool is told", || {
+        let metrics = get(metrics_port(&howdah), "/metrics").body;
+        metrics.contains("howdah_pool_pinned{database=\"app\",user=\"app\"} 0")
+    });
+    let log = howdah.log();
+    let line = log.lines().find(|line| line.contains("client keeps its server"));
+    let line = line.expect("the first time is logged");
+    for part in [" INFO ", "reason=temp", "secret_plan (a int, b int)"] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    assert_eq!(log.matches("client keeps its server").count(), 1, "{log}");
+}
+
+#[test]
+fn sockets_keep_their_columns_whoever_keeps_a_server() {
+    let cluster = Cluster::start();
+    let howdah = pooler(&cluster);
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut console = Console::open(howdah.target());
+    let mut wire = Wire::app(howdah.target());
+    wire.query(LOCK);
+    wait_until("it is seen", || {
+        console.show("CLIENTS").row(&[("user", "app")])["pin"] == "lock"
+    });
+    for table in ["SOCKETS", "ACTIVE_SOCKETS"] {
+        let table = console.show(table);
+        assert!(!table.columns.iter().any(|column| column == "pin"));
+        let client = table.row(&[("type", "C"), ("user", "app")]);
+        assert_eq!(number(client, "send_avail"), 0);
+    }
+}
+
+#[test]
+fn a_statement_is_shown_on_one_line_and_not_to_its_end() {
+    let cluster = Cluster::start();
+    let howdah = pooler(&cluster);
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut console = Console::open(howdah.target());
+    let mut wire = Wire::app(howdah.target());
+    let long = format!("{LOCK}, '\u{1b}[31m\nforged{}'", "\u{e9}".repeat(200));
+    assert!(wire.query(&long).error.is_none());
+    let mut shown = String::new();
+    wait_until("it is seen", || {
+        shown = console.show("CLIENTS").row(&[("user", "app")])["pin_statement"].clone();
+        !shown.is_empty()
+    });
+    assert!(
+        shown.starts_with("SELECT pg_advisory_lock(7), ' [31m forged\u{e9}"),
+        "{shown}"
+    );
+    assert!(
+        shown.ends_with("\u{e9}…") && shown.chars().count() == 101,
+        "{shown}"
+    );
+    assert!(!howdah.log().contains('\u{1b}'), "{}", howdah.log());
+    assert!(howdah.log().lines().all(|line| !line.starts_with("forged")));
+}
