@@ -142,12 +142,12 @@ enum Entered {
 }
 
 /// A client of a pool that is to be welcomed.
-struct Admitted {
-    seat: super::Seat,
-    pool: Arc<crate::pool::Pool<crate::pool::Servers>>,
-    settings: crate::server::Settings,
-    own: Arc<[super::trail::Own]>,
-    bounds: Bounds,
+pub(super) struct Admitted {
+    pub(super) seat: super::Seat,
+    pub(super) pool: Arc<crate::pool::Pool<crate::pool::Servers>>,
+    pub(super) settings: crate::server::Settings,
+    pub(super) own: Arc<[super::trail::Own]>,
+    pub(super) bounds: Bounds,
 }
 
 impl Entrance {
@@ -293,13 +293,7 @@ impl Entrance {
     }
 
     async fn welcome(mut self, admitted: Admitted) -> Outcome {
-        let Admitted {
-            seat,
-            pool,
-            settings,
-            own,
-            bounds,
-        } = admitted;
+        let Admitted { seat, settings, .. } = &admitted;
         self.door.authentication(&[0; 4]);
         let out = &mut self.door.output;
         for (name, value) in settings.reported.iter() {
@@ -313,7 +307,7 @@ impl Entrance {
         match tokio::time::timeout(REFUSAL_MAX, self.door.flush()).await {
             Ok(Ok(())) => {
                 let Door { stream, input, .. } = self.door;
-                let session = Session::new(stream, input, seat, pool, settings, own, bounds);
+                let session = Session::new(stream, input, self.front, admitted);
                 Outcome::Pooled(Box::new(session))
             }
             Ok(Err(farewell)) => self.ended(farewell),

@@ -1,7 +1,8 @@
 //! While a client holds a server: bytes go through, in both directions at once.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::PoolMode;
 use crate::error::{Refusal, SqlState};
@@ -173,6 +174,33 @@ impl Session {
             self.seat.set_busy(true);
             self.clock.begin_unit();
         }
+        if !self.talk.trail.cleared.is_empty() {
+            self.clear_databases();
+        }
+    }
+}
+
+/// What PostgreSQL refuses, it refuses within this time; what it waits for, it looks for again as often.
+const MAKE_WAY_AFTER: Duration = Duration::from_millis(50);
+
+impl Session {
+    /// PostgreSQL waits a few seconds for those who are connected to a database that is to go away; howdah's own idle
+    /// servers go. Not at once, for who may not drop a database shall not be able to close its servers either.
+    fn clear_databases(&mut self) {
+        let databases = std::mem::take(&mut self.talk.trail.cleared);
+        let client = Arc::clone(&self.seat);
+        let front = Arc::clone(&self.front);
+        let target = self.pool.source().target();
+        tokio::spawn(async move {
+            tokio::time::sleep(MAKE_WAY_AFTER).await;
+            for database in databases {
+                if client.is_busy() {
+                    let database = String::from_utf8_lossy(&database);
+                    tracing::info!(client = client.id, ?database, "servers make way for a statement");
+                    front.pools.make_way(&target.addresses, &database);
+                }
+            }
+        });
     }
 }
 

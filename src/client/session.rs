@@ -13,17 +13,19 @@ use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::net::Stream;
 use crate::pool::{Dirt, Lease, PinPermit, Pool, Servers, Waiter};
-use crate::server::{Connection, Failure, Leftovers, Parameters, Settings};
+use crate::server::{Connection, Failure, Leftovers, Parameters};
 use crate::wire::store::CHUNK;
 use crate::wire::write::{self, Severity};
 
 use super::clients::Seat;
 use super::clock::Clock;
+use super::front::Front;
 use super::handle::Order;
+use super::login::Admitted;
 use super::relay::Stop;
 use super::settle::{After, Pin};
-use super::talk::{Bounds, Pause, Talk};
-use super::trail::{Own, Trail};
+use super::talk::{Pause, Talk};
+use super::trail::Trail;
 
 /// How long a client may take to read its last message.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
@@ -45,6 +47,7 @@ pub struct Session {
     pub(super) stream: Stream,
     pub(super) talk: Talk,
     pub(super) seat: Seat,
+    pub(super) front: Arc<Front>,
     pub(super) pool: Arc<Pool<Servers>>,
     pub(super) policy: Arc<PoolSettings>,
     pub(super) clock: Clock,
@@ -62,15 +65,14 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn new(
-        stream: Stream,
-        input: BytesMut,
-        seat: Seat,
-        pool: Arc<Pool<Servers>>,
-        settings: Settings,
-        own: Arc<[Own]>,
-        bounds: Bounds,
-    ) -> Self {
+    pub(super) fn new(stream: Stream, input: BytesMut, front: Arc<Front>, admitted: Admitted) -> Self {
+        let Admitted {
+            seat,
+            pool,
+            settings,
+            own,
+            bounds,
+        } = admitted;
         let trail = Trail::new(pool.source().functions.clone(), own);
         let mut talk = Talk::new(pool.source().statements.clone(), trail, bounds);
         talk.input = input;
@@ -80,6 +82,7 @@ impl Session {
             stream,
             talk,
             seat,
+            front,
             pool,
             policy,
             clock: Clock::new(Instant::now()),

@@ -115,6 +115,8 @@ pub(super) struct Trail {
     pub(super) turned_down: Option<Box<Refusal>>,
     /// What the client asked for when it logged in: RESET leads back to that.
     pub(super) own: Arc<[Own]>,
+    /// Databases that statements on their way out need without connections.
+    pub(super) cleared: Vec<Box<[u8]>>,
 }
 
 /// Effects that matter only to a client that keeps its server.
@@ -187,7 +189,20 @@ impl Trail {
             lent: Vec::new(),
             turned_down: None,
             own,
+            cleared: Vec::new(),
         }
+    }
+
+    /// Takes note of the databases that a statement needs without connections. Tells whether that is all that it does.
+    pub(super) fn note_databases(&mut self, verdict: &Verdict) -> bool {
+        // Nothing of a session is in another database.
+        let beside = Effects::DATABASE.union(Effects::RELEASES);
+        let is_all =
+            verdict.effects.contains(Effects::DATABASE) && verdict.effects.without(beside).is_empty();
+        if is_all {
+            self.cleared.extend_from_slice(&verdict.details().databases);
+        }
+        is_all
     }
 
     /// Takes over what a pool is set to now.

@@ -58,6 +58,9 @@ impl Talk {
         let verdict = match judged {
             Judged::Inert | Judged::Passing if !shows => return Ok(Watched::Plain),
             Judged::Inert | Judged::Passing => None,
+            Judged::Marked(verdict) if self.trail.note_databases(&verdict) && !shows => {
+                return Ok(Watched::Plain);
+            }
             Judged::Marked(verdict) => Some(verdict),
         };
         if server.pipeline.in_flight() {
@@ -137,6 +140,9 @@ impl Talk {
         let Judged::Marked(mut verdict) = judged else {
             return Ok(false);
         };
+        if self.trail.note_databases(&verdict) {
+            return Ok(false);
+        }
         if server.pipeline.unit_in_flight() {
             return Err(wait_for_answers(server));
         }

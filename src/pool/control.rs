@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::core::{Core, Gate};
 use super::house::Pool;
@@ -11,6 +12,9 @@ use super::settings::Settings;
 use super::slots::Expiry;
 use super::source::Source;
 use crate::error::Refusal;
+
+/// How long a database is left alone: PostgreSQL gives those who are connected to it five seconds to leave.
+const AWAY: Duration = Duration::from_secs(6);
 
 impl<S: Source> Pool<S> {
     /// PAUSE: idle connections are closed now, the others as they come back; those who ask wait. See
@@ -65,6 +69,17 @@ impl<S: Source> Pool<S> {
         self.run(|core, now, fx| {
             core.generation += 1;
             core.backoff.clear();
+            core.close_idle(now, fx, |_| false);
+            core.dispatch(now, self, fx);
+        });
+    }
+
+    /// Makes way for somebody who needs the database without connections: idle ones are closed now, the others as they
+    /// come back, and for a while none is opened that nobody waits for.
+    pub fn make_way(&self) {
+        self.run(|core, now, fx| {
+            core.generation += 1;
+            core.spare_at = Some(now + AWAY);
             core.close_idle(now, fx, |_| false);
             core.dispatch(now, self, fx);
         });

@@ -65,7 +65,7 @@ pub(super) struct Core<S: Source> {
     pub(super) generation: u64,
     /// When the keeper will get up; `None`: when it is rung.
     pub(super) planned: Option<Instant>,
-    /// When to try again to fill up to `min_pool_size`, after the shared limits said no.
+    /// When to fill up to `min_pool_size` again: the shared limits said no, or somebody wants the database to himself.
     pub(super) spare_at: Option<Instant>,
     /// When it last had connections or clients.
     pub(super) touched: Instant,
@@ -283,7 +283,9 @@ impl<S: Source> Core<S> {
                 break;
             };
             if let Some(approval) = world.approve(need) {
-                self.spare_at = None;
+                if need.is_none() {
+                    self.spare_at = None;
+                }
                 self.is_hungry &= need.is_none();
                 fx.open.push(self.slots.open(approval, self.generation, now));
             } else if need.is_some() {

@@ -8,8 +8,10 @@ use parking_lot::RwLock;
 
 use super::house::Pool;
 use super::limits::Book;
+use super::servers::Servers;
 use super::settings::PoolKey;
 use super::source::Source;
+use crate::server::Address;
 use crate::stats::PoolStats;
 
 /// The pools by database and user, and the limits they share.
@@ -102,6 +104,19 @@ impl<S: Source> Registry<S> {
             totals.merge(&pool.snapshot().stats);
         }
         totals
+    }
+}
+
+impl Registry<Servers> {
+    /// Lets the pools that connect to this database of one of these servers [make way](Pool::make_way).
+    pub fn make_way(&self, addresses: &[Address], database: &str) {
+        for pool in self.all() {
+            let target = pool.source().target();
+            let is_there = target.addresses.iter().any(|address| addresses.contains(address));
+            if is_there && target.database == database {
+                pool.make_way();
+            }
+        }
     }
 }
 

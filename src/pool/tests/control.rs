@@ -173,3 +173,27 @@ async fn the_keeper_ends_with_its_pool() {
         tasks - 1
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_makes_way_is_not_refilled_at_once() {
+    let (pool, fake) = pool(Settings {
+        min_pool_size: 2,
+        ..sized(3)
+    });
+    settle().await;
+    let held = lease(&pool).await;
+    pool.make_way();
+    settle().await;
+    assert_eq!(fake.living(), 1, "idle ones are closed at once");
+    give(held);
+    tokio::time::sleep(secs(5)).await;
+    assert_eq!(
+        fake.living(),
+        0,
+        "the others as they come back, and no new one takes their place"
+    );
+    give(lease(&pool).await);
+    assert_eq!(fake.living(), 1, "a client is served nevertheless");
+    tokio::time::sleep(secs(2)).await;
+    assert_eq!(fake.living(), 2);
+}
