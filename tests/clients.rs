@@ -60,6 +60,7 @@ fn number_before(text: &str, word: &str) -> u32 {
 #[test]
 fn python_programs() {
     let cluster = Cluster::options().conf("max_connections = 200").start();
+    cluster.sql("CREATE ROLE tenant_0; CREATE ROLE tenant_1; GRANT tenant_0, tenant_1 TO app");
     let howdah = Howdah::with_pool(&cluster, 2);
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
     assert!(python.exists(), "no .venv: run scripts/setup");

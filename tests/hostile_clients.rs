@@ -276,3 +276,14 @@ fn what_one_client_set_and_cannot_be_taken_back_is_no_other_clients_error() {
         thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[test]
+fn a_goodbye_before_the_first_word_gets_no_answer() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    for target in [cluster.target(), howdah.target()] {
+        let mut wire = Wire::connect(target).expect("it listens");
+        wire.send(b"X\0\0\0\x04\0\0\0");
+        assert!(wire.expect_closed().is_empty());
+    }
+}
