@@ -92,6 +92,7 @@ fn python(name: &str, cluster: &Cluster, howdah: &Howdah, sslmode: &str, program
 #[test]
 fn python_programs() {
     let cluster = Cluster::options().conf("max_connections = 200").start();
+    cluster.sql("CREATE ROLE tenant_0; CREATE ROLE tenant_1; GRANT tenant_0, tenant_1 TO app");
     let howdah = Howdah::with_pool(&cluster, 2);
     python("pytest", &cluster, &howdah, "disable", &["."]);
 }

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Cluster, Howdah, Pair, Wire, msg};
 
 /// Every statement by itself, with another client's doings in between.
@@ -366,4 +368,27 @@ fn a_client_finds_its_own_prepared_statements_in_the_catalog_and_no_others() {
         wire.query("DEALLOCATE ALL");
         wire.query(look);
     });
+}
+
+#[test]
+fn who_waits_for_a_server_keeps_no_permission_from_those_who_have_one() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 2);
+    let [mut pinned, mut patient, mut first, mut second] =
+        std::array::from_fn(|_| Wire::app(howdah.target()));
+    pinned.query("CREATE TEMP TABLE t (a int)");
+    patient.send(&msg::query("CREATE TEMP TABLE t (a int)"));
+    first.query("BEGIN");
+    first.send(&msg::query("CREATE TEMP TABLE t (a int)"));
+    second.send(&msg::query("BEGIN"));
+    second.expect_silence(Duration::from_millis(200));
+    // Both servers are in transactions that go on once somebody may be pinned.
+    pinned.query("DROP TABLE t");
+    assert_eq!(second.kinds_until_ready(), "CZ");
+    second.send(&msg::query("CREATE TEMP TABLE t (a int)"));
+    for wire in [&mut first, &mut second] {
+        assert_eq!(wire.kinds_until_ready(), "CZ");
+        wire.query("ROLLBACK");
+    }
+    assert_eq!(patient.kinds_until_ready(), "CZ");
 }
