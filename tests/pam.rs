@@ -187,11 +187,7 @@ fn a_slow_module_delays_nobody_else() {
     for _ in 0..5 {
         let begun = Instant::now();
         assert_eq!(come(target, "app", ""), "app");
-        assert!(
-            begun.elapsed() < Duration::from_secs(3),
-            "{:?}",
-            begun.elapsed()
-        );
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     }
     assert!(
         start.elapsed() < Duration::from_secs(6),
