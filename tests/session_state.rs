@@ -229,13 +229,13 @@ fn session_locks_are_held_until_they_are_given_back() {
     assert_eq!(holder.value("SELECT pg_advisory_unlock(7)"), "t");
     assert_eq!(other.value("SELECT pg_try_advisory_lock(7)"), "t");
     other.vanish();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
     while holder.value("SELECT pg_try_advisory_lock(7)") != "t" {
         assert!(
             std::time::Instant::now() < deadline,
             "the lock of a client that is gone is kept"
         );
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
