@@ -429,10 +429,11 @@ fn relative_links(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Tests that a document names, in the last cells of its tables or lists: `tests/file` or `tests/file::name`.
+/// Tests of ours that the tables of a document name: `tests/file` or `tests/file::name`.
 fn tests_named(text: &str) -> impl Iterator<Item = &str> {
-    let codes = text.split('`').skip(1).step_by(2);
-    codes.filter(|code| code.starts_with("tests/") && !code.contains('*') && !code.contains(' '))
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    rows.flat_map(|row| row.split('`').skip(1).step_by(2))
+        .filter(|code| code.starts_with("tests/"))
 }
 
 /// Whether there is such a test.
