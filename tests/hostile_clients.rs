@@ -122,7 +122,8 @@ fn a_time_limit_of_the_server_that_strikes_between_two_requests() {
 #[test]
 fn names_like_those_of_howdah_hurt_nobody_else() {
     let cluster = Cluster::start();
-    let howdah = Howdah::with_pool(&cluster, 1);
+    // PREPARE keeps one of them in the end.
+    let howdah = Howdah::with_pool(&cluster, 2);
     let (mut wire, mut other) = (Wire::app(howdah.target()), Wire::app(howdah.target()));
     let mut late = Wire::app(howdah.target());
     for n in 0..5 {

@@ -2,7 +2,8 @@
 
 mod common;
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{Cluster, Howdah, Pair, Wire, msg};
 
@@ -229,13 +230,13 @@ fn session_locks_are_held_until_they_are_given_back() {
     assert_eq!(holder.value("SELECT pg_advisory_unlock(7)"), "t");
     assert_eq!(other.value("SELECT pg_try_advisory_lock(7)"), "t");
     other.vanish();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(10);
     while holder.value("SELECT pg_try_advisory_lock(7)") != "t" {
         assert!(
-            std::time::Instant::now() < deadline,
+            Instant::now() < deadline,
             "the lock of a client that is gone is kept"
         );
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
