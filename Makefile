@@ -1,6 +1,6 @@
 # Thin on purpose: the work is in scripts/, bench/ and cargo.
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint bench clean
+.PHONY: help demo build test suites lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -17,6 +17,11 @@ build: ## the release binary, target/release/howdah
 test: ## every check and test there is
 	@scripts/setup
 	@scripts/test
+
+suites: ## the test suites of psycopg and node-postgres, directly and through howdah
+	@scripts/setup rust postgres suites
+	@cargo build
+	@tests/suites/run
 
 lint: ## formatting and clippy
 	cargo fmt --check

@@ -53,6 +53,10 @@ def server_binary(name):
 class Cluster:
     """initdb, start, load; `with` stops it. The directory belongs to whoever made `work`."""
 
+    settings = SETTINGS
+    hba = HBA
+    superuser = USER
+
     def __init__(self, work, account, scale):
         self.port = free_port()
         self.work = work
@@ -64,15 +68,14 @@ class Cluster:
 
     def __enter__(self):
         data = os.path.join(self.work, "data")
-        self._run(
-            server_binary("initdb"), "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"
-        )
+        locale = ("-E", "UTF8", "--locale=C")
+        self._run(server_binary("initdb"), "-D", data, "-U", self.superuser, "-A", "trust", *locale, "--no-sync")
         with open(os.path.join(data, "postgresql.conf"), "a") as settings:
-            settings.write(f"{SETTINGS}\nport = {self.port}\nunix_socket_directories = '{self.work}'\n")
+            settings.write(f"{self.settings}\nport = {self.port}\nunix_socket_directories = '{self.work}'\n")
             if self.certificate:
                 settings.write(f"ssl = on\nssl_cert_file = '{self.certificate}'\nssl_key_file = '{self.key}'\n")
         with open(os.path.join(data, "pg_hba.conf"), "w") as hba:
-            hba.write(HBA)
+            hba.write(self.hba)
         self.daemon = Daemon(
             [server_binary("postgres"), "-D", data],
             os.path.join(self.work, "postgres.log"),
@@ -107,12 +110,12 @@ class Cluster:
     def _fill(self):
         self._execute("postgres", f"CREATE DATABASE {DATABASE}")
         self._execute("postgres", f"CREATE DATABASE {SCRAM_DATABASE}")
-        self._execute("postgres", f"ALTER USER {USER} PASSWORD '{self.verifier}'")
+        self._execute("postgres", f"ALTER USER {self.superuser} PASSWORD '{self.verifier}'")
         scale = str(self.scale)
         self._run(pgbench(), "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-i", "-q", "-s", scale, DATABASE)
 
     def _execute(self, database, statement):
-        connection = wire.Connection(self.port, database, USER)
+        connection = wire.Connection(self.port, database, self.superuser)
         try:
             connection.query(statement)
         finally:

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use common::tls::Certificates;
 use common::{Cluster, Howdah, cluster, run};
 
 /// More than any of the suites needs, less than nextest's limit.
@@ -57,10 +58,8 @@ fn number_before(text: &str, word: &str) -> u32 {
         .unwrap_or(0)
 }
 
-#[test]
-fn python_programs() {
-    let cluster = Cluster::options().conf("max_connections = 200").start();
-    let howdah = Howdah::with_pool(&cluster, 2);
+/// Runs programs in Python, and notes the numbers under that name.
+fn python(name: &str, cluster: &Cluster, howdah: &Howdah, sslmode: &str, programs: &[&str]) {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
     assert!(python.exists(), "no .venv: run scripts/setup");
     let mut pytest = Command::new(python);
@@ -73,12 +72,13 @@ fn python_programs() {
         "no:cacheprovider",
         "--tb=short",
         "--color=no",
-        ".",
     ]);
+    pytest.args(programs);
     if let Ok(filter) = std::env::var("PYTEST_FILTER") {
         pytest.args(["-k", &filter]);
     }
-    aim(&mut pytest, &cluster, &howdah);
+    aim(&mut pytest, cluster, howdah);
+    pytest.env("PGSSLMODE", sslmode);
     let done = run::output(&mut pytest, LIMIT);
     let said = String::from_utf8_lossy(&done.stdout);
     let last = said
@@ -86,7 +86,36 @@ fn python_programs() {
         .rfind(|line| line.contains(" in "))
         .unwrap_or_default();
     let failed = number_before(last, "failed") + number_before(last, "error") + number_before(last, "errors");
-    judge("pytest", &done, number_before(last, "passed"), failed);
+    judge(name, &done, number_before(last, "passed"), failed);
+}
+
+#[test]
+fn python_programs() {
+    let cluster = Cluster::options().conf("max_connections = 200").start();
+    cluster.sql("CREATE ROLE tenant_0; CREATE ROLE tenant_1; GRANT tenant_0, tenant_1 TO app");
+    let howdah = Howdah::with_pool(&cluster, 2);
+    python("pytest", &cluster, &howdah, "disable", &["."]);
+}
+
+/// Those for which it matters how bytes go to and fro.
+#[test]
+fn python_programs_under_tls() {
+    let certificates = Certificates::new();
+    let cluster = certificates
+        .cluster("server")
+        .conf("max_connections = 200")
+        .start();
+    let config = Howdah::before(&cluster)
+        .set("default_pool_size", 2)
+        .set("server_tls_sslmode", "require");
+    let howdah = certificates.offered(config, "require").start();
+    let programs = [
+        "test_cancel.py",
+        "test_copy.py",
+        "test_pipeline.py",
+        "test_vanish.py",
+    ];
+    python("pytest-tls", &cluster, &howdah, "require", &programs);
 }
 
 #[test]

@@ -122,7 +122,8 @@ fn a_time_limit_of_the_server_that_strikes_between_two_requests() {
 #[test]
 fn names_like_those_of_howdah_hurt_nobody_else() {
     let cluster = Cluster::start();
-    let howdah = Howdah::with_pool(&cluster, 1);
+    // PREPARE keeps one of them in the end.
+    let howdah = Howdah::with_pool(&cluster, 2);
     let (mut wire, mut other) = (Wire::app(howdah.target()), Wire::app(howdah.target()));
     let mut late = Wire::app(howdah.target());
     for n in 0..5 {
@@ -273,5 +274,16 @@ fn what_one_client_set_and_cannot_be_taken_back_is_no_other_clients_error() {
         odd.query("SELECT 1");
         assert_eq!(plain.value("SHOW default_statistics_target"), "100");
         thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_goodbye_before_the_first_word_gets_no_answer() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    for target in [cluster.target(), howdah.target()] {
+        let mut wire = Wire::connect(target).expect("it listens");
+        wire.send(b"X\0\0\0\x04\0\0\0");
+        assert!(wire.expect_closed().is_empty());
     }
 }

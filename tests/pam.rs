@@ -158,7 +158,7 @@ fn rules_choose_the_service_and_what_it_is_told() {
 
 #[test]
 fn a_slow_module_delays_nobody_else() {
-    let Some(service) = Service::new("sleep 3", "pam_permit") else {
+    let Some(service) = Service::new("sleep 12", "pam_permit") else {
         return;
     };
     let cluster = Cluster::start();
@@ -172,7 +172,7 @@ fn a_slow_module_delays_nobody_else() {
     let howdah = Howdah::before(&cluster)
         .set("auth_type", "hba")
         .set("auth_hba_file", hba.to_str().expect("a plain path"))
-        .set("auth_answer_timeout", "1s")
+        .set("auth_answer_timeout", "6s")
         .set("workers", 1)
         .start();
     if !howdah.is_howdah() {
@@ -187,14 +187,10 @@ fn a_slow_module_delays_nobody_else() {
     for _ in 0..5 {
         let begun = Instant::now();
         assert_eq!(come(target, "app", ""), "app");
-        assert!(
-            begun.elapsed() < Duration::from_millis(500),
-            "{:?}",
-            begun.elapsed()
-        );
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     }
     assert!(
-        start.elapsed() < Duration::from_secs(1),
+        start.elapsed() < Duration::from_secs(6),
         "while the others were waiting"
     );
     for client in slow {
@@ -202,7 +198,7 @@ fn a_slow_module_delays_nobody_else() {
         assert_eq!(answer, refused("scram_u"));
         let took = at - start;
         assert!(
-            (Duration::from_millis(900)..Duration::from_secs(3)).contains(&took),
+            (Duration::from_millis(5900)..Duration::from_secs(18)).contains(&took),
             "{took:?}"
         );
     }

@@ -264,6 +264,53 @@ fn settings_decide_what_a_prepared_text_means() {
     });
 }
 
+#[test]
+fn what_is_made_anew_is_meant_anew() {
+    Pair::alike_one_and_two(|wire| {
+        let insert = "INSERT INTO t VALUES ($1::mood)";
+        let make = "CREATE TYPE mood AS ENUM ('calm'); CREATE TABLE t (m mood)";
+        for undo in ["ROLLBACK", "COMMIT; DROP TABLE t; DROP TYPE mood"] {
+            wire.query("BEGIN");
+            wire.query(make);
+            wire.batch(&[msg::parse("s", insert), msg::run("s", &[Some("calm")])]);
+            wire.query(undo);
+            wire.batch(&[msg::close_statement("s"), msg::parse("s", insert)]);
+        }
+        wire.query("BEGIN");
+        for name in ["a", "b"] {
+            wire.query("SAVEPOINT before");
+            wire.query(make);
+            wire.batch(&[msg::parse(name, insert), msg::run(name, &[Some("calm")])]);
+            wire.query("ROLLBACK TO before");
+        }
+        wire.batch(&[msg::parse("c", insert), msg::run("c", &[Some("calm")])]);
+        wire.query("ROLLBACK");
+        // In one batch: an error takes back what was made before it.
+        wire.batch(&[
+            msg::parse("make", "CREATE TYPE mood AS ENUM ('calm')"),
+            msg::run("make", &[]),
+            msg::parse("use", "SELECT $1::mood IS NULL"),
+            msg::run("use", &[Some("calm")]),
+            msg::parse("fail", "SELECT 1/0"),
+            msg::run("fail", &[]),
+        ]);
+        wire.batch(&[msg::parse("again", "SELECT $1::mood IS NULL")]);
+    });
+}
+
+#[test]
+fn a_new_table_hides_one_of_a_later_schema() {
+    Pair::alike_one_and_two(|wire| {
+        wire.query(
+            "CREATE SCHEMA near; CREATE TABLE public.t (a) AS VALUES ('far'); SET search_path = near, public",
+        );
+        wire.batch(&[msg::parse("before", "SELECT a FROM t"), msg::run("before", &[])]);
+        wire.query("CREATE TABLE near.t (a text)");
+        wire.batch(&[msg::parse("after", "SELECT a FROM t"), msg::run("after", &[])]);
+        wire.query("DROP SCHEMA near CASCADE");
+    });
+}
+
 /// Three clients take turns with the same names for other texts.
 fn interleave(pool: u32, statements: u32, max_prepared: i64) {
     let cluster = Cluster::start();

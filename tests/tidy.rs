@@ -429,6 +429,56 @@ fn relative_links(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Tests of ours that the tables of a document name: `tests/file` or `tests/file::name`.
+fn tests_named(text: &str) -> impl Iterator<Item = &str> {
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    rows.flat_map(|row| row.split('`').skip(1).step_by(2))
+        .filter(|code| code.starts_with("tests/"))
+}
+
+/// Whether there is such a test.
+fn test_exists(named: &str) -> bool {
+    let (file, name) = named.split_once("::").unwrap_or((named, ""));
+    let Ok(source) = fs::read_to_string(root().join(file)) else {
+        return false;
+    };
+    let spellings = [format!("fn {name}("), format!("def {name}(")];
+    name.is_empty()
+        || spellings
+            .iter()
+            .any(|spelling| source.contains(spelling.as_str()))
+}
+
+#[test]
+fn the_tests_that_documents_name_exist() {
+    let text = fs::read_to_string(root().join("docs/compatibility.md")).expect("docs/compatibility.md");
+    assert!(tests_named(&text).count() > 20);
+    let missing = tests_named(&text).filter(|named| !test_exists(named));
+    no_faults("tests exist", missing.map(str::to_owned));
+}
+
+#[test]
+fn tests_that_others_suites_lose_are_in_the_document_with_their_reasons() {
+    let text = fs::read_to_string(root().join("docs/compatibility.md")).expect("docs/compatibility.md");
+    let mut missing = Vec::new();
+    for suite in ["psycopg", "node-postgres"] {
+        let list = fs::read_to_string(root().join(format!("tests/suites/{suite}.toml"))).expect("a list");
+        let list: toml::Table = list.parse().expect("TOML");
+        for group in list["exception"].as_array().expect("tables") {
+            let tests = group["tests"].as_array().expect("patterns");
+            let patterns = tests
+                .iter()
+                .map(|test| format!("  - `{}`\n", test.as_str().expect("text")));
+            let reason = format!("- {suite}: {}\n", group["reason"].as_str().expect("text"));
+            let entry = reason + &patterns.collect::<String>();
+            if !text.contains(&entry) {
+                missing.push(entry);
+            }
+        }
+    }
+    no_faults("docs/compatibility.md lists", missing);
+}
+
 mod the_rules_themselves {
     use super::*;
 

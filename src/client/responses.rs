@@ -168,7 +168,8 @@ impl Talk {
         let body = server.input.get(HEADER_LEN..header.len).unwrap_or_default();
         let tag = backend::command_tag(body).unwrap_or_default();
         let everything = matches!(tag, b"DEALLOCATE ALL" | b"DISCARD ALL");
-        if changes_schema(tag) {
+        // What a savepoint gives up is gone like after a DROP.
+        if changes_schema(tag) || tag == b"ROLLBACK" && self.doings.schema_touched {
             self.doings.schema_touched = true;
             self.statements.schema_changed();
         }
@@ -423,7 +424,8 @@ fn changes_schema(tag: &[u8]) -> bool {
     match tag.first() {
         Some(b'A') => tag.starts_with(b"ALTER "),
         Some(b'D') => tag.starts_with(b"DROP "),
-        Some(b'C') => tag == b"CREATE VIEW" || tag == b"CREATE FUNCTION" || tag == b"CREATE PROCEDURE",
+        Some(b'C') => tag.starts_with(b"CREATE "),
+        Some(b'I') => tag == b"IMPORT FOREIGN SCHEMA",
         _ => false,
     }
 }
@@ -483,17 +485,16 @@ mod tests {
 
     #[test]
     fn commands_that_change_the_schema_are_known_by_their_tags() {
-        for tag in ["ALTER TABLE", "DROP VIEW", "CREATE VIEW"] {
+        for tag in [
+            "ALTER TABLE",
+            "DROP VIEW",
+            "CREATE VIEW",
+            "CREATE TYPE",
+            "CREATE TABLE",
+        ] {
             assert!(changes_schema(tag.as_bytes()), "{tag}");
         }
-        for tag in [
-            "SELECT 1",
-            "DELETE 3",
-            "DEALLOCATE",
-            "CREATE TABLE",
-            "COMMIT",
-            "COPY 5",
-        ] {
+        for tag in ["SELECT 1", "DELETE 3", "DEALLOCATE", "COMMIT", "COPY 5"] {
             assert!(!changes_schema(tag.as_bytes()), "{tag}");
         }
     }

@@ -127,7 +127,7 @@ impl Session {
             }
             if self.wants_permit {
                 self.wants_permit = false;
-                if let Err(farewell) = Box::pin(self.permit()).await {
+                if let Err(farewell) = Box::pin(self.vacancy()).await {
                     return farewell;
                 }
             }
@@ -373,6 +373,9 @@ impl Session {
             Stop::Settled => return Some(End::Settled),
             Stop::Interlude => Box::pin(self.interlude(lease)).await,
             Stop::WantsPin if lease.pipeline.is_settled() => {
+                if self.try_permit() {
+                    return None;
+                }
                 // Nobody is to wait for a server while he holds one that others wait for.
                 self.wants_permit = true;
                 return Some(End::Settled);

@@ -270,12 +270,37 @@ impl Session {
         self.talk.trail.sql_names = Vec::new();
     }
 
-    /// Waits until the client may keep a server; a refusal is for the statement that would need one.
+    /// Waits until the client may keep the server that it has; a refusal is for the statement that would need one.
     pub(super) async fn permit(&mut self) -> Result<(), Farewell> {
-        let limit = self.policy.query_wait_timeout;
         let pool = self.pool.clone();
+        if let Some(permit) = self.attend(PinPermit::wait(&pool)).await? {
+            self.may_keep(permit);
+        }
+        Ok(())
+    }
+
+    /// Waits, without a server, until it is worth asking again; a refusal as with [`Session::permit`].
+    pub(super) async fn vacancy(&mut self) -> Result<(), Farewell> {
+        let pool = self.pool.clone();
+        self.attend(PinPermit::vacancy(&pool)).await.map(drop)
+    }
+
+    /// The client may keep the server that it has, if nobody else has been quicker.
+    pub(super) fn try_permit(&mut self) -> bool {
+        let permit = PinPermit::take(&self.pool);
+        permit.map(|permit| self.may_keep(permit)).is_some()
+    }
+
+    fn may_keep(&mut self, permit: PinPermit) {
+        self.permit = Some(permit);
+        self.talk.trail.may_pin = true;
+    }
+
+    /// Waits for permission to keep a server, and for the client. `None` if that took too long.
+    async fn attend<T>(&mut self, granted: impl Future<Output = T>) -> Result<Option<T>, Farewell> {
+        let limit = self.policy.query_wait_timeout;
         let result = {
-            let permit = within(limit, PinPermit::wait(&pool));
+            let permit = within(limit, granted);
             tokio::pin!(permit);
             poll_fn(|cx| {
                 if let Some(farewell) = self.poll_attention(cx) {
@@ -285,14 +310,10 @@ impl Session {
             })
             .await?
         };
-        match result {
-            Ok(permit) => {
-                self.permit = Some(permit);
-                self.talk.trail.may_pin = true;
-            }
-            Err(_) => self.talk.trail.turned_down = Some(Box::new(too_many_pinned(limit))),
+        if result.is_err() {
+            self.talk.trail.turned_down = Some(Box::new(too_many_pinned(limit)));
         }
-        Ok(())
+        Ok(result.ok())
     }
 
     /// Orders and the client's end, while nothing else is done for it.

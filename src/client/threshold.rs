@@ -10,6 +10,7 @@ use crate::error::{Refusal, SqlState};
 use crate::farewell::{Denial, Farewell};
 use crate::net::TlsInfo;
 use crate::net::tls::Acceptor;
+use crate::wire::WireError;
 use crate::wire::startup::{self, Initial, StartupError};
 
 use super::door::{Door, violation};
@@ -133,8 +134,9 @@ async fn begins_with_tls(door: &mut Door) -> Result<bool, Farewell> {
 
 async fn packet(door: &mut Door) -> Result<Initial, Farewell> {
     loop {
-        let malformed = |error| refused_startup(StartupError::Malformed(error));
-        if let Some(len) = startup::packet_len(&door.input).map_err(malformed)?
+        // Some say goodbye before they have said a word. PostgreSQL has no answer to what is no first packet either.
+        let nonsense = |error: WireError| Farewell::ClientIo(format!("first packet: {error}"));
+        if let Some(len) = startup::packet_len(&door.input).map_err(nonsense)?
             && door.input.len() >= len
         {
             let initial = Initial::parse(&door.input[4..len]).map_err(refused_startup)?;

@@ -44,7 +44,8 @@ impl std::fmt::Debug for PinPermit {
 }
 
 impl PinPermit {
-    /// Waits until there are fewer than `max_pinned`.
+    /// Waits until there are fewer than `max_pinned`. For clients that have a server: who had a permit and waited for
+    /// a server could wait for those who have one and wait for a permit.
     pub async fn wait(pool: &Arc<Pool<Servers>>) -> Self {
         loop {
             let freed = pool.source().pins.freed.notified();
@@ -57,9 +58,22 @@ impl PinPermit {
         }
     }
 
-    fn take(pool: &Arc<Pool<Servers>>) -> Option<Self> {
-        let policy = pool.source().policy();
-        let max = max_pinned(&policy);
+    /// Waits until it is worth getting a server to try [`PinPermit::take`].
+    pub async fn vacancy(pool: &Arc<Pool<Servers>>) {
+        loop {
+            let freed = pool.source().pins.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            if pool.source().pins.count() < max_pinned(&pool.source().policy()) {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// One, if there are fewer than `max_pinned`.
+    pub fn take(pool: &Arc<Pool<Servers>>) -> Option<Self> {
+        let max = max_pinned(&pool.source().policy());
         let more = |count| (count < max).then_some(count + 1);
         let count = &pool.source().pins.count;
         count
@@ -73,6 +87,7 @@ impl Drop for PinPermit {
     fn drop(&mut self) {
         let pins = &self.pool.source().pins;
         pins.count.fetch_sub(1, Ordering::AcqRel);
-        pins.freed.notify_one();
+        // Who is woken may not be able to use it before he has a server, which another of them may hold.
+        pins.freed.notify_waiters();
     }
 }
