@@ -9,7 +9,7 @@ use tokio::time::Sleep;
 use crate::config::{PoolMode, PoolSettings};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
-use crate::server::Connection;
+use crate::server::{Connection, IdleLimits};
 
 /// The stop-watches of one session. Where no limit is set, none of them ever arms a timer.
 #[derive(Debug)]
@@ -22,8 +22,10 @@ pub(super) struct Clock {
     unit_since: Option<Instant>,
     /// When the server last had nothing more to do within a transaction.
     quiet_since: Instant,
-    /// How long the client may be idle by its own setting, or its role's.
-    pub(super) idle_limit: Option<Duration>,
+    /// Since when the client has been in a transaction that no server knows of.
+    deferred_since: Option<Instant>,
+    /// How long the client may be idle by its own settings, or its role's.
+    pub(super) idle_limits: IdleLimits,
     /// Armed once and moved only when it fires too early.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -35,7 +37,8 @@ impl Clock {
             transaction_since: None,
             unit_since: None,
             quiet_since: now,
-            idle_limit: None,
+            deferred_since: None,
+            idle_limits: IdleLimits::default(),
             timer: None,
         }
     }
@@ -46,9 +49,18 @@ impl Clock {
     }
 
     pub(super) fn begin_lease(&mut self, now: Instant) {
-        self.transaction_since = Some(now);
+        self.transaction_since = Some(self.deferred_since.take().unwrap_or(now));
         self.quiet_since = now;
         self.unit_since = None;
+    }
+
+    /// The client, without a server, has said all that it has to say for now, be it in a transaction or not.
+    pub(super) fn defer(&mut self, is_deferring: bool) {
+        if is_deferring || self.deferred_since.is_some() {
+            let now = Instant::now();
+            self.idle_since = now;
+            self.deferred_since = is_deferring.then(|| self.deferred_since.unwrap_or(now));
+        }
     }
 
     pub(super) fn begin_unit(&mut self) {
@@ -80,14 +92,41 @@ impl Clock {
 
     /// Ready when the client has been idle for too long.
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>, policy: &PoolSettings) -> Poll<Farewell> {
-        let own = self.idle_limit.map(|after| Limit {
-            at: self.idle_since + after,
-            setting: "idle-session timeout",
-            after: None,
-            code: SqlState::IDLE_SESSION_TIMEOUT,
-        });
+        if let Some(since) = self.deferred_since {
+            let limits = self.idle_in_transaction(since, policy);
+            return self.poll_limits(cx, &limits);
+        }
+        let own = Limit::of_postgresql(
+            self.idle_since,
+            self.idle_limits.session,
+            SqlState::IDLE_SESSION_TIMEOUT,
+            "idle-session timeout",
+        );
         let limit = self.idle_timeout(policy);
         self.poll_limits(cx, &[limit, own])
+    }
+
+    /// In a transaction that no server knows of, it is howdah that sees to PostgreSQL's own limit.
+    fn idle_in_transaction(&self, since: Instant, policy: &PoolSettings) -> [Option<Limit>; 3] {
+        let own = Limit::of_postgresql(
+            self.idle_since,
+            self.idle_limits.transaction,
+            SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
+            "idle-in-transaction timeout",
+        );
+        let idle = Limit::new(
+            self.idle_since,
+            policy.idle_transaction_timeout,
+            SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
+            "idle_transaction_timeout",
+        );
+        let whole = Limit::new(
+            since,
+            policy.transaction_timeout,
+            SqlState::TRANSACTION_TIMEOUT,
+            "transaction_timeout",
+        );
+        [own, idle, whole]
     }
 
     fn idle_timeout(&self, policy: &PoolSettings) -> Option<Limit> {
@@ -185,6 +224,21 @@ impl Limit {
             at: since + after,
             setting,
             after: Some(after),
+            code,
+        })
+    }
+
+    /// The same for a limit of PostgreSQL's, which tells no more of it.
+    fn of_postgresql(
+        since: Instant,
+        after: Option<Duration>,
+        code: SqlState,
+        setting: &'static str,
+    ) -> Option<Self> {
+        after.map(|after| Self {
+            at: since + after,
+            setting,
+            after: None,
             code,
         })
     }

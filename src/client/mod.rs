@@ -7,6 +7,7 @@ mod access;
 mod clients;
 mod clock;
 mod credentials;
+mod deferral;
 mod door;
 mod encryption;
 mod extended;

@@ -39,10 +39,12 @@ impl Talk {
                 b'S' => {
                     self.batch = Batch::Served;
                     self.discard(header);
-                    write::ready_for_query(&mut self.output, Status::Idle.byte());
+                    let status = self.status_without_server();
+                    write::ready_for_query(&mut self.output, status.byte());
                 }
                 b'C' if self.close_without_server(header) => {}
                 b'P' if self.parse_without_server(header) => {}
+                b'Q' if self.transact_without_server(header) => {}
                 b'Q' if self.deallocate_without_server(header) => {}
                 _ => return Pause::NeedServer,
             }
@@ -76,7 +78,7 @@ impl Talk {
     fn deallocate_without_server(&mut self, header: Header) -> bool {
         let done = match self.deallocation_in(header) {
             Some((Deallocates::All, _)) if self.trail.may_have_sql_statements() => false,
-            Some((effect, true)) => self.deallocate_now(&effect, Status::Idle),
+            Some((effect, true)) => self.deallocate_now(&effect, self.status_without_server()),
             _ => false,
         };
         if done {
@@ -87,6 +89,7 @@ impl Talk {
 
     /// Deals with what the client has sent, until something is missing.
     pub(super) fn requests(&mut self, server: &mut Connection) -> Pause {
+        self.begin_at_last(server);
         loop {
             if server.output.len() >= HIGH_WATER || self.output.len() >= HIGH_WATER {
                 return Pause::Full;

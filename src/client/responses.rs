@@ -11,6 +11,7 @@ use crate::wire::pipeline::{Outcome, Request, Route, Unexpected};
 use crate::wire::scan::{self, HEADER_LEN, Header};
 use crate::wire::write::{self, Severity};
 
+use super::deferral::Deferral;
 use super::talk::{HIGH_WATER, Passing, Talk};
 
 /// The longest error that is read; longer ones go on unread.
@@ -48,6 +49,7 @@ impl Talk {
                 return Ok(heard);
             };
             self.response(header, server, &mut heard)?;
+            self.never_begun()?;
         }
     }
 
@@ -354,7 +356,8 @@ impl Talk {
                 (Outcome::Done, _) => {}
                 _ => server.unnamed = UnnamedSlot::Unknown,
             },
-            Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) | Note::Uses(..) => {}
+            Note::Begin if !done => self.deferral = Deferral::Failed,
+            Note::Begin | Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) | Note::Uses(..) => {}
         }
     }
 

@@ -93,7 +93,7 @@ impl Session {
             wants_permit: false,
             leave: None,
         };
-        session.talk.trail.obey(&session.policy);
+        session.obey_policy();
         session.settings_changed();
         session.show_application_name();
         session
@@ -148,10 +148,17 @@ impl Session {
             if let Some(farewell) = self.obey(cx) {
                 return Poll::Ready(Err(farewell));
             }
-            if let Some(refusal) = &self.leave {
-                return Poll::Ready(Err(Farewell::Administrator(refusal.clone())));
+            if let Some(farewell) = self.leaves() {
+                return Poll::Ready(Err(farewell));
             }
+            let unread = self.talk.input.len();
             let pause = self.talk.requests_without_server();
+            if self.talk.input.len() < unread {
+                self.clock.defer(self.talk.is_deferring());
+            }
+            if let Some(farewell) = self.leaves() {
+                return Poll::Ready(Err(farewell));
+            }
             let written = self.poll_write_client(cx);
             if let Poll::Ready(Err(farewell)) = written {
                 return Poll::Ready(Err(farewell));
@@ -172,6 +179,12 @@ impl Session {
         }
     }
 
+    /// The client has been asked to leave, and is in no transaction, not even one that no server knows of.
+    fn leaves(&self) -> Option<Farewell> {
+        let refusal = self.leave.as_ref().filter(|_| !self.talk.is_deferring())?;
+        Some(Farewell::Administrator(refusal.clone()))
+    }
+
     /// Takes orders from outside. Those that can wait are kept for the next transaction boundary.
     pub(super) fn obey(&mut self, cx: &mut Context<'_>) -> Option<Farewell> {
         for order in self.seat.poll_orders(cx)? {
@@ -188,10 +201,13 @@ impl Session {
     /// its mind.
     async fn server(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
         self.policy = self.pool.source().policy();
-        self.talk.bounds.transactions = self.policy.pool_mode != PoolMode::Statement;
-        self.talk.trail.obey(&self.policy);
+        self.obey_policy();
         for _ in 0..DEAD_SERVERS_MAX {
             let Some(mut lease) = self.wait().await? else {
+                if self.talk.is_deferring() {
+                    // The transaction would have failed, but there is none.
+                    return Err(Farewell::Limit(cancelled()));
+                }
                 self.talk.fail_request(&cancelled());
                 return Ok(None);
             };
@@ -219,6 +235,15 @@ impl Session {
         Err(Farewell::ServerLost(refusal))
     }
 
+    /// Takes over what the pool is set to now.
+    fn obey_policy(&mut self) {
+        let mode = self.policy.pool_mode;
+        self.talk.bounds.transactions = mode != PoolMode::Statement;
+        self.talk
+            .allow_deferral(self.policy.defer_begin && mode == PoolMode::Transaction);
+        self.talk.trail.obey(&self.policy);
+    }
+
     /// Whether a server is the client's to its end.
     fn is_session(&self) -> bool {
         self.policy.pool_mode == PoolMode::Session
@@ -242,6 +267,7 @@ impl Session {
             talk,
             policy,
             clock,
+            leave,
             ..
         } = self;
         let mut lease = pin!(pool.lease(waiter, talk.settings.mark()));
@@ -258,6 +284,7 @@ impl Session {
             let mut dequeued = false;
             for order in seat.poll_orders(cx).unwrap_or_default() {
                 match order {
+                    Order::Drain(refusal) if talk.is_deferring() => *leave = Some(refusal),
                     Order::Kill(refusal) | Order::Drain(refusal) => {
                         return Poll::Ready(Err(Farewell::Administrator(refusal)));
                     }
@@ -307,7 +334,7 @@ impl Session {
     pub(super) fn settings_changed(&mut self) {
         let reported = self.talk.settings.reported.clone();
         self.talk.read_as(&reported);
-        self.clock.idle_limit = self.pool.source().idle_limit(&self.talk.settings);
+        self.clock.idle_limits = self.pool.source().idle_limits(&self.talk.settings);
     }
 
     /// Uses a server until the client has no more claim to it.

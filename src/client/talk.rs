@@ -11,6 +11,7 @@ use crate::stats::Tally;
 use crate::wire::store::CHUNK;
 use crate::wire::{scan, write};
 
+use super::deferral::Deferral;
 use super::names::Names;
 use super::trail::Trail;
 use super::unnamed::OwnUnnamed;
@@ -128,6 +129,7 @@ pub(super) struct Talk {
     pub(super) answers: u64,
     /// What becomes of requests while there is no server.
     pub(super) batch: Batch,
+    pub(super) deferral: Deferral,
 }
 
 /// What commands have done, until it has been taken note of.
@@ -169,6 +171,7 @@ impl Talk {
             doings: Doings::default(),
             answers: 0,
             batch: Batch::Served,
+            deferral: Deferral::Never,
         }
     }
 

@@ -232,6 +232,10 @@ settings! {
             /// Servers of a pool that clients may keep for their session state. Past it a statement that would need one
             /// waits as for a server, then fails (53300). 0: all but one, and at least one.
             max_pinned: Count(u32) = "0", Live, max_pinned in [Database User];
+            /// Answers a bare BEGIN at once and sends it with the statement that follows: one round trip less to the
+            /// server, which does not wait for the client meanwhile. It can be noticed: `now()` begins later, and a client
+            /// that no server can be had for is disconnected. In transaction mode, never on a standby.
+            defer_begin: Flag(bool) = "false", Live, defer_begin in [Database User];
         }
         "TLS to servers" {
             /// As libpq's `sslmode`: `disable` uses no TLS; `allow` uses it where the server turns away who comes without;

@@ -12,8 +12,7 @@ use crate::config::{PoolMode, PoolSettings};
 use crate::error::Refusal;
 use crate::net::within;
 use crate::server::{
-    self, Connection, Extra, Failure, FunctionTable, IDLE_SESSION_TIMEOUT, Parameters, Settings,
-    StatementCache, Target, idle_limit,
+    self, Connection, Extra, Failure, FunctionTable, IdleLimits, Parameters, Settings, StatementCache, Target,
 };
 
 use super::pins::Pins;
@@ -69,7 +68,7 @@ pub struct Servers {
     /// What a session is set to after its client asked for these startup parameters.
     welcomes: Mutex<HashMap<Vec<Parameter>, Settings>>,
     /// How long a session may be idle that has not chosen for itself.
-    idle_limit: Mutex<Option<Duration>>,
+    idle_limits: Mutex<IdleLimits>,
     /// Every set of reported parameters that is in use, once: so equal sets are equal pointers.
     reported: Mutex<HashSet<Arc<Parameters>>>,
     /// Every set of other settings that is in use, once.
@@ -86,7 +85,7 @@ impl Servers {
             functions: Arc::default(),
             pins: Pins::default(),
             welcomes: Mutex::default(),
-            idle_limit: Mutex::default(),
+            idle_limits: Mutex::default(),
             reported: Mutex::default(),
             extra: Mutex::default(),
         }
@@ -154,12 +153,9 @@ impl Servers {
         welcomes.insert(parameters, settings);
     }
 
-    /// How long a session with these settings may be idle; `None` without limit.
-    pub fn idle_limit(&self, settings: &Settings) -> Option<Duration> {
-        match settings.extra.get(IDLE_SESSION_TIMEOUT) {
-            Some(own) => idle_limit(own),
-            None => *self.idle_limit.lock(),
-        }
+    /// How long a session with these settings may be idle.
+    pub fn idle_limits(&self, settings: &Settings) -> IdleLimits {
+        self.idle_limits.lock().with(&settings.extra)
     }
 
     async fn cancel_and_abandon(conn: &mut Connection) -> Result<(), Failure> {
@@ -282,7 +278,7 @@ impl Source for Servers {
 impl Servers {
     /// A client without startup parameters of its own finds what a new connection has.
     fn remember_baseline(&self, connection: &Connection) {
-        *self.idle_limit.lock() = connection.idle_limit();
+        *self.idle_limits.lock() = connection.idle_limits();
         self.remember_welcome(Vec::new(), connection.baseline.clone());
     }
 }

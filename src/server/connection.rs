@@ -48,6 +48,8 @@ pub enum Note {
     Uses(Arc<Statement>, u64),
     /// An Execute of a DEALLOCATE by a client: of these names, or of all there are.
     Deallocate(Vec<Forgotten>, Deallocates),
+    /// An Execute of a BEGIN that the client has been told is done.
+    Begin,
     /// A simple query, which does away with the unnamed statement.
     Query {
         /// What the client calls the statement of which an error may speak by another name.

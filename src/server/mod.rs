@@ -23,7 +23,7 @@ pub use functions::FunctionTable;
 pub use lore::Lore;
 pub use parameters::Parameters;
 pub use questions::{Answer, Question, Remains, Row, State, Value};
-pub use repose::{IDLE_SESSION_TIMEOUT, idle_limit};
+pub use repose::{IDLE_SESSION_TIMEOUT, IdleLimits};
 pub use resolve::Resolver;
 pub use route::Encryption;
 pub use settings::{Extra, Settings, assignments};

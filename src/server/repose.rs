@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::settings::assignments;
-use super::{Connection, Failure};
+use super::{Connection, Extra, Failure};
 
 /// The setting's name.
 pub const IDLE_SESSION_TIMEOUT: &[u8] = b"idle_session_timeout";
@@ -13,16 +13,39 @@ pub const IDLE_SESSION_TIMEOUT: &[u8] = b"idle_session_timeout";
 const AT_REST: &str = "2147483647ms";
 /// Since when there is the setting.
 const SINCE: u32 = 14;
-/// Sets it aside where there is one, and tells what it was.
-const SET_ASIDE: &str = "SELECT now, CASE WHEN now OPERATOR(pg_catalog.<>) '0' THEN \
+/// Sets it aside where there is one, and tells what it was; and how long a transaction may be idle.
+const SET_ASIDE: &str = "SELECT now, pg_catalog.current_setting('idle_in_transaction_session_timeout'), CASE WHEN now OPERATOR(pg_catalog.<>) '0' THEN \
 pg_catalog.set_config('idle_session_timeout', '2147483647ms', false) END \
 FROM pg_catalog.current_setting('idle_session_timeout') AS now";
+
+/// How long a session may be idle by PostgreSQL's own settings; `None` without limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdleLimits {
+    /// Outside of transactions.
+    pub session: Option<Duration>,
+    /// Within one.
+    pub transaction: Option<Duration>,
+}
+
+impl IdleLimits {
+    /// Those of a session with these settings, where new ones have `self`.
+    #[must_use]
+    pub fn with(self, extra: &Extra) -> Self {
+        let own = |name: &[u8], new: Option<Duration>| extra.get(name).map_or(new, idle_limit);
+        Self {
+            session: own(IDLE_SESSION_TIMEOUT, self.session),
+            transaction: own(b"idle_in_transaction_session_timeout", self.transaction),
+        }
+    }
+}
 
 /// How a server stands to the limit on idleness.
 #[derive(Debug, Default)]
 pub(super) struct Repose {
     /// What new sessions have, if it is a limit.
     limit: Option<Box<[u8]>>,
+    /// How long new sessions may be idle in a transaction.
+    in_transaction: Option<Duration>,
     /// The session may have another value than that of a server at rest.
     is_disturbed: bool,
 }
@@ -35,9 +58,9 @@ impl Connection {
         }
         match self.query(SET_ASIDE.as_bytes()).await {
             Ok(results) => {
-                let row = results.into_iter().flatten().next();
-                let value = row.and_then(|row| row.into_iter().next()).flatten();
-                self.repose.limit = value.filter(|value| **value != *b"0");
+                let mut row = results.into_iter().flatten().flatten().flatten();
+                self.repose.limit = row.next().filter(|value| **value != *b"0");
+                self.repose.in_transaction = row.next().and_then(|value| idle_limit(&value));
                 Ok(())
             }
             // Something that only looks like PostgreSQL.
@@ -46,9 +69,12 @@ impl Connection {
         }
     }
 
-    /// What new sessions have, if there is a limit on how long they may be idle.
-    pub fn idle_limit(&self) -> Option<Duration> {
-        self.repose.limit.as_deref().and_then(idle_limit)
+    /// How long new sessions may be idle.
+    pub fn idle_limits(&self) -> IdleLimits {
+        IdleLimits {
+            session: self.repose.limit.as_deref().and_then(idle_limit),
+            transaction: self.repose.in_transaction,
+        }
     }
 
     /// Whether this is the setting with a value that is nobody's choice.
@@ -99,7 +125,7 @@ impl Connection {
 }
 
 /// How long a session with this value may be idle, as PostgreSQL reads and writes it; `None` without limit.
-pub fn idle_limit(value: &[u8]) -> Option<Duration> {
+fn idle_limit(value: &[u8]) -> Option<Duration> {
     let text = std::str::from_utf8(value).ok()?.trim();
     let end = text.find(|letter: char| letter.is_ascii_alphabetic() || letter.is_ascii_whitespace());
     let (number, unit) = text.split_at(end.unwrap_or(text.len()));

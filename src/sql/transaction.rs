@@ -5,8 +5,10 @@ use super::cursor::Cursor;
 /// A text that is one such statement, without options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bare {
-    /// `BEGIN`, `START TRANSACTION`
+    /// `BEGIN`
     Begin,
+    /// `START TRANSACTION`
+    Start,
     /// `COMMIT`, `END`
     Commit,
     /// `ROLLBACK`, `ABORT`
@@ -21,17 +23,17 @@ pub fn bare(text: &[u8]) -> Option<Bare> {
         cursor.next_statement();
     }
     let head = cursor.next()?;
-    let (kind, starts) = match head.text.len() {
-        3 if head.is_word("end") => (Bare::Commit, false),
-        5 if head.is_word("begin") => (Bare::Begin, false),
-        5 if head.is_word("start") => (Bare::Begin, true),
-        5 if head.is_word("abort") => (Bare::Rollback, false),
-        6 if head.is_word("commit") => (Bare::Commit, false),
-        8 if head.is_word("rollback") => (Bare::Rollback, false),
+    let kind = match head.text.len() {
+        3 if head.is_word("end") => Bare::Commit,
+        5 if head.is_word("begin") => Bare::Begin,
+        5 if head.is_word("start") => Bare::Start,
+        5 if head.is_word("abort") => Bare::Rollback,
+        6 if head.is_word("commit") => Bare::Commit,
+        8 if head.is_word("rollback") => Bare::Rollback,
         _ => return None,
     };
     let transaction = cursor.take_word("transaction");
-    if starts && !transaction {
+    if kind == Bare::Start && !transaction {
         return None;
     }
     if !transaction {

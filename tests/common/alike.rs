@@ -25,6 +25,15 @@ impl Pair {
         }
     }
 
+    /// A pooler with `size` servers that is configured in another way.
+    pub fn of(cluster: Cluster, howdah: Howdah, size: u32) -> Self {
+        Self {
+            cluster,
+            howdah,
+            size,
+        }
+    }
+
     /// [`Self::alike`] before a pool of one server and before one of two.
     #[track_caller]
     pub fn alike_one_and_two(script: impl Fn(&mut Wire)) {

@@ -471,7 +471,7 @@ fn bare_transaction_statements() {
         ("/* a */ begin ; ; -- b", Bare::Begin),
         (";BEGIN WORK;", Bare::Begin),
         ("Begin Transaction", Bare::Begin),
-        ("START TRANSACTION", Bare::Begin),
+        ("START TRANSACTION", Bare::Start),
         ("COMMIT", Bare::Commit),
         ("end transaction;", Bare::Commit),
         ("ROLLBACK WORK", Bare::Rollback),
