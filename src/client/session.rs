@@ -24,11 +24,14 @@ use super::handle::Order;
 use super::login::Admitted;
 use super::relay::Stop;
 use super::settle::{After, Pin};
-use super::talk::{Pause, Talk};
+use super::talk::{HIGH_WATER, Pause, Talk};
 use super::trail::Trail;
 
 /// How long a client may take to read its last message.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
+/// A client that has left more than this unread, in bytes, gets no server: so the answer of one finds room, and the
+/// server goes back before it has been read.
+const UNREAD_MAX: usize = HIGH_WATER / 2;
 /// Servers that are tried if they turn out to be dead before anything was sent to them.
 pub(super) const DEAD_SERVERS_MAX: usize = 5;
 
@@ -165,6 +168,10 @@ impl Session {
             }
             match pause {
                 Pause::Over(farewell) => return Poll::Ready(Err(farewell)),
+                // It would keep a server waiting for room for the next answer.
+                Pause::NeedServer if written.is_pending() && self.talk.output.len() > UNREAD_MAX => {
+                    return Poll::Pending;
+                }
                 Pause::NeedServer | Pause::WantsPin => return Poll::Ready(Ok(())),
                 Pause::Full | Pause::Blocked if written.is_ready() => continue,
                 Pause::Full | Pause::Blocked => return Poll::Pending,
