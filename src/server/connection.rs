@@ -497,7 +497,7 @@ impl Connection {
         }
         if was_busy {
             self.run("DEALLOCATE ALL").await?;
-            self.prepared = Prepared::new(self.prepared.max());
+            self.has_nothing_prepared();
         }
         Ok(true)
     }
@@ -516,7 +516,7 @@ impl Connection {
             Deallocation::All { .. } | Deallocation::DiscardAll { .. } => {}
             Deallocation::Name { .. } | Deallocation::Mixed => self.run("DEALLOCATE ALL").await?,
         }
-        self.prepared = Prepared::new(self.prepared.max());
+        self.has_nothing_prepared();
         Ok(())
     }
 
@@ -528,7 +528,7 @@ impl Connection {
                 self.run("DISCARD ALL").await?;
                 self.may_be_as_new();
                 self.settings.extra = self.baseline.extra.clone();
-                self.prepared = Prepared::new(self.prepared.max());
+                self.has_nothing_prepared();
                 return Ok(());
             }
             Leftovers::Kinds(kinds) => kinds,
@@ -551,7 +551,7 @@ impl Connection {
         }
         if kinds.contains(Remains::PREPARE) {
             self.run("DEALLOCATE ALL").await?;
-            self.prepared = Prepared::new(self.prepared.max());
+            self.has_nothing_prepared();
         }
         for doomed in [Remains::SLOT, Remains::STICKY, Remains::UNKNOWN] {
             if kinds.contains(doomed) {
@@ -561,6 +561,11 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    fn has_nothing_prepared(&mut self) {
+        self.prepared = Prepared::new(self.prepared.max());
+        self.info().prepared.store(0, Ordering::Relaxed);
     }
 
     /// Waits until cancel requests that are on their way have arrived, and for what they may still do.
