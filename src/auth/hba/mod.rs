@@ -174,7 +174,8 @@ impl Rules {
                 line: 0,
             },
             transport: Transport::Any,
-            databases: vec![DatabaseName::All],
+            // `all` does not mean physical replication, which is for everybody too.
+            databases: vec![DatabaseName::All, DatabaseName::Replication],
             users: vec![RoleName::All],
             addresses: Addresses::Everywhere,
             method,
