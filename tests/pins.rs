@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::console::{Console, get, metrics_port, number};
 use common::net::{free_port, wait_until};
-use common::{Cluster, Howdah, Wire};
+use common::{Cluster, Howdah, Wire, msg};
 
 const LOCK: &str = "SELECT pg_advisory_lock(7)";
 
@@ -127,4 +127,25 @@ fn a_statement_is_shown_on_one_line_and_not_to_its_end() {
     );
     assert!(!howdah.log().contains('\u{1b}'), "{}", howdah.log());
     assert!(howdah.log().lines().all(|line| !line.starts_with("forged")));
+}
+
+#[test]
+fn who_waits_for_permission_goes_on_when_the_limit_is_raised() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster).set("max_pinned", 1).start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let [mut one, mut two, mut three] = [(); 3].map(|()| Wire::app(howdah.target()));
+    one.query(LOCK);
+    two.query("BEGIN");
+    two.send(&msg::query("CREATE TEMP TABLE t (a int)"));
+    three.send(&msg::query("CREATE TEMP TABLE t (a int)"));
+    for wire in [&mut two, &mut three] {
+        wire.expect_silence(Duration::from_millis(200));
+    }
+    Console::open(howdah.target()).does("SET max_pinned = 3");
+    for wire in [&mut two, &mut three] {
+        assert_eq!(wire.kinds_until_ready(), "CZ");
+    }
 }

@@ -372,7 +372,6 @@ fn a_client_finds_its_own_prepared_statements_in_the_catalog_and_no_others() {
 }
 
 #[test]
-#[ignore = "hangs since two changes of how a pin is waited for met; to be mended, not to be forgotten"]
 fn who_waits_for_a_server_keeps_no_permission_from_those_who_have_one() {
     let cluster = Cluster::start();
     let howdah = Howdah::with_pool(&cluster, 2);

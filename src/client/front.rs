@@ -15,7 +15,7 @@ use crate::error::{Refusal, SqlState};
 use crate::farewell::{Denial, Farewell};
 use crate::net::Keepalive;
 use crate::net::tls::Acceptor;
-use crate::pool::{LimitName, Pool, PoolKey, Registry, Servers, bounds};
+use crate::pool::{LimitName, PinPermit, Pool, PoolKey, Registry, Servers, bounds};
 use crate::server::{Address, Lore, Resolver, Target};
 
 use super::access::Access;
@@ -210,6 +210,7 @@ impl Front {
             let moved = changed || !pool.source().target().is_same_place(&target);
             pool.source().apply(target, policy.clone());
             pool.apply(bounds(&policy));
+            PinPermit::serve_line(&pool);
             self.set_limits(&key, &policy);
             if moved {
                 pool.reconnect();

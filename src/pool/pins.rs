@@ -1,9 +1,10 @@
 //! How many servers of a pool its clients keep for their session state.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use tokio::sync::Notify;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
 
 use super::house::Pool;
 use super::servers::Servers;
@@ -12,14 +13,21 @@ use crate::config::PoolSettings;
 /// The count, and those who wait for it to go down.
 #[derive(Debug, Default)]
 pub struct Pins {
-    count: AtomicU32,
+    state: Mutex<State>,
     freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    count: u32,
+    /// Clients that have a server and wait for permission to keep it, the first one in front.
+    line: VecDeque<oneshot::Sender<PinPermit>>,
 }
 
 impl Pins {
     /// How many servers are kept, or about to be.
     pub fn count(&self) -> u32 {
-        self.count.load(Ordering::Relaxed)
+        self.state.lock().count
     }
 }
 
@@ -44,50 +52,84 @@ impl std::fmt::Debug for PinPermit {
 }
 
 impl PinPermit {
-    /// Waits until there are fewer than `max_pinned`. For clients that have a server: who had a permit and waited for
-    /// a server could wait for those who have one and wait for a permit.
+    /// Waits in line until there are fewer than `max_pinned`. For clients that have a server: who had a permit and
+    /// waited for a server could wait for those who have one and wait for a permit.
     pub async fn wait(pool: &Arc<Pool<Servers>>) -> Self {
         loop {
-            let freed = pool.source().pins.freed.notified();
-            tokio::pin!(freed);
-            freed.as_mut().enable();
-            if let Some(permit) = Self::take(pool) {
+            let granted = {
+                let mut state = pool.source().pins.state.lock();
+                if state.has_room(pool) {
+                    return state.grant(pool);
+                }
+                let (sender, granted) = oneshot::channel();
+                state.line.push_back(sender);
+                granted
+            };
+            if let Ok(permit) = granted.await {
                 return permit;
             }
-            freed.await;
         }
     }
 
     /// Waits until it is worth getting a server to try [`PinPermit::take`].
     pub async fn vacancy(pool: &Arc<Pool<Servers>>) {
+        let pins = &pool.source().pins;
         loop {
-            let freed = pool.source().pins.freed.notified();
+            let freed = pins.freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
-            if pool.source().pins.count() < max_pinned(&pool.source().policy()) {
+            if pins.state.lock().has_room(pool) {
                 return;
             }
             freed.await;
         }
     }
 
-    /// One, if there are fewer than `max_pinned`.
+    /// One, if there are fewer than `max_pinned` and nobody waits in line.
     pub fn take(pool: &Arc<Pool<Servers>>) -> Option<Self> {
-        let max = max_pinned(&pool.source().policy());
-        let more = |count| (count < max).then_some(count + 1);
-        let count = &pool.source().pins.count;
-        count
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, more)
-            .ok()
-            .map(|_| Self { pool: pool.clone() })
+        let mut state = pool.source().pins.state.lock();
+        state.has_room(pool).then(|| state.grant(pool))
+    }
+
+    /// Grants what may be granted: when a permit has come back, or `max_pinned` has changed.
+    pub fn serve_line(pool: &Arc<Pool<Servers>>) {
+        let pins = &pool.source().pins;
+        loop {
+            let mut state = pins.state.lock();
+            if state.count >= max_pinned(&pool.source().policy()) {
+                return;
+            }
+            // Who has given up waiting is passed over.
+            while state.line.front().is_some_and(oneshot::Sender::is_closed) {
+                state.line.pop_front();
+            }
+            let Some(waiter) = state.line.pop_front() else {
+                drop(state);
+                // They have no server yet, and whoever is quicker gets it.
+                return pins.freed.notify_waiters();
+            };
+            let permit = state.grant(pool);
+            drop(state);
+            // Who gives up in this instant gives it back, and the next one is served.
+            drop(waiter.send(permit));
+        }
+    }
+}
+
+impl State {
+    fn has_room(&self, pool: &Pool<Servers>) -> bool {
+        self.line.is_empty() && self.count < max_pinned(&pool.source().policy())
+    }
+
+    fn grant(&mut self, pool: &Arc<Pool<Servers>>) -> PinPermit {
+        self.count += 1;
+        PinPermit { pool: pool.clone() }
     }
 }
 
 impl Drop for PinPermit {
     fn drop(&mut self) {
-        let pins = &self.pool.source().pins;
-        pins.count.fetch_sub(1, Ordering::AcqRel);
-        // Who is woken may not be able to use it before he has a server, which another of them may hold.
-        pins.freed.notify_waiters();
+        self.pool.source().pins.state.lock().count -= 1;
+        Self::serve_line(&self.pool);
     }
 }
