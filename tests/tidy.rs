@@ -358,6 +358,20 @@ fn nothing_is_left_behind() {
 }
 
 #[test]
+fn there_is_one_clock() {
+    // The other one goes on while a test holds tokio's still, and a run in virtual time would be like no other.
+    let other_clock = |text: &str| {
+        let bare = bare(text);
+        let named = |(_, line): &(usize, &str)| line.contains("std::time") && line.contains("Instant");
+        let lines = bare.lines().enumerate().filter(named);
+        lines
+            .map(|(number, _)| format!("line {}: use tokio::time::Instant", number + 1))
+            .collect()
+    };
+    no_faults("one clock", faults_of(&sources("src"), other_clock));
+}
+
+#[test]
 fn modules_that_read_peers_cannot_panic() {
     let files = sources("src");
     let faults = NO_PANIC.iter().filter_map(|module| {

@@ -375,7 +375,7 @@ mod tests {
             |seat: &Seat| seat.poll_orders(&mut std::task::Context::from_waker(std::task::Waker::noop()));
         clients.cancel(seat.pid, &seat.secret, Duration::ZERO).await;
         assert_eq!(poll(&seat), None, "an idle client has nothing to cancel");
-        seat.now_waits(std::time::Instant::now());
+        seat.now_waits(tokio::time::Instant::now());
         let mut wrong = seat.secret.clone();
         wrong[0] ^= 1;
         clients.cancel(seat.pid, &wrong, Duration::ZERO).await;

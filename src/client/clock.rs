@@ -2,9 +2,9 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::config::{PoolMode, PoolSettings};
 use crate::error::{Refusal, SqlState};
@@ -194,7 +194,6 @@ impl Clock {
             if Instant::now() >= at {
                 return Poll::Ready(());
             }
-            let at = at.into();
             let timer = self
                 .timer
                 .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::Context;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::error::Refusal;
 use crate::net::{PeerAddr, TlsInfo};

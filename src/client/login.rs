@@ -1,9 +1,10 @@
 //! From an accepted connection to a session, or to something else that the connection turns out to be for.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
+use tokio::time::Instant;
 
 use crate::auth::hba::Origin;
 use crate::auth::{ChannelBinding, Learned};

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::config::PoolMode;
 use crate::error::{Refusal, SqlState};

@@ -13,7 +13,8 @@ mod ready;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use crate::client::Front;
 

@@ -48,6 +48,7 @@ pub(super) async fn keep<S: Source>(pool: Weak<Pool<S>>, bell: Arc<Bell>) {
         match next {
             Some(at) => {
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep_until(at) => {}
                     () = bell.notify.notified() => {}
                 }

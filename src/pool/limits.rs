@@ -5,7 +5,7 @@
 //! it, so that a busy pool cannot take it back at once. Permits are rare events (open, close), so one lock serves all
 //! limits, and taking several at once is all or nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -93,7 +93,8 @@ pub(super) struct Need {
 #[derive(Default)]
 struct Ledger {
     limits: HashMap<LimitName, Arc<Limit>>,
-    members: HashMap<u64, Member>,
+    /// In the order of their coming, which also settles who goes first where nothing else does.
+    members: BTreeMap<u64, Member>,
     starvers: VecDeque<Starver>,
     next: u64,
 }
