@@ -138,6 +138,63 @@ fn what_functions_and_blocks_do_unseen_follows_too() {
 }
 
 #[test]
+fn custom_settings_that_only_bodies_and_parameters_name_follow() {
+    Pair::alike_one_and_two(|wire| {
+        // What others have used is empty where it was NULL; the runs before are others.
+        let look = "SELECT name, nullif(current_setting('body.' || name, true), '') \
+                    FROM unnest('{a,b,c,d,e}'::text[]) AS name";
+        each(
+            wire,
+            &[
+                "DO $$ BEGIN PERFORM set_config('Body.A', '1', false); END $$",
+                look,
+                "CREATE FUNCTION sets() RETURNS void LANGUAGE plpgsql AS $$ BEGIN SET body.b = 2; END $$",
+                "CREATE FUNCTION sets_any(name text) RETURNS text LANGUAGE sql AS $$ SELECT set_config(name, '3', false) $$",
+                "SELECT sets()",
+                look,
+                "DO $$ BEGIN PERFORM sets_any('body.c'); END $$",
+                look,
+            ],
+        );
+        wire.batch(&[msg::extended("SELECT sets_any($1)", &[Some("body.d")])]);
+        each(
+            wire,
+            &[
+                look,
+                "RESET ALL",
+                look,
+                "CREATE OR REPLACE FUNCTION sets() RETURNS void LANGUAGE plpgsql AS $$ BEGIN SET body.e = 5; END $$",
+                "SELECT sets()",
+                look,
+            ],
+        );
+    });
+}
+
+#[test]
+fn no_value_of_a_setting_is_ever_another_clients() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    cluster.sql(
+        "CREATE FUNCTION public.hide(name text) RETURNS text LANGUAGE sql AS \
+         $$ SELECT set_config('hidden.' || name, 'secret', false) $$",
+    );
+    let [mut one, mut two] = [(); 2].map(|()| Wire::app(howdah.target()));
+    let look = "SELECT current_setting('hidden.a', true)";
+    for text in [
+        "SELECT public.hide('a')",
+        "DO $$ BEGIN EXECUTE concat('SET hidden', '.a = ', quote_literal('secret')); END $$",
+        "SELECT set_config(concat('hidden', '.a'), 'secret', false)",
+    ] {
+        one.query(text);
+        assert_eq!(one.value(look), "secret", "{text}");
+        let found = two.query(look);
+        let value = found.rows[0][0].as_deref();
+        assert_eq!(value.unwrap_or_default(), "", "{text}");
+    }
+}
+
+#[test]
 fn temporary_objects_cursors_and_prepared_statements_stay_for_as_long_as_they_exist() {
     // One for the client to keep, two for the noise.
     Pair::with_pool(3).alike(|wire| {

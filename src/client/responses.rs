@@ -12,7 +12,7 @@ use crate::wire::scan::{self, HEADER_LEN, Header};
 use crate::wire::write::{self, Severity};
 
 use super::deferral::Deferral;
-use super::talk::{HIGH_WATER, Passing, Talk};
+use super::talk::{HIGH_WATER, Passing, Talk, Touched};
 
 /// The longest error that is read; longer ones go on unread.
 const ERROR_READ_MAX: usize = 64 * 1024;
@@ -159,8 +159,9 @@ impl Talk {
             self.send_on(header, Route::Skip, server);
             return Err(Farewell::Limit(no_transactions()));
         }
-        if status == Status::Idle && std::mem::take(&mut self.doings.schema_touched) {
-            self.statements.schema_changed();
+        if status == Status::Idle {
+            let touched = std::mem::take(&mut self.doings.touched);
+            self.schema_changed(touched);
         }
         self.send_on(header, route, server);
         Ok(())
@@ -171,10 +172,12 @@ impl Talk {
         let tag = backend::command_tag(body).unwrap_or_default();
         let everything = matches!(tag, b"DEALLOCATE ALL" | b"DISCARD ALL");
         // What a savepoint gives up is gone like after a DROP.
-        if changes_schema(tag) || tag == b"ROLLBACK" && self.doings.schema_touched {
-            self.doings.schema_touched = true;
-            self.statements.schema_changed();
-        }
+        let touched = match tag {
+            b"ROLLBACK" => self.doings.touched,
+            tag => touched_by(tag),
+        };
+        self.doings.touched = self.doings.touched.max(touched);
+        self.schema_changed(touched);
         if let Some(interlude) = &mut self.trail.interlude {
             interlude.failed |= tag == b"ROLLBACK";
         }
@@ -197,6 +200,16 @@ impl Talk {
             self.send_on(header, route, server);
         }
         Ok(())
+    }
+
+    /// What is known of the schema may have become wrong.
+    fn schema_changed(&self, touched: Touched) {
+        if touched >= Touched::Schema {
+            self.statements.schema_changed();
+        }
+        if touched >= Touched::Functions {
+            self.trail.functions.forget();
+        }
     }
 
     fn error(&mut self, header: Header, server: &mut Connection) -> Result<(), Unexpected> {
@@ -422,14 +435,24 @@ fn is_ready(header: Header, here: usize) -> bool {
     !whole || here >= header.len
 }
 
-/// Whether a command changes what statements mean: then they are prepared anew when somebody asks for it.
-fn changes_schema(tag: &[u8]) -> bool {
-    match tag.first() {
+/// What a command changes, by its tag: statements mean something else then, and are prepared anew when somebody asks for
+/// it.
+fn touched_by(tag: &[u8]) -> Touched {
+    let changes = match tag.first() {
         Some(b'A') => tag.starts_with(b"ALTER "),
         Some(b'D') => tag.starts_with(b"DROP "),
         Some(b'C') => tag.starts_with(b"CREATE "),
         Some(b'I') => tag == b"IMPORT FOREIGN SCHEMA",
         _ => false,
+    };
+    if !changes {
+        return Touched::Nothing;
+    }
+    let holds_functions: [&[u8]; 5] = [b"FUNCTION", b"PROCEDURE", b"ROUTINE", b"EXTENSION", b"SCHEMA"];
+    if holds_functions.iter().any(|object| tag.ends_with(object)) {
+        Touched::Functions
+    } else {
+        Touched::Schema
     }
 }
 
@@ -495,10 +518,13 @@ mod tests {
             "CREATE TYPE",
             "CREATE TABLE",
         ] {
-            assert!(changes_schema(tag.as_bytes()), "{tag}");
+            assert_eq!(touched_by(tag.as_bytes()), Touched::Schema, "{tag}");
         }
         for tag in ["SELECT 1", "DELETE 3", "DEALLOCATE", "COMMIT", "COPY 5"] {
-            assert!(!changes_schema(tag.as_bytes()), "{tag}");
+            assert_eq!(touched_by(tag.as_bytes()), Touched::Nothing, "{tag}");
+        }
+        for tag in ["CREATE FUNCTION", "ALTER EXTENSION", "DROP SCHEMA"] {
+            assert_eq!(touched_by(tag.as_bytes()), Touched::Functions, "{tag}");
         }
     }
 }

@@ -221,7 +221,7 @@ impl Session {
             };
             let info = lease.info().clone();
             self.seat.now_holds(&info);
-            match lease.align(&self.talk.settings).await {
+            match lease.align_for(self.seat.id, &self.talk.settings).await {
                 Ok(()) if self.is_session() && lease.limit_idleness().await.is_err() => self.seat.now_idles(),
                 Ok(()) => {
                     self.tell_differences(&lease);

@@ -57,9 +57,16 @@ impl Session {
         let keeps = self.pin.as_ref().map_or(Remains::NONE, |pin| pin.remains);
         let now = Instant::now();
         let is_due = self.pin.as_ref().is_some_and(|pin| pin.ask_at <= now);
+        if let Some(marks) = &marks {
+            self.know_functions(marks, server).await?;
+            if marks.may_be_unseen() {
+                server.has_unseen_of(self.seat.id);
+            }
+        }
+        let functions_set = self.talk.trail.functions.customs();
         let mut question = marks
             .as_ref()
-            .and_then(|marks| marks.question(&self.talk.settings, keeps));
+            .and_then(|marks| marks.question(&self.talk.settings, keeps, &functions_set));
         if is_due {
             question.get_or_insert_with(Question::default).state = true;
         }
@@ -81,20 +88,6 @@ impl Session {
                 self.talk.trail.sql_names = state.prepared;
             }
         }
-        if let Some(marks) = &marks
-            && marks.effects.contains(Effects::UNKNOWN_FUNCTION)
-            && self.talk.trail.functions.wants_reading()
-        {
-            let functions = self.talk.trail.functions.clone();
-            within(ANSWER_MAX, functions.read(server))
-                .await
-                .map_err(|_| lost("a server did not answer in time"))?
-                .or_else(|failure| match failure {
-                    // Then nothing is known, and everything is asked about.
-                    Failure::Sql(_) => Ok(()),
-                    Failure::Lost(why) => Err(lost(&why)),
-                })?;
-        }
         let mut remains = remains.unwrap_or(keeps.without(Remains::STICKY));
         remains.insert(keeps.intersection(Remains::STICKY));
         remains.insert(marks.as_ref().map_or(Remains::NONE, |marks| marks.unseen()));
@@ -106,6 +99,24 @@ impl Session {
             server.leftovers = Leftovers::Kinds(remains);
         }
         Ok(after)
+    }
+
+    /// Learns what the functions of the database do, if the client has left marks that say it is worth it.
+    async fn know_functions(&mut self, marks: &Marks, server: &mut Connection) -> Result<(), Farewell> {
+        let functions = self.talk.trail.functions.clone();
+        let is_new = marks.effects.contains(Effects::UNKNOWN_FUNCTION) && functions.wants_reading();
+        let is_missing = marks.effects.contains(Effects::OPAQUE) && functions.is_unread();
+        if !is_new && !is_missing {
+            return Ok(());
+        }
+        within(ANSWER_MAX, functions.read(server))
+            .await
+            .map_err(|_| lost("a server did not answer in time"))?
+            .or_else(|failure| match failure {
+                // Then nothing is known, and everything is asked about.
+                Failure::Sql(_) => Ok(()),
+                Failure::Lost(why) => Err(lost(&why)),
+            })
     }
 
     /// `None` if the server will not say.
@@ -157,7 +168,12 @@ impl Session {
             }
         }
         let mut there = extra.clone();
-        for value in &answer.values {
+        // What nobody has named for certain, and others have used here, may be their trace.
+        let customs = answer
+            .customs
+            .iter()
+            .filter(|value| value.current.as_deref() != Some(b"") || !server.has_seen(&value.name));
+        for value in answer.values.iter().chain(customs) {
             let is_default = value.current == value.default;
             // A custom setting that was used once is empty from then on, and never again without a value.
             let is_trace = value.name.contains(&b'.') && value.current.as_deref() == Some(b"");
@@ -175,6 +191,7 @@ impl Session {
                 None => extra.put(&value.name, kept),
             }
         }
+        server.see(&there);
         let same = extra == there;
         self.talk.settings.extra = self.pool.source().intern_extra(extra);
         server.settings.extra = if same {

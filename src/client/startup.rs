@@ -225,6 +225,7 @@ async fn try_out(
         extra: Arc::new(extra),
     };
     lease.settings.extra = settings.extra.clone();
+    lease.see(&settings.extra);
     if settings.extra.get(IDLE_SESSION_TIMEOUT).is_some() {
         lease.disturb();
     }

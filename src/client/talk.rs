@@ -135,10 +135,22 @@ pub(super) struct Talk {
 /// What commands have done, until it has been taken note of.
 #[derive(Debug, Default)]
 pub(super) struct Doings {
-    /// The running transaction has changed the schema.
-    pub(super) schema_touched: bool,
+    /// What the running transaction has changed of the schema.
+    pub(super) touched: Touched,
     /// The running Query has carried out its DEALLOCATE.
     pub(super) deallocated: bool,
+}
+
+/// What of the schema a transaction has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Touched {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Something that is no function.
+    Schema,
+    /// Functions, among other things.
+    Functions,
 }
 
 /// Where a batch of requests stands.

@@ -8,11 +8,14 @@ use std::sync::Arc;
 use crate::config::{Opaque, PoolMode, PoolSettings, SessionState};
 use crate::error::{Refusal, SqlState};
 use crate::server::{FunctionTable, Question, Remains, Settings};
-use crate::sql::{Effects, Reading, Resets, Verdict, encoding_is_safe, verdict};
+use crate::sql::{Effects, Reading, Resets, Verdict, dotted_names, encoding_is_safe, verdict};
 use crate::wire::backend::Status;
 
 /// So much of a statement is kept to say why its client keeps a server, in letters.
 const STATEMENT_SHOWN_MAX: usize = 100;
+
+/// So many names of what may be custom settings are asked for at once.
+const CANDIDATES_MAX: usize = 256;
 
 /// A setting's name in lower case, and its value.
 pub(super) type Own = (Box<[u8]>, Box<[u8]>);
@@ -57,6 +60,8 @@ pub(super) struct Marks {
     settings: Vec<Box<[u8]>>,
     /// Settings that were set for the transaction, of which custom ones leave a trace the first time.
     locals: Vec<Box<[u8]>>,
+    /// Names in texts that may do anything: some may be those of custom settings.
+    candidates: Vec<Box<[u8]>>,
     resets: Resetting,
     /// The beginning of the first statement that left one.
     pub(super) statement: Box<str>,
@@ -301,6 +306,7 @@ impl Trail {
             })
         });
         marks.effects.insert(verdict.effects);
+        marks.consider(verdict.effects, text);
         let details = verdict.details();
         marks.settings.extend_from_slice(&details.settings);
         marks.locals.extend_from_slice(&details.local_customs);
@@ -327,6 +333,13 @@ impl Trail {
         }
     }
 
+    /// What goes with a statement that may do anything, its parameters for one, may name what it sets.
+    pub(super) fn mark_candidates(&mut self, effects: Effects, text: &[u8]) {
+        if let Some(marks) = &mut self.marks {
+            marks.consider(effects, text);
+        }
+    }
+
     /// Whether the server may have statements that SQL's own PREPARE made.
     pub(super) fn may_have_sql_statements(&self) -> bool {
         let prepares = |marks: &Marks| marks.effects.intersects(Effects::PREPARE.union(Effects::OPAQUE));
@@ -349,8 +362,27 @@ impl Trail {
 }
 
 impl Marks {
+    fn consider(&mut self, effects: Effects, text: &[u8]) {
+        if effects.contains(Effects::OPAQUE) {
+            self.candidates.extend(dotted_names(text));
+            self.candidates.truncate(CANDIDATES_MAX);
+        }
+    }
+
+    /// Whether something may have been changed that no question finds.
+    pub(super) fn may_be_unseen(&self) -> bool {
+        self.effects
+            .intersects(Effects::OPAQUE.union(Effects::ANY_SETTING))
+    }
+
     /// What to ask the server of the client who left these, and who so far had `settings`. `None`: nothing.
-    pub(super) fn question(&self, settings: &Settings, keeps: Remains) -> Option<Question> {
+    /// `functions_set` are the custom settings that functions may have set.
+    pub(super) fn question(
+        &self,
+        settings: &Settings,
+        keeps: Remains,
+        functions_set: &[Box<[u8]>],
+    ) -> Option<Question> {
         let every_setting = self
             .effects
             .intersects(Effects::OPAQUE.union(Effects::ANY_SETTING));
@@ -381,8 +413,16 @@ impl Marks {
         let state = self.effects.intersects(about_state)
             || !pinned_by(self.effects).is_empty()
             || (!keeps.is_empty() && self.effects.contains(Effects::RELEASES));
+        let mut candidates = Vec::new();
+        if self.effects.contains(Effects::OPAQUE) {
+            let all = self.candidates.iter().chain(functions_set);
+            candidates.extend(all.filter(|name| !names.contains(name)).cloned());
+            candidates.sort_unstable();
+            candidates.dedup();
+        }
         (every_setting || state || !names.is_empty()).then_some(Question {
             names,
+            candidates,
             every_setting,
             state,
         })

@@ -159,6 +159,9 @@ impl Talk {
         }
         let text = bound.map_or(&b""[..], Bound::text);
         self.trail.mark(&verdict, text, Barrier::AtSync);
+        let body = self.input.get(..self.input.len().min(header.len));
+        self.trail
+            .mark_candidates(verdict.effects, body.unwrap_or_default());
         self.trail
             .mark_settings(names.unwrap_or_default(), locals.unwrap_or_default());
         Ok(false)

@@ -18,6 +18,7 @@ use super::connect::Message;
 use super::questions::Rows;
 use super::repose::{IDLE_SESSION_TIMEOUT, Repose};
 use super::statements::text_of;
+use super::unseen::Unseen;
 use super::{CancelKey, Prepared, Remains, Settings, Statement};
 
 /// What is remembered with a request in flight.
@@ -226,6 +227,7 @@ pub struct Connection {
     /// It cannot serve anybody any more: it waits for the rest of a message, or may owe answers that nobody counts.
     pub is_spent: bool,
     pub(super) repose: Repose,
+    pub(super) unseen: Unseen,
     info: Option<Arc<Info>>,
 }
 
@@ -246,6 +248,7 @@ impl Connection {
             leftovers: Leftovers::None,
             is_spent: false,
             repose: Repose::default(),
+            unseen: Unseen::default(),
             info: None,
         }
     }
@@ -415,14 +418,15 @@ impl Connection {
         self.flush().await
     }
 
-    /// Brings the session to `wanted`. Costs nothing if it is there already.
-    pub async fn align(&mut self, wanted: &Settings) -> Result<(), Failure> {
+    /// Brings the session to `wanted`, as far as it is known what it has. Costs nothing if it is there already.
+    pub(super) async fn align_known(&mut self, wanted: &Settings) -> Result<(), Failure> {
         self.hear_while_idle().map_err(|gone| Failure::Lost(gone.0))?;
         for query in self.settings.towards(wanted) {
             self.run(&query).await?;
         }
         if !Arc::ptr_eq(&self.settings.extra, &wanted.extra) {
             self.settings.extra = wanted.extra.clone();
+            self.see(&wanted.extra);
             if wanted.extra.get(IDLE_SESSION_TIMEOUT).is_some() {
                 self.disturb();
             }
@@ -509,8 +513,7 @@ impl Connection {
             return Ok(());
         }
         self.run(query).await?;
-        self.may_be_as_new();
-        self.settings.extra = self.baseline.extra.clone();
+        self.has_nothing_set();
         match deallocation(query.as_bytes(), true) {
             Deallocation::None => return Ok(()),
             Deallocation::All { .. } | Deallocation::DiscardAll { .. } => {}
@@ -526,8 +529,7 @@ impl Connection {
             Leftovers::None => return Ok(()),
             Leftovers::Unknown => {
                 self.run("DISCARD ALL").await?;
-                self.may_be_as_new();
-                self.settings.extra = self.baseline.extra.clone();
+                self.has_nothing_set();
                 self.has_nothing_prepared();
                 return Ok(());
             }

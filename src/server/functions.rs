@@ -11,6 +11,9 @@ use tokio::time::Instant;
 use super::{Connection, Failure};
 use crate::sql::{Functions, Volatility};
 
+/// So many settings that functions set are remembered.
+const CUSTOMS_MAX: usize = 256;
+
 /// Functions that others make unseen count as unknown after this time at the latest.
 const FRESH: Duration = Duration::from_secs(60);
 /// The catalogs are not read more often than this, whatever unknown names are called.
@@ -19,6 +22,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// PostgreSQL's own are known to the classifier, so that only those of others count as volatile.
 const SQL: &[u8] = b"SELECT proname,pg_catalog.bool_or(provolatile OPERATOR(pg_catalog.=) 'v' \
 AND pronamespace OPERATOR(pg_catalog.<>) 11) FROM pg_catalog.pg_proc GROUP BY proname";
+/// The custom settings that the bodies of volatile functions set by name.
+const CUSTOMS: &[u8] = b";SELECT DISTINCT pg_catalog.lower(pg_catalog.translate(found[1],'\"','')) \
+FROM pg_catalog.pg_proc,pg_catalog.regexp_matches(prosrc,\
+'(?:set_config[[:space:]]*[(][[:space:]]*''|set[[:space:]]+(?:session[[:space:]]+|local[[:space:]]+)?)\
+(\"?[a-z_][a-z0-9_$]*(?:\"?[.]\"?[a-z_][a-z0-9_$]*)+)','gi') AS found \
+WHERE provolatile OPERATOR(pg_catalog.=) 'v' AND pronamespace OPERATOR(pg_catalog.<>) 11 \
+AND prosrc OPERATOR(pg_catalog.~~*) '%set%'";
 
 /// The functions of one database, by bare name, as they were when somebody last looked.
 #[derive(Debug, Default)]
@@ -32,6 +42,8 @@ pub struct FunctionTable {
 struct Known {
     /// Whether a function of this name may do anything.
     is_volatile: HashMap<Box<[u8]>, bool>,
+    /// The custom settings that they set.
+    customs: Vec<Box<[u8]>>,
     read_at: Instant,
 }
 
@@ -63,16 +75,35 @@ impl FunctionTable {
             .is_none_or(|known| known.read_at.elapsed() >= PAUSE)
     }
 
+    /// Whether nothing is known at all.
+    pub fn is_unread(&self) -> bool {
+        self.current.load().is_none()
+    }
+
+    /// The custom settings that functions of the database set by name, as far as their bodies tell.
+    pub fn customs(&self) -> Vec<Box<[u8]>> {
+        let known = self.current.load();
+        known
+            .as_ref()
+            .map(|known| known.customs.clone())
+            .unwrap_or_default()
+    }
+
     /// Reads the catalogs. Nothing else may be in flight on the connection, and no transaction open.
     pub async fn read(&self, connection: &mut Connection) -> Result<(), Failure> {
-        let rows = connection.query_in_peace(SQL).await?;
+        let mut results = connection
+            .query_in_peace(&[SQL, CUSTOMS].concat())
+            .await?
+            .into_iter();
         let pair = |mut row: Vec<Option<Box<[u8]>>>| {
             let is_volatile = row.pop()?.as_deref() == Some(b"t");
             Some((row.pop()??, is_volatile))
         };
-        let is_volatile = rows.into_iter().flatten().filter_map(pair).collect();
+        let is_volatile = results.next().into_iter().flatten().filter_map(pair).collect();
+        let customs = results.flatten().filter_map(|mut row| row.pop()?);
         self.current.store(Some(Arc::new(Known {
             is_volatile,
+            customs: customs.take(CUSTOMS_MAX).collect(),
             read_at: Instant::now(),
         })));
         self.version.fetch_add(1, Ordering::AcqRel);

@@ -13,6 +13,7 @@ mod resolve;
 mod route;
 mod settings;
 mod statements;
+mod unseen;
 
 pub use cancel::CancelKey;
 pub use connect::{Address, ConnectError, Target};

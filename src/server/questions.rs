@@ -14,6 +14,8 @@ use super::{Connection, Failure};
 pub struct Question {
     /// These settings, by name.
     pub names: Vec<Box<[u8]>>,
+    /// These, if there are custom settings of such names.
+    pub candidates: Vec<Box<[u8]>>,
     /// Every setting there is, but for custom ones, which no catalog lists.
     pub every_setting: bool,
     /// State beside settings.
@@ -39,6 +41,8 @@ pub(super) type Named = (Box<[u8]>, Box<[u8]>);
 pub struct Answer {
     /// The settings asked for by name.
     pub values: Vec<Value>,
+    /// The candidates that are custom settings.
+    pub customs: Vec<Value>,
     /// Every setting that the session has set, if they were asked for: names in lower case.
     pub set: Option<Vec<Named>>,
     /// State beside settings, if it was asked for.
@@ -148,6 +152,13 @@ SELECT pg_catalog.pg_listening_channels();";
 const EVERY_SETTING: &[u8] = b"SELECT pg_catalog.lower(name),pg_catalog.current_setting(name,true) \
 FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session' \
 AND name OPERATOR(pg_catalog.!~) '^(transaction_(isolation|read_only|deferrable|timeout)|statement_timeout|lock_timeout)$';";
+/// Of these names the custom settings that the session knows, and what RESET would make of them. A setting that a library
+/// has defined is not among them: it is in `pg_settings`, and perhaps not to be set.
+const CUSTOMS: &[u8] =
+    b"SELECT name,pg_catalog.current_setting(name,true),pg_catalog.set_config(name,NULL,true) \
+FROM (VALUES ";
+const CUSTOMS_THERE: &[u8] = b") AS asked(name) WHERE pg_catalog.current_setting(name,true) IS NOT NULL \
+AND NOT EXISTS(SELECT FROM pg_catalog.pg_settings AS s WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) asked.name);";
 /// Those that [`EVERY_SETTING`] cannot tell because of [`FREE`], and has to leave to their names.
 const TIMEOUTS: [&[u8]; 3] = [b"statement_timeout", b"lock_timeout", b"transaction_timeout"];
 
@@ -181,6 +192,11 @@ impl Question {
         if self.every_setting {
             sql.extend_from_slice(EVERY_SETTING);
         }
+        if !self.candidates.is_empty() {
+            let literals = self.candidates.iter().map(|name| quote_literal(name));
+            let values: Vec<_> = literals.map(|name| [b"(", &*name, b")"].concat()).collect();
+            sql.extend_from_slice(&[CUSTOMS, &*values.join(&b","[..]), CUSTOMS_THERE].concat());
+        }
         // What RESET would make of it only the slow pg_settings tells; so it is done, for the moment.
         select(&mut sql, &|name| {
             [
@@ -213,6 +229,18 @@ impl Question {
                 Some((row.pop()??, value.unwrap_or_default()))
             };
             answer.set = Some(rows.map(pair).collect::<Option<_>>()?);
+        }
+        if !self.candidates.is_empty() {
+            let rows = results.next()?.into_iter();
+            let value = |row: Row| {
+                let [name, current, default] = <[_; 3]>::try_from(row).ok()?;
+                Some(Value {
+                    name: name?,
+                    current,
+                    default,
+                })
+            };
+            answer.customs = rows.map(value).collect::<Option<_>>()?;
         }
         if let Some(current) = current {
             let defaults = results.next()?.pop()?;
@@ -305,6 +333,7 @@ mod tests {
     fn an_answer_is_read_as_it_was_asked_for() {
         let question = Question {
             names: vec![b"a".as_slice().into(), b"app.b".as_slice().into()],
+            candidates: vec![b"app.c".as_slice().into(), b"t.column".as_slice().into()],
             every_setting: true,
             state: true,
         }
@@ -318,6 +347,7 @@ mod tests {
                 None,
             ]],
             vec![vec![Some(name("work_mem")), Some(name("1MB"))]],
+            vec![vec![Some(name("app.c")), Some(name("1")), Some(name(""))]],
             vec![vec![
                 Some(name("0")),
                 None,
@@ -337,6 +367,8 @@ mod tests {
         let answer = question.read(results.into_iter()).unwrap();
         assert_eq!(answer.values[0].current, Some(name("1")));
         assert_eq!(answer.values[1].current, None);
+        assert_eq!(answer.customs.len(), 1);
+        assert_eq!(answer.customs[0].current, Some(name("1")));
         assert_eq!(answer.set.unwrap()[0].0[..], b"work_mem"[..]);
         let state = answer.state.unwrap();
         assert_eq!(state.remains.to_string(), "hold,prepare");

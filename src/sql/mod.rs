@@ -31,6 +31,7 @@ mod arguments;
 mod calls;
 mod classify;
 mod cursor;
+mod custom;
 mod deallocation;
 mod definitions;
 mod functions;
@@ -48,6 +49,7 @@ mod transaction;
 mod verdict;
 
 pub use classify::{Reading, encoding_is_safe, verdict};
+pub use custom::dotted_names;
 pub use deallocation::{Deallocation, deallocation};
 pub use functions::{Functions, Volatility};
 pub use identifier::name;

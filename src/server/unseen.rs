@@ -1,0 +1,74 @@
+//! What a client may have set that no question finds: a custom setting whose name a function has computed. Nobody else is
+//! to find it.
+
+use super::{Connection, Extra, Failure, Settings};
+
+/// So many names of custom settings are remembered of a server.
+const CUSTOMS_MAX: usize = 1024;
+
+/// What is known, and what is not, of the custom settings of a session.
+#[derive(Debug, Default)]
+pub(super) struct Unseen {
+    /// The client that may have set what nobody knows of; 0 is none.
+    of: u64,
+    /// Custom settings that had a value here once, sorted: they are empty from then on, and never again without one.
+    customs: Vec<Box<[u8]>>,
+}
+
+impl Connection {
+    /// This client may have set what no question finds.
+    pub fn has_unseen_of(&mut self, client: u64) {
+        self.unseen.of = client;
+    }
+
+    /// The session has, or had, these settings.
+    pub fn see(&mut self, settings: &Extra) {
+        for (name, _) in settings.iter().filter(|(name, _)| name.contains(&b'.')) {
+            let at = self.unseen.customs.binary_search_by(|have| (**have).cmp(name));
+            if let Err(at) = at
+                && self.unseen.customs.len() < CUSTOMS_MAX
+            {
+                self.unseen.customs.insert(at, name.into());
+            }
+        }
+    }
+
+    /// Whether the session is known to have had a custom setting of this name before.
+    pub fn has_seen(&self, name: &[u8]) -> bool {
+        self.unseen
+            .customs
+            .binary_search_by(|have| (**have).cmp(name))
+            .is_ok()
+    }
+
+    /// Brings the session to what this client left elsewhere. Costs nothing if it is there already, and nothing that
+    /// only another client knows of is on it.
+    pub async fn align_for(&mut self, client: u64, wanted: &Settings) -> Result<(), Failure> {
+        if self.unseen.of != 0 && self.unseen.of != client {
+            self.reset_settings().await?;
+        }
+        self.align_known(wanted).await
+    }
+
+    /// Brings the session to `wanted`, for whoever comes next.
+    pub async fn align(&mut self, wanted: &Settings) -> Result<(), Failure> {
+        self.align_for(0, wanted).await
+    }
+
+    /// All settings but the roles become what they are in a new session.
+    async fn reset_settings(&mut self) -> Result<(), Failure> {
+        self.run("RESET ALL").await?;
+        self.may_be_as_new();
+        let mut extra = Extra::clone(&self.baseline.extra);
+        extra.put(b"role", self.settings.extra.get(b"role"));
+        self.settings.extra = extra.into();
+        self.unseen.of = 0;
+        Ok(())
+    }
+
+    /// All settings have been reset.
+    pub(super) fn has_nothing_set(&mut self) {
+        self.may_be_as_new();
+        self.settings.extra = self.baseline.extra.clone();
+    }
+}
