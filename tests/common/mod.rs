@@ -12,13 +12,17 @@
 )]
 
 pub mod alike;
+pub mod bank;
 pub mod cluster;
 pub mod console;
 pub mod daemon;
+pub mod dice;
+pub mod health;
 pub mod howdah;
 pub mod login;
 pub mod msg;
 pub mod net;
+pub mod proxy;
 pub mod run;
 pub mod slapd;
 pub mod tls;
