@@ -97,7 +97,7 @@ fn serve(source: &Source) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    exit(super::run::run(config, super::run::Until::Signal, None).map(|_| 0))
+    exit(super::run::serve(config).map(|()| 0))
 }
 
 fn exit(result: anyhow::Result<u8>) -> ExitCode {

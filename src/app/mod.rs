@@ -16,3 +16,4 @@ mod sweep;
 mod workers;
 
 pub use cli::main;
+pub use run::serve;

@@ -48,12 +48,17 @@ pub(super) fn run(config: Config, until: Until, watched: Option<Signals>) -> Res
     descriptors::raise_limit(u64::from(settings.max_client_conn) * 2 + DESCRIPTORS_SPARE);
     let _pidfile = descriptors::write_pidfile(&settings.pidfile)?;
     let runtime = workers::runtime(settings.workers).context("cannot start the workers")?;
-    let result = runtime.block_on(serve(config, log, until, watched));
+    let result = runtime.block_on(serve_until(config, log, until, watched));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(
+/// Serves clients until a signal ends it.
+pub fn serve(config: Config) -> Result<()> {
+    run(config, Until::Signal, None).map(|_| ())
+}
+
+async fn serve_until(
     config: Config,
     log: Log,
     until: Until,

@@ -19,7 +19,7 @@ use crate::wire::write;
 use super::names::Known;
 use super::requests::looks_like_ours;
 use super::talk::{Pause, Talk};
-use super::trail::{Barrier, Judged};
+use super::trail::{Barrier, Following, Judged};
 use super::watch::{Bound, shows_statements};
 
 static NEXT_UNNAMED: AtomicU64 = AtomicU64::new(1);
@@ -290,31 +290,88 @@ impl Talk {
             return Ok(());
         };
         let to_unnamed_portal = portal.is_empty();
-        let portal_len = portal.len();
+        let start = HEADER_LEN + portal.len() + 1;
+        let name = start..start + name.len();
         if name.is_empty() {
-            let unnamed = self.unnamed.get().cloned();
-            let bound = unnamed.as_deref().map(Bound::Unnamed);
-            if bound.is_some() && self.watch_bind(header, bound.as_ref(), server)? {
-                return Ok(());
-            }
-            self.ensure_unnamed(server)?;
-            if to_unnamed_portal {
-                self.portal = self.unnamed.get().and_then(|unnamed| unnamed.deallocates.clone());
-            }
-            self.pass_on(header, Request::Bind, server);
-            return Ok(());
+            return self.bind_unnamed(header, to_unnamed_portal, server);
         }
         if to_unnamed_portal {
             self.portal = None;
         }
-        let name = name.to_vec();
+        let made_ready;
+        let (statement, order) = match self.ready(self.input.get(name.clone()).unwrap_or_default(), server) {
+            Some(ready) => ready,
+            None => match self.make_ready(header, name.clone(), server)? {
+                Some((statement, order)) => {
+                    made_ready = statement;
+                    (&*made_ready, order)
+                }
+                None => return Ok(()),
+            },
+        };
+        let note = Note::Uses {
+            id: statement.id,
+            order,
+        };
+        let out = &mut server.output;
+        write::header(out, b'B', header.body_len() - name.len() + statement.name.len());
+        out.put_slice(self.input.get(HEADER_LEN..start).unwrap_or_default());
+        write::cstr(out, &statement.name);
+        self.input.advance(name.end + 1);
+        self.up = super::talk::Passing::Forward(header.len - name.end - 1);
+        self.up.pass(&mut self.input, &mut server.output);
+        server.pipeline.sent(Request::Bind, Answer::Forward, Some(note));
+        Ok(())
+    }
+
+    fn bind_unnamed(
+        &mut self,
+        header: Header,
+        to_unnamed_portal: bool,
+        server: &mut Connection,
+    ) -> Result<(), Pause> {
+        let unnamed = self.unnamed.get().cloned();
+        let bound = unnamed.as_deref().map(Bound::Unnamed);
+        if bound.is_some() && self.watch_bind(header, bound.as_ref(), server)? {
+            return Ok(());
+        }
+        self.ensure_unnamed(server)?;
+        if to_unnamed_portal {
+            self.portal = self.unnamed.get().and_then(|unnamed| unnamed.deallocates.clone());
+        }
+        self.pass_on(header, Request::Bind, server);
+        Ok(())
+    }
+
+    /// What the client calls `name`, and the number of that name, if nothing has to be done before it is bound. That is
+    /// so nearly always, and costs neither memory nor a count of references.
+    fn ready(&self, name: &[u8], server: &mut Connection) -> Option<(&Statement, u64)> {
+        let segment = server.pipeline.segment();
+        let (statement, order) = self.names.current(name, segment)?;
+        let leaves_nothing =
+            self.trail.following == Following::Not || statement.is_inert(self.trail.functions.version());
+        let ready = leaves_nothing
+            && self.trail.lent.is_empty()
+            && server.prepared.standing(statement, segment) == Standing::Ready;
+        ready.then_some((statement, order))
+    }
+
+    /// Does what has to be done before `name`, which is at this place in the message, is bound. `None` if the Bind is
+    /// dealt with.
+    fn make_ready(
+        &mut self,
+        header: Header,
+        name: std::ops::Range<usize>,
+        server: &mut Connection,
+    ) -> Result<Option<(Arc<Statement>, u64)>, Pause> {
+        let name = self.input.get(name).unwrap_or_default().to_vec();
         let known = self.known(&name, server)?;
         if self.watch_bind(header, known.as_deref().map(Bound::Named).as_ref(), server)? {
-            return Ok(());
+            return Ok(None);
         }
         if self.trail.lent.iter().any(|lent| **lent == *name) {
             self.pass_on(header, Request::Bind, server);
-            return Ok(());
+            return Ok(None);
         }
         let Some(statement) = known else {
             if looks_like_ours(&name) {
@@ -323,33 +380,17 @@ impl Talk {
             } else {
                 self.pass_on(header, Request::Bind, server);
             }
-            return Ok(());
+            return Ok(None);
         };
         self.ensure(&statement, server)?;
         if self.names.catch_up(&name) && !self.describes_portal_next(header) {
             // Its driver relies on the description of long ago: it has to hear of the change, as from PostgreSQL.
             self.discard(header);
             refuse(server, result_changed());
-            return Ok(());
+            return Ok(None);
         }
         let order = self.names.order(&name);
-        write::header(
-            &mut server.output,
-            b'B',
-            header.body_len() - name.len() + statement.name.len(),
-        );
-        let portal_end = HEADER_LEN + portal_len + 1;
-        server
-            .output
-            .put_slice(self.input.get(HEADER_LEN..portal_end).unwrap_or_default());
-        write::cstr(&mut server.output, &statement.name);
-        self.input.advance(portal_end + name.len() + 1);
-        self.up = super::talk::Passing::Forward(header.len - portal_end - name.len() - 1);
-        self.up.pass(&mut self.input, &mut server.output);
-        server
-            .pipeline
-            .sent(Request::Bind, Answer::Forward, Some(Note::Uses(statement, order)));
-        Ok(())
+        Ok(Some((statement, order)))
     }
 
     /// Whether the message behind this one asks what the portal returns.

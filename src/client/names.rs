@@ -68,6 +68,23 @@ impl Names {
         }
     }
 
+    /// What `name` stands for and the number of that name, if a request in `segment` can know and if the client has
+    /// heard of all changes of its result.
+    pub(super) fn current(&self, name: &[u8], segment: u64) -> Option<(&Statement, u64)> {
+        let slot = self
+            .slots
+            .get(key(name))
+            .filter(|slot| !slot.is_uncertain(segment))?;
+        let statement = slot.statement.as_deref()?;
+        (statement.revision() == slot.revision).then_some((statement, slot.order))
+    }
+
+    /// The statement of this id, if the client has a name for it.
+    pub(super) fn statement(&self, id: u64) -> Option<&Arc<Statement>> {
+        let mut all = self.slots.values().filter_map(|slot| slot.statement.as_ref());
+        all.find(|statement| statement.id == id)
+    }
+
     /// A Parse of `name` goes out.
     pub(super) fn learn(&mut self, name: &[u8], statement: Arc<Statement>, segment: u64) {
         let pending = self.slots.get(key(name)).map_or(0, |slot| slot.pending) + 1;

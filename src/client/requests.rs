@@ -3,7 +3,7 @@
 use crate::error::Refusal;
 use crate::farewell::Farewell;
 use crate::server::{Connection, Deallocates, Forgotten, NAME_PREFIX, NOTHING, Note, UnnamedSlot};
-use crate::sql::{Deallocation, deallocation};
+use crate::sql::{Deallocation, contains_name, deallocation};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, Target};
 use crate::wire::pipeline::{Answer, Request};
@@ -274,7 +274,7 @@ impl Talk {
     /// Whether a simple query has a word in it that might be the name of a shared statement, to do who knows what with.
     fn speaks_of_ours(&self, header: Header) -> bool {
         let looked_at = self.bounds.shared && header.len <= QUERY_LOOK_MAX;
-        looked_at && memchr::memmem::find(self.body(header), NAME_PREFIX.as_bytes()).is_some()
+        looked_at && contains_name(self.body(header), NAME_PREFIX.as_bytes())
     }
 
     /// What a simple query deallocates, and whether it does nothing else.

@@ -12,7 +12,7 @@ use crate::wire::scan::{self, HEADER_LEN, Header};
 use crate::wire::write::{self, Severity};
 
 use super::deferral::Deferral;
-use super::talk::{HIGH_WATER, Passing, Talk, Touched};
+use super::talk::{HIGH_WATER, Passing, Talk, Touched, move_on};
 
 /// The longest error that is read; longer ones go on unread.
 const ERROR_READ_MAX: usize = 64 * 1024;
@@ -69,8 +69,8 @@ impl Talk {
             match self.received(header.tag, Status::Idle, server) {
                 Ok(Route::Forward) => end += header.len,
                 Ok(Route::Skip) => {
-                    self.output.put_slice(server.input.get(..end).unwrap_or_default());
-                    server.input.advance(end + header.len);
+                    move_on(end, &mut server.input, &mut self.output);
+                    server.input.advance(header.len);
                     end = 0;
                 }
                 Err(unexpected) => return Err(unexpected.into()),
@@ -83,8 +83,7 @@ impl Talk {
                 break;
             }
         }
-        self.output.put_slice(server.input.get(..end).unwrap_or_default());
-        server.input.advance(end);
+        move_on(end, &mut server.input, &mut self.output);
         self.fakes(server);
         Ok(())
     }
@@ -240,7 +239,7 @@ impl Talk {
             _ => (None, None),
         };
         let order = match server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
-            Some(Note::Uses(_, order)) => Some(*order),
+            Some(Note::Uses { order, .. }) => Some(*order),
             _ => None,
         };
         let ours = memchr::memmem::find(&body, NAME_PREFIX.as_bytes()).is_some();
@@ -264,11 +263,11 @@ impl Talk {
     /// Somebody changed the schema: whoever prepares anew gets a new plan, and nobody keeps the old one.
     fn plan_is_stale(&mut self, server: &Connection) {
         self.statements.schema_changed();
-        if let Some(Note::Uses(statement, order)) =
-            server.pipeline.head().and_then(|entry| entry.note.as_ref())
-        {
-            statement.result_changed();
-            if let Some(name) = self.names.name_of(statement.id, Some(*order)).map(<[u8]>::to_vec) {
+        let head = server.pipeline.head().and_then(|entry| entry.note.as_ref());
+        if let Some(Note::Uses { id, order }) = head {
+            let statement = server.prepared.get(*id).or_else(|| self.names.statement(*id));
+            statement.inspect(|statement| statement.result_changed());
+            if let Some(name) = self.names.name_of(*id, Some(*order)).map(<[u8]>::to_vec) {
                 self.names.catch_up(&name);
             }
         }
@@ -370,7 +369,7 @@ impl Talk {
                 _ => server.unnamed = UnnamedSlot::Unknown,
             },
             Note::Begin if !done => self.deferral = Deferral::Failed,
-            Note::Begin | Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) | Note::Uses(..) => {}
+            Note::Begin | Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) | Note::Uses { .. } => {}
         }
     }
 

@@ -8,7 +8,7 @@ use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::server::{Connection, Deallocates, Parameters, Settings, StatementCache};
 use crate::stats::Tally;
-use crate::wire::store::CHUNK;
+use crate::wire::store::{self, CHUNK};
 use crate::wire::{scan, write};
 
 use super::deferral::Deferral;
@@ -50,19 +50,26 @@ impl Passing {
 
     /// Deals with as much of `input` as belongs to the message.
     pub(super) fn pass(&mut self, input: &mut BytesMut, output: &mut BytesMut) {
-        match self {
-            Self::Forward(left) => {
-                let n = (*left).min(input.len());
-                output.extend_from_slice(&input[..n]);
-                input.advance(n);
-                *left -= n;
-            }
-            Self::Drop(left) => {
-                let n = (*left).min(input.len());
-                input.advance(n);
-                *left -= n;
-            }
+        let (Self::Forward(left) | Self::Drop(left)) = self;
+        let n = (*left).min(input.len());
+        if n == 0 {
+            return;
         }
+        *left -= n;
+        if matches!(self, Self::Forward(_)) {
+            move_on(n, input, output);
+        } else {
+            input.advance(n);
+        }
+    }
+}
+
+/// Moves so many bytes, which are there, from one buffer to another.
+pub(super) fn move_on(n: usize, input: &mut BytesMut, output: &mut BytesMut) {
+    if n > 0 {
+        store::open(output);
+        output.extend_from_slice(&input[..n]);
+        input.advance(n);
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Refusal;
 use crate::server::{Connection, Note, Statement, Unnamed, UnnamedSlot};
-use crate::sql::{Effects, Verdict};
+use crate::sql::{Effects, Verdict, contains_name};
 use crate::wire::backend::Status;
 use crate::wire::frontend;
 use crate::wire::pipeline::{Answer, Request};
@@ -222,7 +222,7 @@ impl Talk {
 
 /// Whether a text looks at the prepared statements of its session.
 pub(super) fn shows_statements(text: &[u8]) -> bool {
-    memchr::memmem::find(text, b"pg_prepared_statements").is_some()
+    contains_name(text, b"pg_prepared_statements")
 }
 
 /// What is to be done with a query.

@@ -45,8 +45,13 @@ pub enum Note {
     Refuse(Box<Refusal>),
     /// A request that is bound to fail over the statement 0, which the client calls by this name.
     Alias(Box<[u8]>),
-    /// A Bind of this statement, and which of the client's names for it was used.
-    Uses(Arc<Statement>, u64),
+    /// A Bind of one of the shared statements, by a client's name.
+    Uses {
+        /// Of the statement.
+        id: u64,
+        /// Which of the client's names for it was used: see `client::names`.
+        order: u64,
+    },
     /// An Execute of a DEALLOCATE by a client: of these names, or of all there are.
     Deallocate(Vec<Forgotten>, Deallocates),
     /// An Execute of a BEGIN that the client has been told is done.

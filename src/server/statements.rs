@@ -1,7 +1,7 @@
 //! Prepared statements as they are shared: one definition, one name on every server, whoever prepared it first.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -174,9 +174,30 @@ pub enum Standing {
 /// The statements that one server has, least recently used first to go.
 #[derive(Debug)]
 pub struct Prepared {
-    slots: HashMap<u64, Slot>,
+    slots: HashMap<u64, Slot, BuildHasherDefault<Identity>>,
     clock: u64,
     max: usize,
+}
+
+/// A hash for ids, which are given out one by one and need none.
+#[derive(Debug, Default)]
+struct Identity(u64);
+
+impl Hasher for Identity {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0.rotate_left(8) ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // The table looks at the highest bits too.
+        self.0 = id ^ id.rotate_right(7);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 #[derive(Debug)]
@@ -193,10 +214,15 @@ impl Prepared {
     /// An empty set for at most `max` statements.
     pub fn new(max: usize) -> Self {
         Self {
-            slots: HashMap::new(),
+            slots: HashMap::default(),
             clock: 0,
             max: max.max(1),
         }
+    }
+
+    /// One of those that are there, or on their way.
+    pub fn get(&self, id: u64) -> Option<&Arc<Statement>> {
+        self.slots.get(&id).map(|slot| &slot.statement)
     }
 
     /// How many it may hold.

@@ -5,8 +5,8 @@
 //! functions that lie about their volatility.
 
 use super::functions::Functions;
-use super::judge;
 use super::verdict::{Effects, Verdict};
+use super::{glance, judge};
 
 /// What decides how a text is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,9 @@ pub fn encoding_is_safe(client_encoding: &[u8]) -> bool {
 pub fn verdict(text: &[u8], reading: Reading, functions: &dyn Functions) -> Verdict {
     if !reading.encoding_is_safe && !text.is_ascii() {
         return Verdict::of(Effects::OPAQUE);
+    }
+    if glance::only_touches_rows(text) {
+        return Verdict::default();
     }
     judge::in_full(text, reading.standard_conforming_strings, functions)
 }

@@ -108,12 +108,20 @@ fn judge_name<'a>(what: &Token<'a>) -> Deallocation<'a> {
 /// Whether any statement of a text could free something; may be wrong by saying yes. Every statement begins with the
 /// text or behind a semicolon, so it is enough to look there, whether or not the semicolon is within a string.
 fn may_free(text: &[u8], standard_conforming_strings: bool) -> bool {
-    let first = Lexer::new(text, standard_conforming_strings).find(|token| !token.kind.is_blank());
-    let Some(first) = first else { return false };
-    if begins_freeing(first.text) {
+    let rest = match scan::skip_spaces(text) {
+        [] => return false,
+        commented @ [b'-' | b'/', ..] => {
+            let mut lexer = Lexer::new(commented, standard_conforming_strings);
+            let Some(first) = lexer.find(|token| !token.kind.is_blank()) else {
+                return false;
+            };
+            commented.get(first.start..).unwrap_or_default()
+        }
+        rest => rest,
+    };
+    if begins_freeing(rest) {
         return true;
     }
-    let rest = text.get(first.start..).unwrap_or_default();
     memchr::memchr_iter(b';', rest).any(|at| {
         let next = scan::skip_spaces(rest.get(at.saturating_add(1)..).unwrap_or_default());
         // Whoever goes on with a comment is read in full, lest the same comment be skipped from every semicolon in it.

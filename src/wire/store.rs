@@ -13,13 +13,20 @@ thread_local! {
     static STORE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Makes sure that a buffer has room for a read, taking one from the worker's store if it has no memory at all.
-pub fn make_room(buffer: &mut BytesMut) {
+/// Gives a buffer memory if it has none at all. Whatever fills a buffer that is going to be given back begins with this,
+/// so that filling it allocates nothing.
+#[inline]
+pub fn open(buffer: &mut BytesMut) {
     if buffer.capacity() == 0 {
         *buffer = STORE
             .with_borrow_mut(Vec::pop)
             .unwrap_or_else(|| BytesMut::with_capacity(CHUNK));
     }
+}
+
+/// Makes sure that a buffer has room for a read.
+pub fn make_room(buffer: &mut BytesMut) {
+    open(buffer);
     let spare = buffer.capacity() - buffer.len();
     if spare < CHUNK / 4 {
         // Moves what is there to the front, or doubles: growth follows what has arrived, never what a header claims.
@@ -37,8 +44,8 @@ pub fn give_back(buffer: &mut BytesMut) {
         return;
     }
     let mut spent = std::mem::take(buffer);
-    spent.reserve(CHUNK / 2); // finds back the front of its memory, without an allocation
-    if spent.capacity() <= 2 * CHUNK {
+    // Finds back the front of its memory. One that is smaller than those of the store came from elsewhere.
+    if spent.try_reclaim(CHUNK / 2) && spent.capacity() <= 2 * CHUNK {
         STORE.with_borrow_mut(|store| {
             if store.len() < KEPT_MAX {
                 store.push(spent);

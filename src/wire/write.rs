@@ -2,10 +2,12 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::store;
 use crate::error::Refusal;
 
 /// Appends one message: `tag`, the length word, and whatever `body` appends.
 pub fn message(out: &mut BytesMut, tag: u8, body: impl FnOnce(&mut BytesMut)) {
+    store::open(out);
     out.put_u8(tag);
     sized(out, body);
 }
@@ -23,6 +25,7 @@ pub fn sized(out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
 
 /// Appends a header for a body of `body_len` bytes which the caller appends, perhaps piecemeal.
 pub fn header(out: &mut BytesMut, tag: u8, body_len: usize) {
+    store::open(out);
     out.put_u8(tag);
     out.put_u32(u32::try_from(body_len + 4).unwrap_or(u32::MAX));
 }
