@@ -1,6 +1,6 @@
 # Thin on purpose: the work is in scripts/, bench/ and cargo.
 .DEFAULT_GOAL := help
-.PHONY: help demo build test suites lint bench clean
+.PHONY: help demo build test suites fuzz lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -22,6 +22,10 @@ suites: ## the test suites of psycopg and node-postgres, directly and through ho
 	@scripts/setup rust postgres suites
 	@cargo build
 	@tests/suites/run
+
+fuzz: ## every function that reads what others write, for a minute each under libFuzzer
+	@scripts/setup rust fuzz
+	@scripts/fuzz all
 
 lint: ## formatting and clippy
 	cargo fmt --check

@@ -5,6 +5,7 @@
 //!
 //! | floor | module | what it holds |
 //! |---|---|---|
+//! | 8 | `fuzz` | any bytes at all for whatever reads them; in tests only |
 //! | 7 | [`app`] | puts it together: listeners, accept, workers, signals, drain, the demo |
 //! | 6 | [`admin`], [`metrics`], [`log`] | what is seen from outside: console, Prometheus, logs |
 //! | 5 | [`client`] | one application connection: login, session loop, relay |
@@ -37,3 +38,6 @@ pub mod log;
 pub mod metrics;
 
 pub mod app;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;

@@ -7,6 +7,8 @@
 mod act;
 mod command;
 mod extended;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod order;
 mod rows;
 mod sampler;

@@ -12,10 +12,14 @@ mod door;
 mod encryption;
 mod extended;
 mod front;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod handle;
 mod hashing;
 mod login;
 mod lookup;
+#[cfg(any(test, fuzzing))]
+mod model;
 mod names;
 mod relay;
 mod replication;

@@ -12,6 +12,8 @@ mod database;
 mod document;
 mod env;
 mod fault;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod load;
 mod protocols;
 mod quantity;

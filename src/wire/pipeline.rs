@@ -461,7 +461,12 @@ fn carries(tag: u8, request: Request) -> bool {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod model;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use model::fuzz;

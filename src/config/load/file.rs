@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::database::Draft;
 use super::super::document::{self, Entry, Node};
-use super::super::fault::{Fault, Place};
+use super::super::fault::Place;
 use super::super::value::Raw;
 use super::super::{User, conninfo, settings, unknown};
 use super::Loader;
@@ -14,11 +14,17 @@ impl Loader<'_> {
         let file = Place::file(&path.display().to_string());
         self.places.insert(String::new(), file.clone());
         self.directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        let entries = match std::fs::read_to_string(path) {
-            Ok(text) => document::parse(&text, &file),
-            Err(error) => Err(vec![Fault::new(file, format!("cannot be read: {error}"))]),
-        };
-        match entries {
+        match std::fs::read_to_string(path) {
+            Ok(text) => self.document(&text, &file),
+            Err(error) => {
+                self.incomplete = true;
+                self.fault(file, format!("cannot be read: {error}"));
+            }
+        }
+    }
+
+    pub(super) fn document(&mut self, text: &str, file: &Place) {
+        match document::parse(text, file) {
             Ok(entries) => entries.into_iter().for_each(|entry| self.table(entry)),
             Err(faults) => {
                 self.incomplete = true;

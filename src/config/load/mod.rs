@@ -24,6 +24,14 @@ impl Config {
         Self::load(&Source::Url(url.to_owned()))
     }
 
+    /// Reads the text of a file that is nowhere.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn from_text(text: &str, environment: &Environment) -> Result<Self, Faults> {
+        let mut loader = Loader::new(&Source::Env, environment);
+        loader.document(text, &Place::file("a text"));
+        loader.finish()
+    }
+
     pub(super) fn load_with(source: &Source, environment: &Environment) -> Result<Self, Faults> {
         let mut loader = Loader::new(source, environment);
         match source {

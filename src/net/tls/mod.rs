@@ -9,6 +9,8 @@ mod certificate;
 mod connector;
 mod error;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod info;
 mod session;
 #[cfg(test)]

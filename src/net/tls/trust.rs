@@ -58,7 +58,7 @@ impl Anchors {
 }
 
 /// Says what is behind a certificate that was refused, where more is known than rustls tells.
-fn explain(error: Error, der: &CertificateDer<'_>) -> Error {
+pub(super) fn explain(error: Error, der: &CertificateDer<'_>) -> Error {
     let Ok(certificate) = Certificate::parse(der) else {
         return error;
     };
@@ -121,7 +121,7 @@ impl ServerTrust {
 }
 
 /// Whether the certificate is for this host.
-fn check_name(der: &CertificateDer<'_>, host: &ServerName<'_>) -> Result<(), Error> {
+pub(super) fn check_name(der: &CertificateDer<'_>, host: &ServerName<'_>) -> Result<(), Error> {
     let error = match ParsedCertificate::try_from(der).and_then(|parsed| verify_server_name(&parsed, host)) {
         Ok(()) => return Ok(()),
         Err(error) => error,

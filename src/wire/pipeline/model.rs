@@ -3,14 +3,12 @@
 
 use std::collections::VecDeque;
 
-use proptest::collection::vec;
-use proptest::prelude::*;
-
-use super::*;
+use super::{Answer, Outcome, Pipeline, Request, Status};
+use crate::fuzz::Input;
 
 /// What a command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Command {
+pub(super) enum Command {
     Select,
     Fail,
     Begin,
@@ -22,7 +20,7 @@ enum Command {
 
 /// What a client sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Message {
+pub(super) enum Message {
     /// A request of the extended protocol, and whether it is right in itself.
     Plain(Request, bool),
     Execute(Command),
@@ -41,7 +39,7 @@ enum Message {
     clippy::struct_excessive_bools,
     reason = "it mirrors PostgreSQL's own variables"
 )]
-struct Server {
+pub(super) struct Server {
     /// What has been said and not been delivered: type and status.
     said: VecDeque<(u8, Status)>,
     status: Status,
@@ -57,7 +55,7 @@ struct Server {
 }
 
 impl Server {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             said: VecDeque::new(),
             status: Status::Idle,
@@ -195,8 +193,8 @@ impl Server {
 
 /// Client, queue and server together.
 #[derive(Debug)]
-struct World {
-    pipeline: Pipeline<usize>,
+pub(super) struct World {
+    pub(super) pipeline: Pipeline<usize>,
     server: Server,
     done: Vec<usize>,
 }
@@ -227,9 +225,10 @@ impl World {
         !self.server.fatal
     }
 
-    fn deliver(&mut self) -> Result<(), TestCaseError> {
+    /// One answer, if there is one.
+    fn deliver(&mut self) {
         let Some((tag, status)) = self.server.said.pop_front() else {
-            return Ok(());
+            return;
         };
         let done = &mut self.done;
         let route = self.pipeline.received(tag, status, |entry, outcome| {
@@ -237,104 +236,118 @@ impl World {
                 done.extend(entry.note);
             }
         });
-        prop_assert!(
+        assert!(
             route.is_ok() || self.pipeline.is_doubtful(),
             "{} was not expected",
-            tag as char
+            char::from(tag)
         );
-        Ok(())
     }
 
-    fn check(&self) -> Result<(), TestCaseError> {
+    fn check(&self) {
         if self.pipeline.is_doubtful() {
-            return Ok(());
+            return;
         }
-        prop_assert_eq!(self.pipeline.is_settled(), self.server.is_idle(), "{:?}", self);
+        assert_eq!(self.pipeline.is_settled(), self.server.is_idle(), "{self:?}");
         if self.server.said.is_empty() {
-            prop_assert_eq!(&self.done, &self.server.done);
+            assert_eq!(self.done, self.server.done);
         }
-        Ok(())
     }
-}
 
-fn commands() -> impl Strategy<Value = Command> {
-    prop_oneof![
-        4 => Just(Command::Select),
-        1 => Just(Command::Fail),
-        1 => Just(Command::Begin),
-        1 => Just(Command::Commit),
-        2 => Just(Command::CopyIn),
-        1 => Just(Command::CopyInTooEarly),
-    ]
-}
-
-fn messages() -> impl Strategy<Value = Message> {
-    let plain = prop_oneof![
-        Just(Request::Parse),
-        Just(Request::Bind),
-        Just(Request::Describe),
-        Just(Request::Close)
-    ];
-    prop_oneof![
-        6 => (plain, prop::bool::weighted(0.9)).prop_map(|(request, right)| Message::Plain(request, right)),
-        3 => commands().prop_map(Message::Execute),
-        3 => vec(commands(), 1..4).prop_map(Message::Query),
-        1 => Just(Message::Function),
-        5 => Just(Message::Sync),
-        1 => Just(Message::Flush),
-        4 => prop::bool::weighted(0.9).prop_map(Message::Data),
-        4 => Just(Message::CopyDone),
-        1 => Just(Message::CopyFail),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
-
-    /// After each message there come `pace` answers, if there are so many.
-    #[test]
-    fn the_queue_is_settled_exactly_when_the_server_is(
-        program in vec((messages(), prop_oneof![Just(0_usize), Just(100), 0..5_usize]), 1..40)
-    ) {
-        let mut world = World { pipeline: Pipeline::default(), server: Server::new(), done: Vec::new() };
-        let end = [Message::CopyFail, Message::Sync, Message::Query(vec![Command::Commit])];
+    /// Sends the messages, and what ends whatever they have begun. After each there come so many answers, if there are so
+    /// many.
+    pub(super) fn play(program: impl IntoIterator<Item = (Message, usize)>) {
+        let mut world = Self {
+            pipeline: Pipeline::default(),
+            server: Server::new(),
+            done: Vec::new(),
+        };
+        let end = [
+            Message::CopyFail,
+            Message::Sync,
+            Message::Query(vec![Command::Commit]),
+        ];
         let end = end.into_iter().map(|message| (message, 100));
         for (number, (message, pace)) in program.into_iter().chain(end).enumerate() {
             if !world.send(number, &message) {
-                return Ok(());
+                return;
             }
-            world.check()?;
+            world.check();
             for _ in 0..pace {
-                world.deliver()?;
-                world.check()?;
+                world.deliver();
+                world.check();
             }
         }
-        prop_assert!(world.pipeline.is_settled() || world.pipeline.is_doubtful());
+        assert!(world.pipeline.is_settled() || world.pipeline.is_doubtful());
     }
+}
 
-    /// A server may say anything.
-    #[test]
-    fn no_answer_makes_the_queue_panic(
-        steps in vec((prop::option::of(messages()), any::<u8>(), 0..3_u8), 1..100)
-    ) {
-        let mut pipeline: Pipeline<usize> = Pipeline::default();
-        let request = |message: &Message| match message {
-            Message::Plain(request, _) => *request,
-            Message::Execute(_) => Request::Execute,
-            Message::Query(_) => Request::Query,
-            Message::Function => Request::Function,
-            Message::Sync => Request::Sync,
-            _ => Request::CopyEnd,
-        };
-        let tags = b"123CDEGHIKNRSTVWZdcnst";
-        for (message, tag, answer) in steps {
-            if let Some(message) = message {
-                let answer = [Answer::Forward, Answer::Skip, Answer::Fake][usize::from(answer)];
-                pipeline.sent(request(&message), answer, None);
-            }
-            let tag = tags[usize::from(tag) % tags.len()];
-            let _ = pipeline.received(tag, Status::Idle, |_, _| ());
-            pipeline.take_fake();
+/// A program and the pace of its answers, or any answers to any requests, out of bytes.
+pub(crate) fn fuzz(data: &[u8]) {
+    let mut input = Input::new(data);
+    if input.byte().is_multiple_of(4) {
+        return nonsense(&mut input);
+    }
+    let mut program = Vec::new();
+    while !input.is_empty() && program.len() < 60 {
+        let message = message(&mut input);
+        program.push((message, input.pick(&[0, 0, 1, 2, 3, 4, 100])));
+    }
+    World::play(program);
+}
+
+fn command(input: &mut Input<'_>) -> Command {
+    input.pick(&[
+        Command::Select,
+        Command::Select,
+        Command::Fail,
+        Command::Begin,
+        Command::Commit,
+        Command::CopyIn,
+        Command::CopyInTooEarly,
+    ])
+}
+
+fn message(input: &mut Input<'_>) -> Message {
+    match input.byte() % 16 {
+        0..4 => Message::Plain(
+            input.pick(&[Request::Parse, Request::Bind, Request::Describe, Request::Close]),
+            !input.byte().is_multiple_of(8),
+        ),
+        4..6 => Message::Execute(command(input)),
+        6..8 => Message::Query((0..=input.byte() % 3).map(|_| command(input)).collect()),
+        8 => Message::Function,
+        9..12 => Message::Sync,
+        12 => Message::Flush,
+        13 => Message::Data(!input.byte().is_multiple_of(8)),
+        14 => Message::CopyDone,
+        _ => Message::CopyFail,
+    }
+}
+
+/// A server that says anything.
+fn nonsense(input: &mut Input<'_>) {
+    let mut pipeline: Pipeline<usize> = Pipeline::default();
+    while !input.is_empty() {
+        if input.byte().is_multiple_of(2) {
+            let request = input.pick(&[
+                Request::Parse,
+                Request::Bind,
+                Request::Describe,
+                Request::Execute,
+                Request::Close,
+                Request::Sync,
+                Request::Query,
+                Request::Function,
+                Request::CopyEnd,
+            ]);
+            let answer = input.pick(&[Answer::Forward, Answer::Skip, Answer::Fake]);
+            pipeline.sent(request, answer, None);
         }
+        let tag = input.pick(b"123CDEGHIKNRSTVWZdcnst");
+        let status = input.pick(&[Status::Idle, Status::InTransaction, Status::Failed]);
+        let _ = pipeline.received(tag, status, |_, _| ());
+        assert!(pipeline.in_flight() || !pipeline.unit_in_flight());
+        pipeline.take_fake();
+        pipeline.take_flush();
     }
 }
