@@ -1,5 +1,7 @@
 //! The log: how it is set up, how it is kept from flooding, and the one line that every connection ends with.
 
+mod outlet;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -18,6 +20,8 @@ use crate::client::Handle;
 use crate::config::LogFormat;
 use crate::farewell::Farewell;
 
+use outlet::Outlet;
+
 /// The running log, to change its level by.
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -34,7 +38,7 @@ pub fn start(format: LogFormat, level: &str) -> Result<Log, String> {
             let ansi = std::io::stderr().is_terminal();
             let layer = fmt::layer()
                 .fmt_fields(fields())
-                .with_writer(std::io::stderr)
+                .with_writer(Outlet::new(std::io::stderr(), format))
                 .with_ansi(ansi);
             registry.with(layer).try_init()
         }
@@ -42,7 +46,7 @@ pub fn start(format: LogFormat, level: &str) -> Result<Log, String> {
             let layer = fmt::layer()
                 .json()
                 .flatten_event(true)
-                .with_writer(std::io::stderr);
+                .with_writer(Outlet::new(std::io::stderr(), format));
             registry.with(layer).try_init()
         }
     };

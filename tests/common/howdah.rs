@@ -78,7 +78,12 @@ impl Config {
 
     /// Starts the pooler and waits until its port answers.
     pub fn start(self) -> Howdah {
-        Howdah::launch(self)
+        Howdah::launch(self, Box::new(|_| {}))
+    }
+
+    /// The same with a command that has been changed: its environment, where it writes to.
+    pub fn start_with(self, change: impl Fn(&mut Command) + Send + Sync + 'static) -> Howdah {
+        Howdah::launch(self, Box::new(change))
     }
 
     /// The file that howdah reads.
@@ -142,9 +147,13 @@ pub struct Howdah {
     child: Option<Child>,
     against: Against,
     port: u16,
+    change: Box<Change>,
     /// The configuration it was started with or has been given since.
     pub config: Config,
 }
+
+/// What is different about the command that starts it.
+type Change = dyn Fn(&mut Command) + Send + Sync;
 
 impl Howdah {
     /// A configuration for a pooler in front of a cluster: transaction mode, clients trusted, every database.
@@ -172,7 +181,7 @@ impl Howdah {
             .start()
     }
 
-    fn launch(config: Config) -> Self {
+    fn launch(config: Config, change: Box<Change>) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("howdah-test-")
             .tempdir()
@@ -191,6 +200,7 @@ impl Howdah {
             child: None,
             against,
             port,
+            change,
             config,
         };
         howdah.write_config();
@@ -235,6 +245,7 @@ impl Howdah {
         command
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log);
+        (self.change)(&mut command);
         self.child = Some(command.spawn().expect("the pooler starts"));
     }
 
