@@ -31,8 +31,9 @@ lint: ## formatting and clippy
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 
-bench: ## the measurements
-	@scripts/setup
+bench: ## the measurements, against every pooler that is found
+	@scripts/setup rust postgres pgbouncer bench
+	@cargo build --release --bin howdah --example ceiling
 	@bench/run
 
 clean: ## removes what was built and installed below this directory

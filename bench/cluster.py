@@ -22,7 +22,7 @@ full_page_writes = off
 autovacuum = off
 jit = off
 shared_buffers = 256MB
-max_connections = 400
+max_connections = 700
 log_min_messages = warning
 """
 

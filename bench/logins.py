@@ -5,7 +5,7 @@ import signal
 import ssl
 import time
 
-import measure
+import counters
 from processes import BenchError
 
 
@@ -16,11 +16,12 @@ class Way:
         self.name, self.auth, self.tls, self.resumes = name, auth, tls, resumes
 
 
+TRUST, SCRAM, SCRAM_TLS, SCRAM_RESUMED = "trust", "SCRAM", "SCRAM over TLS", "SCRAM over resumed TLS"
 ALL = (
-    Way("trust", "trust"),
-    Way("SCRAM", "scram-sha-256"),
-    Way("SCRAM over TLS", "scram-sha-256", tls=True),
-    Way("SCRAM over resumed TLS", "scram-sha-256", tls=True, resumes=True),
+    Way(TRUST, "trust"),
+    Way(SCRAM, "scram-sha-256"),
+    Way(SCRAM_TLS, "scram-sha-256", tls=True),
+    Way(SCRAM_RESUMED, "scram-sha-256", tls=True, resumes=True),
 )
 
 
@@ -53,7 +54,7 @@ def measured(running, way, count, processes):
     context = multiprocessing.get_context("fork")
     share, resumed = max(1, count // processes), context.Value("L", 0)
     arguments = (running, way, share, resumed)
-    before = measure.cpu(running)
+    before = counters.reading(running)
     started = time.monotonic()
     workers = [context.Process(target=_repeatedly, args=arguments, daemon=True) for _ in range(processes)]
     for worker in workers:
@@ -63,11 +64,11 @@ def measured(running, way, count, processes):
     elapsed = time.monotonic() - started
     if any(worker.exitcode for worker in workers):
         raise BenchError("a login failed")
-    time.sleep(measure.SETTLE_S)
+    time.sleep(counters.SETTLE_S)
     done = share * processes
     if way.resumes and resumed.value < done / 2:
         raise BenchError("does not resume TLS sessions")
-    cost = measure.per_unit(before, measure.cpu(running), done)
+    cost = counters.per_unit(before, counters.reading(running), done)
     if cost.get("cpu_us"):
         cost["per_cpu_second"] = 1e6 / cost["cpu_us"]
     return {"logins": done, "per_second": done / elapsed, **cost}

@@ -10,7 +10,7 @@ from cluster import DATABASE, PASSWORD, SCRAM_DATABASE, USER
 from processes import Daemon, environment, free_port
 
 POOL_SIZE = 16
-CLIENTS_MAX = 4000
+CLIENTS_MAX = 12_000
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -21,7 +21,7 @@ class Peer:
     binary_variable = ""  # the environment variable that names the binary
     binary_default = ""
     pools = True  # many clients over few servers, so thousands of idle ones make sense
-    versions_without_prepared = None
+    only_for = None  # what it is measured for, if not for everything
     pool_size = POOL_SIZE
     more = ""  # lines of configuration
 
@@ -49,7 +49,7 @@ class Peer:
 
     def start(self, auth="trust"):
         port = free_port()
-        stem = os.path.join(self.work, f"{self.name}-{auth}")
+        stem = os.path.join(self.work, f"{self.name.replace(', ', '-').replace(' ', '')}-{auth}-{port}")
         binary = self.account.reachable(self.binary, self.work)
         daemon = Daemon(self.command(binary, stem, port, auth), stem + ".log", self.account)
         running = Running(self, daemon, port, DATABASE, PASSWORD if auth != "trust" else None)
@@ -118,8 +118,10 @@ class Howdah(Peer):
     name = "howdah"
     binary_variable = "HOWDAH_BIN"
 
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
+    def __init__(self, cluster, work, account, workers, named=False):
+        super().__init__(cluster, work, account, workers)
+        if named:
+            self.name = f"{self.name}, {workers} worker{'s' if workers > 1 else ''}"
         self.binary = self.binary or os.path.join(REPOSITORY, "target", "release", "howdah")
 
     def command(self, binary, stem, port, auth):
@@ -152,6 +154,16 @@ log_stats = false
         files = self.cluster.certificate, self.cluster.key
         lines = 'client_tls_sslmode = "allow"\nclient_tls_cert_file = "{}"\nclient_tls_key_file = "{}"\n'
         return lines.format(*files) if all(files) else ""
+
+
+class OneWorker(Howdah):
+    """howdah with as many threads as PgBouncer."""
+
+    name = "howdah-1"
+    only_for = ("load",)
+
+    def __init__(self, cluster, work, account, _workers):
+        super().__init__(cluster, work, account, 1)
 
 
 class PgBouncer(Peer):
@@ -291,6 +303,6 @@ backend postgres
         ]
 
 
-ALL = (Direct, HAProxy, PgBouncer, Odyssey, Howdah)
+ALL = (Direct, HAProxy, PgBouncer, Odyssey, Howdah, OneWorker)
 RELAY = HAProxy.name
 REFERENCE = PgBouncer.name

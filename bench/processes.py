@@ -1,6 +1,7 @@
 """Daemons that are started for a run, watched through /proc, and never left behind."""
 
 import ctypes
+import glob
 import os
 import pwd
 import shutil
@@ -11,6 +12,7 @@ import time
 
 PR_SET_PDEATHSIG = 1
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+CPUCLOCK_SCHED = 2  # with a process's id, the clock of all its threads (clock_getcpuclockid(3))
 STOP_TIMEOUT_S = 10
 
 
@@ -136,15 +138,30 @@ class Daemon:
         with open(self.log_path, errors="replace") as log:
             return "".join(log.readlines()[-lines:]).rstrip()
 
-    def cpu_seconds(self):
-        """(user, system) of all threads so far, from /proc/PID/stat."""
+    def counters(self):
+        """CPU seconds of all threads so far, by the scheduler's clock and by its ticks, and context switches."""
         with open(f"/proc/{self.pid}/stat") as stat:
             fields = stat.read().rpartition(")")[2].split()
-        return int(fields[11]) / TICKS_PER_SECOND, int(fields[12]) / TICKS_PER_SECOND
+        switches = [self._status(path) for path in glob.glob(f"/proc/{self.pid}/task/*/status")]
+        return {
+            "cpu_s": time.clock_gettime(~self.pid << 3 | CPUCLOCK_SCHED),
+            "user_s": int(fields[11]) / TICKS_PER_SECOND,
+            "system_s": int(fields[12]) / TICKS_PER_SECOND,
+            "voluntary": sum(int(status["voluntary_ctxt_switches"]) for status in switches),
+            "involuntary": sum(int(status["nonvoluntary_ctxt_switches"]) for status in switches),
+        }
 
     def rss_bytes(self):
-        with open(f"/proc/{self.pid}/status") as status:
-            for line in status:
-                if line.startswith("VmRSS:"):
-                    return int(line.split()[1]) * 1024
-        raise BenchError(f"/proc/{self.pid}/status has no VmRSS")
+        return int(self._status()["VmRSS"].split()[0]) * 1024
+
+    def forget_peak(self):
+        """The peak counts from now on (proc(5), clear_refs)."""
+        with open(f"/proc/{self.pid}/clear_refs", "w") as refs:
+            refs.write("5")
+
+    def peak_bytes(self):
+        return int(self._status()["VmHWM"].split()[0]) * 1024
+
+    def _status(self, path=None):
+        with open(path or f"/proc/{self.pid}/status") as status:
+            return dict(line.rstrip().split(":", 1) for line in status)

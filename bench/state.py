@@ -4,7 +4,7 @@ directly. One client at a time, or two that take turns, so that latency is the p
 import statistics
 import time
 
-import measure
+import counters
 import peers
 
 # name → what each of the clients logs in with beside user and database, and one transaction of it
@@ -23,6 +23,7 @@ WORKLOADS = {
     "opaque: an empty DO": ([{}], ["DO $$ BEGIN END $$"]),
 }
 # Whose clients cannot log in with such options, or whose settings would leak.
+FOLLOWERS = ("howdah", "direct")
 FOLLOWERS_ONLY = ("settings that fit, two clients", "settings that alternate, two clients")
 
 
@@ -55,14 +56,14 @@ def converse(running, name, seconds):
     try:
         for client in clients:
             _turn(client, transaction)
-        before = measure.cpu(running)
+        before = counters.reading(running)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             for client in clients:
                 started = time.perf_counter()
                 _turn(client, transaction)
                 latencies.append(time.perf_counter() - started)
-        after = measure.cpu(running)
+        after = counters.reading(running)
     finally:
         for client in clients:
             client.close()
@@ -70,7 +71,7 @@ def converse(running, name, seconds):
     return {
         "transactions": count,
         "p50_us": statistics.median(latencies) * 1e6,
-        **measure.per_unit(before, after, count),
+        **counters.per_unit(before, after, count),
     }
 
 

@@ -9,6 +9,7 @@ import struct
 
 TIMEOUT_S = 30
 SCRAM_ITERATIONS = 4096
+READY = b"Z\0\0\0\5I"
 # (password, salt, iterations) → salted password: deriving it is the client's cost, not the pooler's.
 _salted_passwords = {}
 
@@ -67,6 +68,19 @@ class Connection:
 
     def answered(self):
         self._until_ready()
+
+    def swallow(self, least):
+        """Reads an answer of at least so many bytes, whose rows cannot be mistaken for its end; gives its length."""
+        buffer, total, tail = bytearray(1 << 20), 0, b""
+        while total < least or tail != READY:
+            count = self.socket.recv_into(buffer)
+            if not count:
+                raise ConnectionError("the server closed the connection")
+            total += count
+            tail = (tail + buffer[max(0, count - len(READY)) : count])[-len(READY) :]
+            if tail == READY and total < least:
+                raise ServerError(f"the answer has only {total} bytes")
+        return total
 
     def close(self):
         try:
