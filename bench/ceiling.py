@@ -46,7 +46,10 @@ class Ceiling:
         self.process.communicate()
 
     def measured(self, running, mode, clients, seconds):
-        """Transactions per second, and the pooler's counters for each; `busy` is its share of one CPU."""
+        """Transactions per second, and the pooler's counters for each; `busy` is its share of one CPU.
+
+        What a thread does in a second in which it is always busy is its limit, whether or not this load is enough for it.
+        """
         self.process.stdin.write(f"{mode} {clients} {seconds} {running.port}\n")
         self.process.stdin.flush()
         self._line()
@@ -56,7 +59,7 @@ class Ceiling:
         # Both readings follow a line of the tool's: what it took to read them is in neither.
         units = result["tps"] * elapsed
         busy = (after["cpu_s"] - before["cpu_s"]) / elapsed
-        return {**result, "busy": busy, **counters.per_unit(before, after, units)}
+        return {**result, "busy": busy, "per_cpu_second": result["tps"] / busy, **counters.per_unit(before, after, units)}
 
     def _line(self):
         line = self.process.stdout.readline()

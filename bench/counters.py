@@ -1,7 +1,5 @@
 """What the kernel counts for a pooler's process, per unit of work done."""
 
-import time
-
 SETTLE_S = 0.3  # for a pooler to finish what the last client left it
 
 
@@ -25,13 +23,3 @@ def per_unit(before, after, units):
         "voluntary": spent["voluntary"] / units,
         "involuntary": spent["involuntary"] / units,
     }
-
-
-class Busy:
-    """How much of one CPU a process takes from `__init__` to `share`."""
-
-    def __init__(self, running):
-        self.running, self.before, self.since = running, reading(running), time.monotonic()
-
-    def share(self, after):
-        return (after["cpu_s"] - self.before["cpu_s"]) / (time.monotonic() - self.since)

@@ -10,7 +10,7 @@ from cluster import DATABASE, PASSWORD, SCRAM_DATABASE, USER
 from processes import Daemon, environment, free_port
 
 POOL_SIZE = 16
-CLIENTS_MAX = 12_000
+CLIENTS_MAX = 10_500
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -229,12 +229,14 @@ class Odyssey(Peer):
                 f"""\
 daemonize no
 log_to_stdout yes
+log_format "%p %t %l [%i %s] (%c) %m\\n"
 log_session no
 log_query no
 log_stats no
 workers {self.workers or os.cpu_count()}
 client_max {CLIENTS_MAX}
 unix_socket_dir "{self.work}"
+unix_socket_mode "0644"
 locks_dir "{self.work}"
 storage "postgres" {{
   type "remote"

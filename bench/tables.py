@@ -122,9 +122,10 @@ def _ceiling(records):
     columns = {
         "tps": _median(records, "tps"),
         "CPUs busy": _median(records, "busy", 2),
+        "per CPU second": _median(records, "per_cpu_second"),
         "CPU µs (user + system)": _cpu(records),
         "switches (forced)": _switches(records),
-        "to PgBouncer: tps / CPU": _ratios(records, REFERENCE, "tps", "cpu_us"),
+        "to PgBouncer: tps / per CPU second": _ratios(records, REFERENCE, "tps", "per_cpu_second"),
     }
     for mode in records.values("mode", "ceiling"):
         clients = records.values("clients", "ceiling")[0]

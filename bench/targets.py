@@ -66,7 +66,7 @@ def _throughput(records):
 def _ceilings(records):
     for mode in ("simple", "prepared"):
         wanted = {"kind": "ceiling", "peer": f"{HOWDAH}, 1 worker", "mode": mode}
-        ratios = records.ratios("tps", REFERENCE, **wanted)
+        ratios = records.ratios("per_cpu_second", REFERENCE, **wanted)
         yield f"ceiling to PgBouncer's, one worker, {mode}", "≥", 1.5, ratios
         many = {**wanted, "peer": f"{HOWDAH}, 8 workers"}
         flatness = records.ratios("cpu_us", f"{HOWDAH}, 1 worker", **many)

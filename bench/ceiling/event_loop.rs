@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -13,8 +13,9 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use crate::asking::{Client, Load, Step, startup};
 use crate::serving::Server;
 
-/// The listener's number; connections count from 0.
+/// Numbers of what is no connection; those count from 0.
 const LISTENER: u64 = u64::MAX;
+const INPUT: u64 = LISTENER - 1;
 const EVENTS_MAX: usize = 256;
 const BUFFER_LEN: usize = 16 * 1024;
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -70,6 +71,16 @@ impl EventLoop {
         Ok(self.listener.local_addr()?.port())
     }
 
+    /// Is the server until there is something to read, a line at a time.
+    pub(crate) fn serve_until_readable(&mut self, input: impl AsFd) -> anyhow::Result<()> {
+        epoll::add(&self.epoll, &input, EventData::new_u64(INPUT), EventFlags::IN)?;
+        while !self.events.iter().any(|event| event.data.u64() == INPUT) {
+            self.turn(&[])?;
+        }
+        self.events.clear();
+        Ok(epoll::delete(&self.epoll, &input)?)
+    }
+
     /// Lets the clients of `load` in, warms them up, counts, prints, and lets them go.
     pub(crate) fn run(&mut self, load: &Load) -> anyhow::Result<()> {
         let transaction = load.mode.transaction();
@@ -119,6 +130,7 @@ impl EventLoop {
         for at in 0..self.events.len() {
             match self.events[at].data.u64() {
                 LISTENER => self.accept()?,
+                INPUT => {}
                 number => self.serve(number as usize, transaction)?,
             }
         }

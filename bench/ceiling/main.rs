@@ -22,11 +22,15 @@ use event_loop::EventLoop;
 fn main() -> anyhow::Result<()> {
     let mut event_loop = EventLoop::new()?;
     println!("{}", event_loop.port()?);
-    for line in io::stdin().lock().lines() {
-        let load = parse(&line?)?;
-        event_loop.run(&load)?;
+    let mut input = io::stdin().lock();
+    loop {
+        event_loop.serve_until_readable(&input)?;
+        let mut line = String::new();
+        if input.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        event_loop.run(&parse(&line)?)?;
     }
-    Ok(())
 }
 
 fn parse(line: &str) -> anyhow::Result<Load> {
