@@ -14,11 +14,16 @@ pub(crate) fn command(data: &[u8]) {
         let Ok(command) = Command::parse(&statement) else {
             continue;
         };
-        let looks = match &command {
-            Command::Show(_) | Command::Help | Command::Ask(_) | Command::Harmless(_) => true,
-            Command::Begin(_) | Command::End(_) | Command::Deallocate(_) => true,
-            _ => false,
-        };
+        let looks = matches!(
+            &command,
+            Command::Show(_)
+                | Command::Help
+                | Command::Ask(_)
+                | Command::Harmless(_)
+                | Command::Begin(_)
+                | Command::End(_)
+                | Command::Deallocate(_)
+        );
         let needs = if looks { Rights::Stats } else { Rights::Admin };
         assert_eq!(command.needs(), needs, "{command:?}");
         assert!(command.spoken().starts_with(command.word()));

@@ -191,7 +191,7 @@ fn server_asks(input: &mut Input<'_>) {
         }
         is_scram |= code == 10;
         match exchange.answer(&[&i32::to_be_bytes(code)[..], data].concat(), &mut |bytes| {
-            bytes.fill(9)
+            bytes.fill(9);
         }) {
             Ok(Reply::Ok) => {
                 assert!(!is_scram && !must_bind, "a server that has proved nothing");

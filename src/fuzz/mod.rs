@@ -14,8 +14,11 @@ mod wire;
 
 pub use input::Input;
 
+/// Takes in any bytes at all.
+type Target = fn(&[u8]);
+
 /// The functions by name.
-pub const TARGETS: [(&str, fn(&[u8])); 17] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("certificate", crate::net::tls::fuzz::certificate),
     ("challenge", auth::challenge),
     ("client_messages", crate::client::fuzz::client_messages),
