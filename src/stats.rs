@@ -92,10 +92,10 @@ impl Histogram {
     }
 }
 
-/// A histogram on its way into a larger one: narrow, because every client has two.
+/// A histogram on its way into a larger one: narrow, because every client has two. See [`Tally::is_full`].
 #[derive(Clone, Debug, Default)]
 struct Brief {
-    counts: [u32; BUCKETS],
+    counts: [u8; BUCKETS],
     sum_us: u64,
 }
 
@@ -162,11 +162,11 @@ pub struct Tally {
     pub server_parses: u32,
     /// Bind messages.
     pub binds: u32,
-    queries: u32,
-    transactions: u32,
+    queries: u8,
+    transactions: u8,
+    errors: [u16; ErrorClass::LABELS.len()],
     query_times: Brief,
     transaction_times: Brief,
-    errors: [u32; ErrorClass::LABELS.len()],
 }
 
 impl Tally {
@@ -188,14 +188,10 @@ impl Tally {
         *count = count.saturating_add(1);
     }
 
-    /// How many queries it holds.
-    pub fn queries(&self) -> u32 {
-        self.queries
-    }
-
-    /// How many transactions it holds.
-    pub fn transactions(&self) -> u32 {
-        self.transactions
+    /// Whether it has to be reported before it can count much more: it is small, and nearly always holds one transaction.
+    pub fn is_full(&self) -> bool {
+        let has_many_errors = self.errors.iter().any(|count| *count >= u16::MAX / 2);
+        has_many_errors || self.queries.max(self.transactions) >= u8::MAX / 2
     }
 }
 
@@ -257,8 +253,9 @@ pub struct PoolStats {
 }
 
 impl PoolStats {
-    /// Adds what a client did.
-    pub fn absorb(&mut self, tally: &Tally) {
+    /// Adds what a client did, and empties its tally.
+    pub fn absorb(&mut self, tally: &mut Tally) {
+        let tally = std::mem::take(tally);
         self.bytes_received += tally.bytes_received;
         self.bytes_sent += tally.bytes_sent;
         self.client_parse_count += u64::from(tally.client_parses);
@@ -379,7 +376,7 @@ mod tests {
         tally.transaction(Duration::from_millis(9));
         tally.error(ErrorClass::of(b"23505"));
         let mut stats = PoolStats::default();
-        stats.absorb(&tally);
+        stats.absorb(&mut tally);
         assert_eq!(
             (stats.query_count, stats.query_time, stats.query.count()),
             (2, 7000, 2)

@@ -113,9 +113,14 @@ struct Client {
 }
 
 impl Client {
+    /// One with a prepared statement `s`.
     fn login(target: Target, prepared: &str) -> Self {
         let mut wire = Wire::app(target);
         wire.batch(&[msg::parse("s", prepared), msg::sync()]);
+        Self::new(wire)
+    }
+
+    fn new(wire: Wire) -> Self {
         let stream = wire.writer();
         // The socket lives on in its second handle.
         std::mem::forget(wire);
@@ -123,6 +128,11 @@ impl Client {
             stream,
             input: vec![0; 65536],
         }
+    }
+
+    fn round(&mut self, request: &[u8]) {
+        self.ask(request);
+        self.answered(1);
     }
 
     fn ask(&mut self, request: &[u8]) {
@@ -175,7 +185,7 @@ fn in_our_words(place: &Backtrace) -> String {
         .collect()
 }
 
-const ROUNDS: u64 = 300;
+const ROUNDS: u64 = 50;
 /// Allocations that are looked into.
 const WATCHED_MAX: u64 = 40;
 
@@ -193,6 +203,38 @@ fn workloads() -> Vec<Workload> {
         ("pipelined", prepared.repeat(10), 10, 0),
         ("block", block, 3, 0),
     ]
+}
+
+/// Heap that so many idle clients may hold, each.
+const IDLE_BYTES_MAX: i64 = 2500;
+
+#[test]
+fn an_idle_client_holds_little_and_gives_back_what_a_burst_took() {
+    const CLIENTS: i64 = 100;
+    let cluster = Cluster::start();
+    let target = embedded(&cluster, 2);
+    let query = msg::query("SELECT 1");
+    // What the worker keeps for later is not theirs.
+    let mut all: Vec<_> = (0..CLIENTS).map(|_| Client::new(Wire::app(target))).collect();
+    all.iter_mut().for_each(|client| client.ask(&query));
+    all.iter_mut().for_each(|client| client.answered(1));
+    let held = || BYTES.load(Ordering::SeqCst);
+    let before = held();
+    for _ in 0..CLIENTS {
+        let mut client = Client::new(Wire::app(target));
+        client.round(&query);
+        all.push(client);
+    }
+    let idle = (held() - before) / CLIENTS;
+    all.iter_mut().for_each(|client| client.ask(&query));
+    all.iter_mut().for_each(|client| client.answered(1));
+    let after_burst = (held() - before) / CLIENTS;
+    println!("{idle} bytes for each idle client, {after_burst} after a burst");
+    assert!(idle <= IDLE_BYTES_MAX, "{idle} bytes for each idle client");
+    assert!(
+        after_burst <= IDLE_BYTES_MAX,
+        "{after_burst} bytes for each client after a burst"
+    );
 }
 
 #[test]

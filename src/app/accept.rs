@@ -88,7 +88,7 @@ async fn welcome(stream: Stream, process: Arc<Process>, logging_in: LoggingIn) {
         }
         Outcome::Console(visit) => Box::pin(process.console(*visit)).await,
         Outcome::Cancel { pid, secret } => {
-            process.cancel(pid, &secret).await;
+            Box::pin(process.cancel(pid, &secret)).await;
             Farewell::CancelRequest
         }
         Outcome::Ended(ended) => {

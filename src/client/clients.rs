@@ -6,6 +6,7 @@ use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Context;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -13,7 +14,7 @@ use parking_lot::Mutex;
 use crate::error::{Refusal, SqlState};
 use crate::net::{PeerAddr, TlsInfo, within};
 
-use super::handle::{Birth, Handle, Order, State};
+use super::handle::{Birth, Ear, Handle, Order, State};
 use super::random;
 
 /// The clients of this process.
@@ -67,6 +68,14 @@ pub struct Newcomer {
 pub struct Seat {
     clients: Arc<Clients>,
     handle: Arc<Handle>,
+    ear: Ear,
+}
+
+impl Seat {
+    /// The orders that have come; `cx` is woken by the next.
+    pub(super) fn poll_orders(&mut self, cx: &mut Context<'_>) -> Option<Vec<Order>> {
+        self.ear.poll(&self.handle, cx)
+    }
 }
 
 impl std::ops::Deref for Seat {
@@ -129,6 +138,7 @@ impl Clients {
         Ok(Seat {
             clients: self.clone(),
             handle,
+            ear: Ear::default(),
         })
     }
 
@@ -368,19 +378,18 @@ mod tests {
     #[tokio::test]
     async fn a_cancel_request_dequeues_a_waiting_client_only_with_the_right_key() {
         let clients = Arc::new(Clients::default());
-        let seat = clients
+        let mut seat = clients
             .admit(newcomer("a", PROTOCOL_3_0), ClientLimits::default())
             .unwrap();
-        let poll =
-            |seat: &Seat| seat.poll_orders(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        let poll = |seat: &mut Seat| seat.poll_orders(&mut Context::from_waker(std::task::Waker::noop()));
         clients.cancel(seat.pid, &seat.secret, Duration::ZERO).await;
-        assert_eq!(poll(&seat), None, "an idle client has nothing to cancel");
+        assert_eq!(poll(&mut seat), None, "an idle client has nothing to cancel");
         seat.now_waits(tokio::time::Instant::now());
         let mut wrong = seat.secret.clone();
         wrong[0] ^= 1;
         clients.cancel(seat.pid, &wrong, Duration::ZERO).await;
-        assert_eq!(poll(&seat), None);
+        assert_eq!(poll(&mut seat), None);
         clients.cancel(seat.pid, &seat.secret, Duration::ZERO).await;
-        assert_eq!(poll(&seat), Some(vec![Order::Dequeue]));
+        assert_eq!(poll(&mut seat), Some(vec![Order::Dequeue]));
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Clock {
     quiet_since: Instant,
     /// Since when the client has been in a transaction that no server knows of.
     deferred_since: Option<Instant>,
+    /// What time it is, unless time may have passed since somebody has looked.
+    moment: Option<Instant>,
     /// How long the client may be idle by its own settings, or its role's.
     pub(super) idle_limits: IdleLimits,
     /// Armed once and moved only when it fires too early.
@@ -38,9 +40,20 @@ impl Clock {
             unit_since: None,
             quiet_since: now,
             deferred_since: None,
+            moment: None,
             idle_limits: IdleLimits::default(),
             timer: None,
         }
+    }
+
+    /// What time it is. Between two waits one look at the clock is enough, for it is a part of what a transaction costs.
+    pub(super) fn now(&mut self) -> Instant {
+        *self.moment.get_or_insert_with(Instant::now)
+    }
+
+    /// Time may pass from here on.
+    pub(super) fn let_pass(&mut self) {
+        self.moment = None;
     }
 
     pub(super) fn begin_idle(&mut self, now: Instant) {
@@ -49,6 +62,7 @@ impl Clock {
     }
 
     pub(super) fn begin_lease(&mut self, now: Instant) {
+        self.moment = Some(now);
         self.transaction_since = Some(self.deferred_since.take().unwrap_or(now));
         self.quiet_since = now;
         self.unit_since = None;
@@ -65,7 +79,7 @@ impl Clock {
 
     pub(super) fn begin_unit(&mut self) {
         if self.unit_since.is_none() {
-            let now = Instant::now();
+            let now = self.now();
             self.unit_since = Some(now);
             self.transaction_since.get_or_insert(now);
         }
@@ -145,6 +159,7 @@ impl Clock {
         policy: &PoolSettings,
         server: &Connection,
     ) -> Poll<Farewell> {
+        self.let_pass();
         if server.pipeline.is_settled() && policy.pool_mode == PoolMode::Session {
             // The rest is the server's own business.
             let limit = self.idle_timeout(policy);

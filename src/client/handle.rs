@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::task::Context;
+use std::task::{Context, Waker};
 use std::time::{Duration, SystemTime};
 
-use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -84,8 +83,7 @@ pub struct Handle {
     busy: AtomicBool,
     server: Mutex<Option<Arc<server::Info>>>,
     ordered: AtomicBool,
-    orders: Mutex<Vec<Order>>,
-    waker: AtomicWaker,
+    orders: Mutex<Orders>,
     application_name: Mutex<Box<[u8]>>,
     prepared: AtomicU32,
     pin: Mutex<Option<Box<PinView>>>,
@@ -100,6 +98,36 @@ pub struct PinView {
     pub statement: Box<str>,
     /// Since when.
     pub since: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Orders {
+    given: Vec<Order>,
+    /// The client's, once it listens.
+    waker: Option<Waker>,
+}
+
+/// How a client hears its orders: without a lock, until there are some.
+#[derive(Debug, Default)]
+pub(super) struct Ear {
+    /// What the handle has been told to wake.
+    waker: Option<Waker>,
+}
+
+impl Ear {
+    /// The orders that have come; `cx` is woken by the next.
+    pub(super) fn poll(&mut self, handle: &Handle, cx: &mut Context<'_>) -> Option<Vec<Order>> {
+        let is_known = (self.waker.as_ref()).is_some_and(|waker| waker.will_wake(cx.waker()));
+        if is_known && !handle.ordered.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut orders = handle.orders.lock();
+        orders.waker = Some(cx.waker().clone());
+        self.waker.clone_from(&orders.waker);
+        handle.ordered.store(false, Ordering::Release);
+        let given = std::mem::take(&mut orders.given);
+        (!given.is_empty()).then_some(given)
+    }
 }
 
 /// What a new handle is made of.
@@ -134,8 +162,7 @@ impl Handle {
             busy: AtomicBool::new(false),
             server: Mutex::new(None),
             ordered: AtomicBool::new(false),
-            orders: Mutex::new(Vec::new()),
-            waker: AtomicWaker::new(),
+            orders: Mutex::default(),
             application_name: Mutex::default(),
             prepared: AtomicU32::new(0),
             pin: Mutex::new(None),
@@ -181,9 +208,13 @@ impl Handle {
 
     /// Asks the client to do something.
     pub fn order(&self, order: Order) {
-        self.orders.lock().push(order);
+        let mut orders = self.orders.lock();
+        orders.given.push(order);
         self.ordered.store(true, Ordering::Release);
-        self.waker.wake();
+        // It stays where it is: the client tells it once.
+        let waker = orders.waker.clone();
+        drop(orders);
+        waker.inspect(Waker::wake_by_ref);
     }
 
     /// What to cancel for this client: the server that runs its query. The server is marked, so that nobody else gets
@@ -193,17 +224,6 @@ impl Handle {
         let info = server.as_ref().filter(|_| self.busy.load(Ordering::Acquire))?;
         info.cancels.fetch_add(1, Ordering::AcqRel);
         Some(info.clone())
-    }
-
-    /// The orders that have come; `cx` is woken by the next.
-    pub(super) fn poll_orders(&self, cx: &mut Context<'_>) -> Option<Vec<Order>> {
-        self.waker.register(cx.waker());
-        if !self.ordered.load(Ordering::Acquire) {
-            return None;
-        }
-        let mut orders = self.orders.lock();
-        self.ordered.store(false, Ordering::Release);
-        Some(std::mem::take(&mut orders))
     }
 
     pub(super) fn now_waits(&self, now: Instant) {

@@ -209,12 +209,12 @@ async fn ask_server(mut lease: Lease<Servers>, place: &Place, user: &str) -> Res
     };
     match within(limit, asked).await {
         Ok(Ok(rows)) => {
-            lease.release(&Tally::default());
+            lease.release(&mut Tally::default());
             Ok(rows)
         }
         Ok(Err(failure)) => {
             if let Failure::Sql(_) = &failure {
-                lease.release(&Tally::default());
+                lease.release(&mut Tally::default());
             }
             Err(failure.refusal().to_string())
         }

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::config::PoolMode;
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
@@ -144,9 +142,14 @@ impl Session {
             && self.talk.down.is_done()
             && server.output.is_empty();
         if heard.units > 0 {
-            let now = Instant::now();
+            let now = self.clock.now();
             let took = self.clock.end_unit(now, server.pipeline.in_flight());
-            (0..heard.units).for_each(|_| self.talk.tally.query(took));
+            for _ in 0..heard.units {
+                if self.talk.tally.is_full() {
+                    self.pool.absorb(&mut self.talk.tally);
+                }
+                self.talk.tally.query(took);
+            }
             self.seat.set_busy(server.pipeline.in_flight());
             if settled {
                 self.talk.tally.transaction(self.clock.end_transaction(now));
@@ -163,11 +166,11 @@ impl Session {
         }
         if heard.units > 0 {
             // A session keeps its server: what it does is reported as it goes on.
-            self.pool.absorb(&std::mem::take(&mut self.talk.tally));
+            self.pool.absorb(&mut self.talk.tally);
         }
         self.leave
             .clone()
-            .map(|refusal| Stop::Client(Farewell::Administrator(refusal)))
+            .map(|refusal| Stop::Client(Farewell::Administrator(*refusal)))
     }
 
     /// Something has been asked of the server: from now on it can be cancelled, and its time counts.

@@ -141,7 +141,7 @@ impl Replication {
         .await
     }
 
-    fn poll_orders(&self, cx: &mut Context<'_>) -> Option<Farewell> {
+    fn poll_orders(&mut self, cx: &mut Context<'_>) -> Option<Farewell> {
         let orders = self.seat.poll_orders(cx)?;
         orders.into_iter().find_map(|order| match order {
             super::Order::Kill(refusal) | super::Order::Drain(refusal) => {

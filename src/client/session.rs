@@ -13,7 +13,7 @@ use crate::config::{PoolMode, PoolSettings};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::net::Stream;
-use crate::pool::{Dirt, Lease, PinPermit, Pool, Servers, Waiter};
+use crate::pool::{Asked, Dirt, Lease, PinPermit, Pool, Servers, Waiter};
 use crate::server::{Connection, Failure, Leftovers, Parameters};
 use crate::wire::store::CHUNK;
 use crate::wire::write::{self, Severity};
@@ -57,7 +57,7 @@ pub struct Session {
     pub(super) clock: Clock,
     waiter: Waiter<Servers>,
     /// Why the client keeps its server, if it does.
-    pub(super) pin: Option<Pin>,
+    pub(super) pin: Option<Box<Pin>>,
     /// It has been told in the log that this client keeps servers.
     pub(super) has_pinned: bool,
     /// Permission to keep one, before there is a reason.
@@ -65,7 +65,7 @@ pub struct Session {
     /// The next statement needs such permission first.
     wants_permit: bool,
     /// The client has been asked to leave at the next transaction boundary.
-    pub(super) leave: Option<Refusal>,
+    pub(super) leave: Option<Box<Refusal>>,
 }
 
 impl Session {
@@ -109,7 +109,7 @@ impl Session {
     }
 
     /// Serves the client to its end, and tells it why if there is something to tell.
-    pub async fn serve(mut self) -> Farewell {
+    pub async fn serve(mut self: Box<Self>) -> Farewell {
         let farewell = self.run().await;
         let refusal = farewell.refusal().filter(|_| !self.talk.server_left);
         if let Some(refusal) = refusal
@@ -120,7 +120,7 @@ impl Session {
         // What the server said last is the client's, even if it will not read on.
         let last = poll_fn(|cx| self.poll_write_client(cx));
         let _ = tokio::time::timeout(FAREWELL_MAX, last).await;
-        self.pool.absorb(&self.talk.tally);
+        self.pool.absorb(&mut self.talk.tally);
         farewell
     }
 
@@ -135,12 +135,12 @@ impl Session {
                     return farewell;
                 }
             }
-            let lease = match self.server().await {
-                Ok(Some(lease)) => lease,
+            let (began, lease) = match self.server().await {
+                Ok(Some(served)) => served,
                 Ok(None) => continue,
                 Err(farewell) => return farewell,
             };
-            if let Err(farewell) = self.hold(lease).await {
+            if let Err(farewell) = self.hold(began, lease).await {
                 return farewell;
             }
         }
@@ -190,7 +190,7 @@ impl Session {
     /// The client has been asked to leave, and is in no transaction, not even one that no server knows of.
     fn leaves(&self) -> Option<Farewell> {
         let refusal = self.leave.as_ref().filter(|_| !self.talk.is_deferring())?;
-        Some(Farewell::Administrator(refusal.clone()))
+        Some(Farewell::Administrator(Refusal::clone(refusal)))
     }
 
     /// Takes orders from outside. Those that can wait are kept for the next transaction boundary.
@@ -198,7 +198,7 @@ impl Session {
         for order in self.seat.poll_orders(cx)? {
             match order {
                 Order::Kill(refusal) => return Some(Farewell::Administrator(refusal)),
-                Order::Drain(refusal) => self.leave = Some(refusal),
+                Order::Drain(refusal) => self.leave = Some(Box::new(refusal)),
                 Order::Dequeue => {}
             }
         }
@@ -207,9 +207,11 @@ impl Session {
 
     /// Gets a server that is set as the client left the last one. Dead ones do not count. `None` if the client changed
     /// its mind.
-    async fn server(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
-        self.policy = self.pool.source().policy();
-        self.obey_policy();
+    async fn server(&mut self) -> Result<Option<(Instant, Lease<Servers>)>, Farewell> {
+        if let Some(policy) = self.pool.source().policy_unless(&self.policy) {
+            self.policy = policy;
+            self.obey_policy();
+        }
         for _ in 0..DEAD_SERVERS_MAX {
             let Some(mut lease) = self.wait().await? else {
                 if self.talk.is_deferring() {
@@ -219,13 +221,18 @@ impl Session {
                 self.talk.fail_request(&cancelled());
                 return Ok(None);
             };
-            let info = lease.info().clone();
-            self.seat.now_holds(&info);
-            match lease.align_for(self.seat.id, &self.talk.settings).await {
-                Ok(()) if self.is_session() && lease.limit_idleness().await.is_err() => self.seat.now_idles(),
+            self.seat.now_holds(lease.info());
+            let fits = lease.is_aligned_for(self.seat.id, &self.talk.settings) && !self.is_session();
+            let aligned = if fits {
+                Ok(())
+            } else {
+                Box::pin(self.align(&mut lease)).await
+            };
+            match aligned {
                 Ok(()) => {
                     self.tell_differences(&lease);
-                    return Ok(Some(lease));
+                    let began = if fits { lease.since() } else { Instant::now() };
+                    return Ok(Some((began, lease)));
                 }
                 Err(Failure::Sql(_)) if !lease.settings.is(&lease.baseline) => {
                     // What another client has left there cannot be taken back, which is not this client's fault.
@@ -233,7 +240,7 @@ impl Session {
                 }
                 Err(Failure::Sql(refusal)) => {
                     self.seat.now_idles();
-                    lease.release_dirty(Dirt::Reset, &self.take_tally());
+                    lease.release_dirty(Dirt::Reset, &mut self.talk.tally);
                     return Err(Farewell::Limit(refusal));
                 }
                 Err(Failure::Lost(_)) => self.seat.now_idles(),
@@ -241,6 +248,16 @@ impl Session {
         }
         let refusal = Refusal::new(SqlState::CONNECTION_FAILURE, "server connection was lost");
         Err(Farewell::ServerLost(refusal))
+    }
+
+    /// Brings a server to where this client left the last one.
+    async fn align(&self, lease: &mut Lease<Servers>) -> Result<(), Failure> {
+        lease.align_for(self.seat.id, &self.talk.settings).await?;
+        if self.is_session() {
+            let limited = lease.limit_idleness().await;
+            limited.map_err(|failure| Failure::Lost(failure.refusal().to_string()))?;
+        }
+        Ok(())
     }
 
     /// Takes over what the pool is set to now.
@@ -258,15 +275,16 @@ impl Session {
     }
 
     async fn wait(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
-        self.seat.now_waits(Instant::now());
-        let result = self.wait_in_line().await;
+        let now = Instant::now();
+        self.seat.now_waits(now);
+        let result = self.wait_in_line(now).await;
         if !matches!(result, Ok(Some(_))) {
             self.seat.now_idles();
         }
         result
     }
 
-    async fn wait_in_line(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
+    async fn wait_in_line(&mut self, now: Instant) -> Result<Option<Lease<Servers>>, Farewell> {
         let Self {
             waiter,
             pool,
@@ -278,21 +296,21 @@ impl Session {
             leave,
             ..
         } = self;
-        let mut lease = pin!(pool.lease(waiter, talk.settings.mark()));
-        let first = poll_fn(|cx| Poll::Ready(lease.as_mut().poll(cx))).await;
-        if let Poll::Ready(result) = first {
-            return result.map(Some).map_err(|error| Farewell::Limit(error.refusal()));
-        }
+        let mut place = match pool.ask(now, waiter, talk.settings.mark()) {
+            Ok(Asked::Granted(lease)) => return Ok(Some(lease)),
+            Ok(Asked::Queued(place)) => place,
+            Err(error) => return Err(Farewell::Limit(error.refusal())),
+        };
         let delay = policy.query_wait_notify;
-        let mut notify_at = (!delay.is_zero()).then(|| Instant::now() + delay);
+        let mut notify_at = (!delay.is_zero()).then(|| now + delay);
         poll_fn(|cx| {
-            if let Poll::Ready(result) = lease.as_mut().poll(cx) {
+            if let Poll::Ready(result) = pin!(&mut place).poll(cx) {
                 return Poll::Ready(result.map(Some).map_err(|error| Farewell::Limit(error.refusal())));
             }
             let mut dequeued = false;
             for order in seat.poll_orders(cx).unwrap_or_default() {
                 match order {
-                    Order::Drain(refusal) if talk.is_deferring() => *leave = Some(refusal),
+                    Order::Drain(refusal) if talk.is_deferring() => *leave = Some(Box::new(refusal)),
                     Order::Kill(refusal) | Order::Drain(refusal) => {
                         return Poll::Ready(Err(Farewell::Administrator(refusal)));
                     }
@@ -346,67 +364,74 @@ impl Session {
     }
 
     /// Uses a server until the client has no more claim to it.
-    async fn hold(&mut self, mut lease: Lease<Servers>) -> Result<(), Farewell> {
-        self.clock.begin_lease(Instant::now());
+    async fn hold(&mut self, began: Instant, mut lease: Lease<Servers>) -> Result<(), Farewell> {
+        self.clock.begin_lease(began);
         let end = loop {
             let stop = poll_fn(|cx| self.poll_relay(cx, &mut lease)).await;
             if !matches!(stop, Stop::Interlude) {
                 self.keep_settings(&mut lease);
             }
-            if let Some(end) = self.end_of_use(stop, &mut lease).await {
+            if matches!(stop, Stop::Settled) && !self.may_have_left_something() {
+                break End::Settled;
+            }
+            // Boxed, because it is rare and takes room.
+            if let Some(end) = Box::pin(self.end_of_use(stop, &mut lease)).await {
                 break end;
             }
         };
-        let info = lease.info().clone();
-        info.prepared.store(
+        let now = self.clock.now();
+        lease.info().prepared.store(
             u32::try_from(lease.prepared.len()).unwrap_or(u32::MAX),
             std::sync::atomic::Ordering::Relaxed,
         );
         self.seat.set_prepared(self.talk.names.len());
         self.seat.now_idles();
-        let tally = self.take_tally();
+        let tally = &mut self.talk.tally;
         // Something may still come of it that is nobody's: the effect of a cancel request, a notice half read.
-        let stirs = info.cancels.load(std::sync::atomic::Ordering::Acquire) > 0 || !lease.input.is_empty();
+        let cancels = lease.info().cancels.load(std::sync::atomic::Ordering::Acquire);
+        let stirs = cancels > 0 || !lease.input.is_empty();
         match end {
-            End::Settled if lease.pipeline.is_doubtful() => lease.report(&mut { tally }),
+            End::Settled if lease.pipeline.is_doubtful() => lease.report(tally),
             End::Settled if stirs || lease.leftovers != Leftovers::None => {
-                lease.release_dirty(Dirt::CancelInFlight, &tally);
+                lease.release_dirty(Dirt::CancelInFlight, tally);
             }
             End::Settled
                 if self.policy.server_reset_query_always && !self.policy.server_reset_query.is_empty() =>
             {
-                lease.release_dirty(Dirt::Reset, &tally);
+                lease.release_dirty(Dirt::Reset, tally);
             }
-            End::Settled => lease.release_at_rest(&tally),
+            End::Settled => lease.release_at_rest(now, tally),
             End::Server(farewell) => {
-                lease.report(&mut { tally });
+                lease.report(tally);
                 return Err(farewell);
             }
             End::Client(farewell) => {
-                self.give_up(lease, &farewell, &tally);
+                self.give_up(lease, &farewell);
                 return Err(farewell);
             }
         }
-        self.clock.begin_idle(Instant::now());
+        self.clock.begin_idle(now);
         Ok(())
+    }
+
+    fn may_have_left_something(&self) -> bool {
+        self.talk.trail.marks.is_some() || self.pin.is_some()
     }
 
     /// Why the client lets go of its server; `None` if it does not, and the relay goes on.
     async fn end_of_use(&mut self, stop: Stop, lease: &mut Lease<Servers>) -> Option<End> {
+        self.clock.let_pass();
         let interrupted = match stop {
             Stop::Settled if lease.pipeline.is_doubtful() => return Some(End::Settled),
-            Stop::Settled if self.talk.trail.marks.is_some() || self.pin.is_some() => {
-                match Box::pin(self.look_back(lease)).await {
-                    Ok(After::Release) => return Some(End::Settled),
-                    Ok(After::Keep) => match self.leave.clone() {
-                        Some(refusal) => Err(Farewell::Administrator(refusal)),
-                        None => Ok(()),
-                    },
-                    Err(farewell) => Err(farewell),
-                }
-            }
-            Stop::Settled => return Some(End::Settled),
-            Stop::Interlude => Box::pin(self.interlude(lease)).await,
+            Stop::Settled => match self.look_back(lease).await {
+                Ok(After::Release) => return Some(End::Settled),
+                Ok(After::Keep) => match self.leave.clone() {
+                    Some(refusal) => Err(Farewell::Administrator(*refusal)),
+                    None => Ok(()),
+                },
+                Err(farewell) => Err(farewell),
+            },
+            Stop::Interlude => self.interlude(lease).await,
             Stop::WantsPin if lease.pipeline.is_settled() => {
                 if self.try_permit() {
                     return None;
@@ -415,7 +440,7 @@ impl Session {
                 self.wants_permit = true;
                 return Some(End::Settled);
             }
-            Stop::WantsPin => Box::pin(self.permit()).await,
+            Stop::WantsPin => self.permit().await,
             Stop::Client(farewell) => return Some(End::Client(farewell)),
             Stop::Server(farewell) => return Some(End::Server(farewell)),
         };
@@ -427,7 +452,8 @@ impl Session {
     }
 
     /// The client ends while it holds a server.
-    fn give_up(&self, mut lease: Lease<Servers>, farewell: &Farewell, tally: &crate::stats::Tally) {
+    fn give_up(&mut self, mut lease: Lease<Servers>, farewell: &Farewell) {
+        let tally = &mut self.talk.tally;
         lease.leftovers = match (&self.talk.trail.marks, &self.pin) {
             (Some(_), _) => Leftovers::Unknown,
             (None, Some(pin)) => Leftovers::Kinds(pin.remains),
@@ -471,10 +497,6 @@ impl Session {
         let reported: &Parameters = &self.talk.settings.reported;
         self.seat
             .set_application_name(reported.get(b"application_name").unwrap_or_default());
-    }
-
-    fn take_tally(&mut self) -> crate::stats::Tally {
-        std::mem::take(&mut self.talk.tally)
     }
 
     /// Writes what there is for the client, as far as it takes it.

@@ -244,7 +244,7 @@ impl Session {
                     pause,
                     ask_at: now + pause,
                     permit: pin.permit.or(permit),
-                    ..pin
+                    ..*pin
                 }
             }
             None => Pin {
@@ -265,7 +265,7 @@ impl Session {
             }));
         }
         self.talk.trail.may_pin = true;
-        self.pin = Some(pin);
+        self.pin = Some(Box::new(pin));
         After::Keep
     }
 

@@ -3,6 +3,8 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::config::Config;
 use crate::error::{Refusal, SqlState};
 use crate::farewell::{Denial, Farewell};
@@ -206,7 +208,7 @@ async fn try_out(
     if tried.is_ok() && !wishes.settings.is_empty() {
         tried = lease.run(&assignments(&wishes.settings)).await;
         if let Err(Failure::Sql(_)) = &tried {
-            lease.release_at_rest(&Tally::default());
+            lease.release_at_rest(Instant::now(), &mut Tally::default());
             return Ok(tried.map(|()| Settings::default()));
         }
     }
@@ -229,7 +231,7 @@ async fn try_out(
     if settings.extra.get(IDLE_SESSION_TIMEOUT).is_some() {
         lease.disturb();
     }
-    lease.release_at_rest(&Tally::default());
+    lease.release_at_rest(Instant::now(), &mut Tally::default());
     pool.source()
         .remember_welcome(wishes.settings.clone(), settings.clone());
     Ok(Ok(settings))

@@ -19,7 +19,7 @@ use super::line::Ticket;
 use super::settings::{PoolKey, Settings};
 use super::slots::{SlotId, State};
 use super::source::{Dirt, Source};
-use super::wait::{Cell, Queued, Waiter};
+use super::wait::{Asked, Cell, Queued, Waiter};
 use crate::stats::Tally;
 
 /// The connections of one (database, user), and those who wait for them.
@@ -87,17 +87,27 @@ impl<S: Source> Pool<S> {
     /// the line is kept until it is dropped.
     /// A connection with this `mark` (see [`Source::mark`]) is preferred among the idle ones.
     pub async fn lease(self: &Arc<Self>, waiter: &mut Waiter<S>, mark: u64) -> Result<Lease<S>, LeaseError> {
-        match self.run(|core, now, fx| core.request(waiter.cell(), mark, now, &**self, fx)) {
-            Requested::Granted(grant) => Ok(Lease::new(Arc::clone(self), grant)),
+        match self.ask(Instant::now(), waiter, mark)? {
+            Asked::Granted(lease) => Ok(lease),
+            Asked::Queued(place) => place.await,
+        }
+    }
+
+    /// The same in two steps, for a caller who has just looked at the clock: most leases are granted at once.
+    pub fn ask<'a>(
+        self: &'a Arc<Self>,
+        now: Instant,
+        waiter: &'a mut Waiter<S>,
+        mark: u64,
+    ) -> Result<Asked<'a, S>, LeaseError> {
+        match self.act(|core, fx| core.request(waiter.cell(), mark, now, &**self, fx)) {
+            Requested::Granted(grant) => Ok(Asked::Granted(Lease::new(Arc::clone(self), grant, now))),
             Requested::Refused(error) => Err(error),
-            Requested::Queued(ticket) => {
-                Queued {
-                    pool: self,
-                    waiter,
-                    ticket: Some(ticket),
-                }
-                .await
-            }
+            Requested::Queued(ticket) => Ok(Asked::Queued(Queued {
+                pool: self,
+                waiter,
+                ticket: Some(ticket),
+            })),
         }
     }
 
@@ -105,14 +115,20 @@ impl<S: Source> Pool<S> {
         self.run(|core, now, fx| core.withdraw(ticket, cell, now, self, fx));
     }
 
-    pub(super) fn take_back(&self, slot: SlotId, conn: S::Conn, tally: &Tally) {
-        self.run(|core, now, fx| {
+    pub(super) fn take_back(&self, slot: SlotId, conn: S::Conn, now: Instant, tally: &mut Tally) {
+        self.act(|core, fx| {
             core.stats.absorb(tally);
             core.release(slot, conn, now, self, fx);
         });
     }
 
-    pub(super) fn take_back_dirty(self: &Arc<Self>, slot: SlotId, conn: S::Conn, dirt: Dirt, tally: &Tally) {
+    pub(super) fn take_back_dirty(
+        self: &Arc<Self>,
+        slot: SlotId,
+        conn: S::Conn,
+        dirt: Dirt,
+        tally: &mut Tally,
+    ) {
         self.run(|core, now, _| {
             core.stats.absorb(tally);
             core.begin_cleaning(slot, State::cleaning(dirt), now);
@@ -124,8 +140,8 @@ impl<S: Source> Pool<S> {
         self.run(|core, now, fx| core.break_off(slot, conn, now, self, fx));
     }
 
-    /// Adds what a client did while it held no server.
-    pub fn absorb(&self, tally: &Tally) {
+    /// Adds what a client did while it held no server, and empties its tally.
+    pub fn absorb(&self, tally: &mut Tally) {
         self.core().stats.absorb(tally);
     }
 
@@ -144,8 +160,12 @@ impl<S: Source> Pool<S> {
     /// Asks the core, then does what it said.
     pub(super) fn run<R>(&self, ask: impl FnOnce(&mut Core<S>, Instant, &mut Effects<S>) -> R) -> R {
         let now = Instant::now();
+        self.act(|core, fx| ask(core, now, fx))
+    }
+
+    fn act<R>(&self, ask: impl FnOnce(&mut Core<S>, &mut Effects<S>) -> R) -> R {
         let mut fx = Effects::default();
-        let answer = ask(&mut self.core.lock(), now, &mut fx);
+        let answer = ask(&mut self.core.lock(), &mut fx);
         self.carry_out(fx);
         answer
     }

@@ -5,6 +5,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::house::Pool;
 use super::servers::Servers;
 use super::slots::SlotId;
@@ -19,29 +21,35 @@ pub struct Lease<S: Source> {
     pool: Arc<Pool<S>>,
     slot: SlotId,
     generation: u64,
+    since: Instant,
     /// `None` only while the lease is being consumed.
     conn: Option<S::Conn>,
 }
 
 impl<S: Source> Lease<S> {
-    pub(super) fn new(pool: Arc<Pool<S>>, grant: Grant<S::Conn>) -> Self {
+    pub(super) fn new(pool: Arc<Pool<S>>, grant: Grant<S::Conn>, since: Instant) -> Self {
         Self {
             pool,
             slot: grant.slot,
             generation: grant.generation,
+            since,
             conn: Some(grant.conn),
         }
     }
 
     /// Gives the connection back, idle, outside a transaction and fit for anybody.
-    pub fn release(mut self, tally: &Tally) {
+    pub fn release(self, tally: &mut Tally) {
+        self.release_at(Instant::now(), tally);
+    }
+
+    fn release_at(mut self, now: Instant, tally: &mut Tally) {
         if let Some(conn) = self.conn.take() {
-            self.pool.take_back(self.slot, conn, tally);
+            self.pool.take_back(self.slot, conn, now, tally);
         }
     }
 
     /// Gives the connection back to the janitor, who makes it fit for the next client or closes it.
-    pub fn release_dirty(mut self, dirt: Dirt, tally: &Tally) {
+    pub fn release_dirty(mut self, dirt: Dirt, tally: &mut Tally) {
         if let Some(conn) = self.conn.take() {
             self.pool.take_back_dirty(self.slot, conn, dirt, tally);
         }
@@ -50,7 +58,12 @@ impl<S: Source> Lease<S> {
     /// Adds what was done so far to the pool's statistics and empties the tally: for sessions that keep their server
     /// for long.
     pub fn report(&self, tally: &mut Tally) {
-        self.pool.absorb(&std::mem::take(tally));
+        self.pool.absorb(tally);
+    }
+
+    /// When it began.
+    pub fn since(&self) -> Instant {
+        self.since
     }
 
     /// The pool has been killed since this lease began: end the session.
@@ -66,11 +79,11 @@ impl<S: Source> Lease<S> {
 
 impl Lease<Servers> {
     /// Gives it back as it is, or, where it could be ended for being idle, after it has been brought to rest.
-    pub fn release_at_rest(self, tally: &Tally) {
+    pub fn release_at_rest(self, now: Instant, tally: &mut Tally) {
         if self.is_disturbed() {
             self.release_dirty(Dirt::CancelInFlight, tally);
         } else {
-            self.release(tally);
+            self.release_at(now, tally);
         }
     }
 }

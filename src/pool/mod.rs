@@ -50,4 +50,4 @@ pub use settings::{PoolKey, Settings};
 pub use slots::ServerState;
 pub use snapshot::{PoolSnapshot, ServerView};
 pub use source::{Dirt, Gone, OpenError, Source};
-pub use wait::Waiter;
+pub use wait::{Asked, Queued, Waiter};

@@ -96,6 +96,12 @@ impl Servers {
         self.policy.load_full()
     }
 
+    /// The settings that this pool runs on, if they are not those that have been seen.
+    pub fn policy_unless(&self, seen: &Arc<PoolSettings>) -> Option<Arc<PoolSettings>> {
+        let policy = self.policy.load();
+        (!Arc::ptr_eq(&policy, seen)).then(|| Arc::clone(&policy))
+    }
+
     /// Where its connections go.
     pub fn target(&self) -> Arc<Target> {
         self.target.load_full()

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::house::Pool;
 use super::lease::{Lease, LeaseError};
@@ -80,8 +81,16 @@ impl<S: Source> Default for Waiter<S> {
     }
 }
 
+/// What becomes of a request for a server.
+pub enum Asked<'a, S: Source> {
+    /// There was one.
+    Granted(Lease<S>),
+    /// It has to be waited for.
+    Queued(Queued<'a, S>),
+}
+
 /// A place in the line. Dropped, it leaves the line; what had been handed over in that instant is passed on.
-pub(super) struct Queued<'a, S: Source> {
+pub struct Queued<'a, S: Source> {
     pub(super) pool: &'a Arc<Pool<S>>,
     pub(super) waiter: &'a mut Waiter<S>,
     pub(super) ticket: Option<Ticket>,
@@ -97,7 +106,7 @@ impl<S: Source> Future for Queued<'_, S> {
         };
         self.ticket = None;
         Poll::Ready(match outcome {
-            Ok(grant) => Ok(Lease::new(Arc::clone(self.pool), grant)),
+            Ok(grant) => Ok(Lease::new(Arc::clone(self.pool), grant, Instant::now())),
             Err(error) => Err(*error),
         })
     }

@@ -129,6 +129,11 @@ impl Settings {
             && (Arc::ptr_eq(&self.reported, &other.reported) || self.reported == other.reported)
     }
 
+    /// Whether both are the same, because they were interned or one is a copy of the other. False proves nothing.
+    pub fn is_shared_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.reported, &other.reported) && Arc::ptr_eq(&self.extra, &other.extra)
+    }
+
     fn has_extra_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.extra, &other.extra) || self.extra == other.extra
     }
@@ -138,7 +143,7 @@ impl Settings {
     /// Values are put right under the role that logged in, for any other may not be allowed to: the client's roles go
     /// first and come back last.
     pub fn towards(&self, wanted: &Self) -> Vec<Vec<u8>> {
-        if Arc::ptr_eq(&self.reported, &wanted.reported) && Arc::ptr_eq(&self.extra, &wanted.extra) {
+        if self.is_shared_with(wanted) {
             return Vec::new();
         }
         let values = self.values_towards(wanted);

@@ -50,6 +50,12 @@ impl Connection {
         self.align_known(wanted).await
     }
 
+    /// Whether [`Self::align_for`] would have nothing to do; false proves nothing.
+    pub fn is_aligned_for(&self, client: u64, wanted: &Settings) -> bool {
+        let is_nobodys = self.unseen.of == 0 || self.unseen.of == client;
+        self.input.is_empty() && is_nobodys && self.settings.is_shared_with(wanted)
+    }
+
     /// Brings the session to `wanted`, for whoever comes next.
     pub async fn align(&mut self, wanted: &Settings) -> Result<(), Failure> {
         self.align_for(0, wanted).await

@@ -29,7 +29,7 @@ async fn client(pool: Arc<Pool<Fake>>, fake: Fake, seed: u64, leases: Arc<Atomic
         }
         match next(&mut dice) % 20 {
             0 => drop(lease),
-            1 | 2 => lease.release_dirty(Dirt::Abandoned, &Tally::default()),
+            1 | 2 => lease.release_dirty(Dirt::Abandoned, &mut Tally::default()),
             3 => {
                 lease.0.die();
                 give(lease);
