@@ -13,8 +13,10 @@
 //! | 3 | [`server`] | one connection to PostgreSQL |
 //! | 2 | [`auth`], [`net`] | SCRAM, md5, secrets, hba rules, ident maps and LDAP as exchanges without IO; sockets |
 //! | 1 | [`wire`], [`sql`] | bytes to meaning; what a statement may leave behind. No IO, no clock, no panic |
-//! | 0 | [`error`], [`farewell`], [`stats`], [`config`] | words that everyone shares |
+//! | 0 | [`error`], [`farewell`], [`stats`], [`config`]; `chance` | words that everyone shares; bytes as decisions, in tests only |
 
+#[cfg(any(test, fuzzing))]
+pub mod chance;
 pub mod config;
 pub mod error;
 pub mod farewell;

@@ -12,6 +12,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("farewell", 0),
     ("stats", 0),
     ("config", 0),
+    ("chance", 0),
     ("wire", 1),
     ("sql", 1),
     ("auth", 2),

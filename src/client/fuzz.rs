@@ -6,8 +6,8 @@ use super::model::{Server, World, message, told};
 use super::startup::Wishes;
 use super::talk::Pause;
 use super::trail::Following;
+use crate::chance::Input;
 use crate::config::Config;
-use crate::fuzz::Input;
 use crate::wire::startup::Startup;
 
 /// Sockets belong to a runtime, though nothing is ever read from these.

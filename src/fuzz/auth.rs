@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use super::Input;
 use crate::auth::hba::{Ldap, Method as RuleMethod, Rules};
 use crate::auth::ldap::{Exchange, Step as LdapStep};
 use crate::auth::scram::{Binding, ClientBinding, ClientExchange, ServerExchange, prepare};
@@ -11,6 +10,7 @@ use crate::auth::{
     Challenge, ChannelBinding, ClientAuth, Credentials, Files, Method, Mock, Password, Reply, SaltedKeys,
     ServerAuth, Step, StoredSecret,
 };
+use crate::chance::Input;
 
 const PASSWORD: &[u8] = b"pencil";
 const SALT: &[u8] = b"a salt of 16 by.";

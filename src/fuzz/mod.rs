@@ -6,13 +6,10 @@
 
 mod auth;
 mod files;
-mod input;
 #[cfg(test)]
 mod smoke;
 mod sql;
 mod wire;
-
-pub use input::Input;
 
 /// Takes in any bytes at all.
 type Target = fn(&[u8]);

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::{Answer, Outcome, Pipeline, Request, Status};
-use crate::fuzz::Input;
+use crate::chance::Input;
 
 /// What a command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
