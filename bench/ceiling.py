@@ -14,7 +14,6 @@ from processes import BenchError, dies_with_parent, environment
 CLIENTS = 64
 TOOL = os.path.join(peers.REPOSITORY, "target", "release", "examples", "ceiling")
 WORKERS = (1, 2, 4, 8)
-MODES = ("simple", "prepared")
 
 
 class Ceiling:

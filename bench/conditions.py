@@ -19,8 +19,7 @@ def told(options, chosen, cluster):
         "peers": ", ".join(f"{peer.name} {peer.version()}" for peer in chosen if peer.name != peers.Direct.name),
         "pools": f"{peers.POOL_SIZE} servers; threads of howdah and Odyssey: {options.workers or 'by default'}",
         "checkout": _commit(),
-        "rounds": f"{options.rounds} of {options.seconds} s, peers in turn; "
-        f"memory and logins: {min(3, options.rounds)}",
+        "rounds": f"{options.rounds} of {options.seconds} s, peers in turn; 2 of memory, session state and what has no target",
     }
 
 

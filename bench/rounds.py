@@ -20,7 +20,8 @@ from records import Records
 
 MEASURES = ("load", "syscalls", "idle", "beside", "login", "large", "state", "ceiling", "inert")
 HEADLINES = ("tps", "per_client_bytes", "per_second", "per_transaction", "mb_per_second", "increase", "p50_us", "ns")
-ASIDE_ROUNDS_MAX = 3  # of what no target depends on
+MODES_AIMED_AT = ("simple", "prepared")
+ASIDE_ROUNDS_MAX = 2  # of what has no target, or hardly differs from round to round
 
 
 class Rounds:
@@ -55,7 +56,7 @@ class Rounds:
             return
         with contextlib.ExitStack() as stack:
             watched = [one for one in self._start_all(stack, self.chosen) if one.daemon]
-            for mode, one in itertools.product(self.options.modes, watched):
+            for mode, one in itertools.product(MODES_AIMED_AT, watched):
                 what = {"kind": "syscalls", "mode": mode, "clients": 16, "peer": one.peer.name, "round": 1}
                 arguments = (self.work, mode, 16, self.options.seconds, self.options.jobs)
                 self._record(what, one.peer.remark(mode), syscalls.measured, one, *arguments)
@@ -111,7 +112,7 @@ class Rounds:
                     what = {"kind": "state", "workload": name, "peer": one.peer.name, "round": number}
                     is_lost = name in state.FOLLOWERS_ONLY and one.peer.name not in state.FOLLOWERS
                     remark = "does not follow such settings" if is_lost else None
-                    self._record(what, remark, state.converse, one, name, self.options.seconds)
+                    self._record(what, remark, state.converse, one, name, max(1, self.options.seconds // 2))
 
     def ceiling(self):
         options = self.options
@@ -119,7 +120,7 @@ class Rounds:
         with ceiling.Ceiling() as tool, contextlib.ExitStack() as stack:
             running = self._start_all(stack, ceiling.choose(tool, work, account, self.chosen))
             for number, order in self._rounds(running):
-                for mode, one in itertools.product(ceiling.MODES, order):
+                for mode, one in itertools.product(MODES_AIMED_AT, order):
                     clients = ceiling.CLIENTS
                     what = {"kind": "ceiling", "mode": mode, "clients": clients, "peer": one.peer.name, "round": number}
                     self._record(what, one.peer.remark(mode), tool.measured, one, mode, clients, options.seconds)
@@ -160,5 +161,5 @@ class Rounds:
 
 
 def _is_aside(mode, peer):
-    """Whether no target depends on it, so that fewer rounds do."""
-    return mode == "extended" or peer.name in (peers.Direct.name, peers.Odyssey.name)
+    """Whether it has no target, so that fewer rounds do."""
+    return mode not in MODES_AIMED_AT or peer.name in (peers.Direct.name, peers.Odyssey.name)
