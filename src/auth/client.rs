@@ -5,8 +5,8 @@ use std::mem;
 use super::error::wrong_password;
 use super::scram::{self, Binding, MECHANISM, MECHANISM_PLUS, ServerExchange, ServerFinal};
 use super::{
-    AuthError, ChannelBinding, Mock, Password, Random, SaltedKeys, StoredSecret, Verifier, same,
-    verify_password,
+    AuthError, ChannelBinding, Likeness, Mock, Password, PlainSecret, Random, SaltedKeys, StoredSecret,
+    Verifier, same, verify_password,
 };
 use crate::error::Refusal;
 
@@ -36,14 +36,6 @@ pub struct Challenge<'a> {
     pub mock: &'a Mock,
     /// What to offer as channel binding; `None` without TLS.
     pub binding: Option<&'a ChannelBinding>,
-}
-
-impl Challenge<'_> {
-    /// Whether to begin takes milliseconds, because a verifier has to be made first: see [`StoredSecret::prepare`].
-    pub fn is_slow(&self) -> bool {
-        self.method == Method::Scram
-            && matches!(self.secret, Some(StoredSecret::Plain(plain)) if !plain.is_prepared())
-    }
 }
 
 /// A message of type Authentication for the client.
@@ -129,29 +121,38 @@ pub struct ClientAuth {
 /// ```
 #[derive(Debug)]
 enum State {
-    /// → `Ended`
+    /// → `Ended`. Who does not exist may have a secret that no password fits, which is as slow to see.
     Password(Option<StoredSecret>),
     /// → `Ended`. Holds the right response; none where no response is right.
     Md5(Option<Password>),
     /// → `SaslFinish` by a client's first SCRAM message, `Ended` by anything else.
     SaslBegin(Sasl),
     /// → `Ended`
-    SaslFinish(Box<ServerFinal>),
+    SaslFinish(Box<ServerFinal>, Option<Late>),
     /// Whatever comes now is an error.
     Ended,
+}
+
+/// A plain password whose verifier has yet to be made. That is left until a proof has to be judged, when time tells
+/// nothing any more: before, a user that exists would be slower to be asked than one that does not.
+#[derive(Debug)]
+struct Late {
+    plain: PlainSecret,
+    mock: Mock,
 }
 
 /// What a SASL exchange needs once the client has chosen a mechanism.
 #[derive(Debug)]
 struct Sasl {
+    /// If the right one is late, one with the same salt and iteration count.
     verifier: Verifier,
+    late: Option<Late>,
     nonce: Vec<u8>,
     binding: Option<ChannelBinding>,
 }
 
 impl ClientAuth {
-    /// Begins the exchange and says what to send first. With a plain secret and SCRAM, the first exchange of the
-    /// user derives the verifier (milliseconds of work).
+    /// Begins the exchange and says what to send first.
     pub fn begin(challenge: &Challenge<'_>, random: Random<'_>) -> (Self, Step) {
         let (state, step) = match (challenge.method, challenge.secret) {
             (Method::Trust, _) => (
@@ -162,7 +163,7 @@ impl ClientAuth {
                 }),
             ),
             (Method::Password, secret) => (
-                State::Password(secret.cloned()),
+                State::Password(secret.cloned().or_else(|| challenge.mock.secret(challenge.user))),
                 Step::Send(AuthRequest::CleartextPassword),
             ),
             (Method::Md5, Some(StoredSecret::Scram(_))) | (Method::Scram, _) => {
@@ -181,9 +182,12 @@ impl ClientAuth {
     }
 
     /// Whether the next [`answer`](Self::answer) takes milliseconds, or up to half a second where the secret asks for
-    /// that.
+    /// that. With a plain secret that is so in the first SCRAM exchange of the user.
     pub fn is_slow(&self) -> bool {
-        matches!(self.state, State::Password(Some(StoredSecret::Scram(_))))
+        matches!(
+            self.state,
+            State::Password(Some(StoredSecret::Scram(_))) | State::SaslFinish(_, Some(_))
+        )
     }
 
     /// Reads the body of a message of type `p` and says what to do next.
@@ -191,17 +195,16 @@ impl ClientAuth {
         let outcome = match mem::replace(&mut self.state, State::Ended) {
             State::Password(secret) => judge_password(secret.as_ref(), &self.user, body).map(Step::Done),
             State::Md5(expected) => judge_md5(expected.as_ref(), body).map(Step::Done),
-            State::SaslBegin(sasl) => sasl.choose(body).map(|(server_first, next)| {
-                self.state = State::SaslFinish(Box::new(next));
-                Step::Send(AuthRequest::SaslContinue(server_first))
-            }),
-            State::SaslFinish(exchange) => exchange.last(body).map(|(server_final, keys)| {
-                let last = Some(AuthRequest::SaslFinal(server_final));
-                Step::Done(Admitted {
-                    last,
-                    proof: Proof::Scram(keys),
+            State::SaslBegin(mut sasl) => {
+                let late = sasl.late.take();
+                sasl.choose(body).map(|(server_first, next)| {
+                    self.state = State::SaslFinish(Box::new(next), late);
+                    Step::Send(AuthRequest::SaslContinue(server_first))
                 })
-            }),
+            }
+            State::SaslFinish(exchange, late) => {
+                judge_scram(*exchange, late, &self.user, body).map(Step::Done)
+            }
             State::Ended => Err(AuthError::Ended),
         };
         outcome.unwrap_or_else(|error| Step::Refused(error.refusal(&self.user), error))
@@ -229,18 +232,28 @@ impl State {
     }
 
     fn sasl(challenge: &Challenge<'_>, random: Random<'_>) -> (Self, Step) {
-        let known = challenge
-            .secret
-            .and_then(|secret| secret.verifier(challenge.user, challenge.mock));
-        let verifier = known
-            .cloned()
-            .unwrap_or_else(|| challenge.mock.verifier(challenge.user));
+        let Challenge { user, mock, .. } = *challenge;
+        let (verifier, late) = match challenge.secret {
+            Some(StoredSecret::Plain(plain)) => match plain.known_verifier() {
+                Some(verifier) => (verifier.clone(), None),
+                None => (
+                    mock.like(Likeness::default()).verifier(user),
+                    Some(Late {
+                        plain: plain.clone(),
+                        mock: mock.clone(),
+                    }),
+                ),
+            },
+            Some(StoredSecret::Scram(verifier)) => (verifier.clone(), None),
+            Some(StoredSecret::Md5(_)) | None => (mock.verifier(user), None),
+        };
         let mechanisms: &[&str] = match challenge.binding {
             Some(_) => &[MECHANISM_PLUS, MECHANISM],
             None => &[MECHANISM],
         };
         let sasl = Sasl {
             verifier,
+            late,
             nonce: scram::nonce(random),
             binding: challenge.binding.cloned(),
         };
@@ -267,6 +280,22 @@ impl Sasl {
         };
         ServerExchange::new(self.verifier, self.nonce, binding).first(client_first)
     }
+}
+
+fn judge_scram(
+    mut exchange: ServerFinal,
+    late: Option<Late>,
+    user: &str,
+    body: &[u8],
+) -> Result<Admitted, AuthError> {
+    if let Some(Late { plain, mock }) = late {
+        exchange = exchange.against(plain.verifier(user, &mock).clone());
+    }
+    let (server_final, keys) = exchange.last(body)?;
+    Ok(Admitted {
+        last: Some(AuthRequest::SaslFinal(server_final)),
+        proof: Proof::Scram(keys),
+    })
 }
 
 /// A name, the length of the data as 32 bits (-1 if there are none), and the data to the end of the message.
@@ -316,5 +345,66 @@ fn judge_md5(expected: Option<&Password>, body: &[u8]) -> Result<Admitted, AuthE
             proof: Proof::Nothing,
         }),
         _ => Err(AuthError::WrongPassword),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VERIFIER: &str = "SCRAM-SHA-256$4096:HycpC1k9VTfIOSWdvwShmg==$skpPegbfTxlavvni9+R0H4VnrYW9hiLJ87+N+IDDpCw=:\
+        KUJ5S6uHyko4v1NeccohrfFGXxdmr71T89QXS/sXraQ=";
+
+    fn begin(method: Method, secret: Option<&StoredSecret>, mock: &Mock) -> ClientAuth {
+        let challenge = Challenge {
+            method,
+            user: "md",
+            secret,
+            mock,
+            binding: None,
+        };
+        ClientAuth::begin(&challenge, &mut |bytes| bytes.fill(b'x')).0
+    }
+
+    fn mock() -> Mock {
+        Mock::new(&mut |bytes| bytes.fill(7))
+    }
+
+    #[test]
+    fn whoever_does_not_exist_is_as_slow_to_be_found_out() {
+        let known: StoredSecret = VERIFIER.parse().unwrap();
+        let mock = mock().like(Likeness::of(&known));
+        for secret in [None, Some(&known)] {
+            let mut auth = begin(Method::Password, secret, &mock);
+            assert!(auth.is_slow(), "{secret:?}");
+            let step = auth.answer(b"wrong\0");
+            assert!(
+                matches!(step, Step::Refused(_, AuthError::WrongPassword)),
+                "{step:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_plain_password_is_hashed_once_and_not_before_a_proof_is_there() {
+        let secret = StoredSecret::plain(*b"pencil");
+        for is_first in [true, false] {
+            let mut auth = begin(Method::Scram, Some(&secret), &mock());
+            assert!(!auth.is_slow(), "to be asked costs nothing");
+            let step = auth.answer(b"SCRAM-SHA-256\0\0\0\0\x0bn,,n=,r=abc");
+            assert!(matches!(step, Step::Send(_)), "{step:?}");
+            assert_eq!(auth.is_slow(), is_first);
+            let proof = [
+                b"c=biws,r=abc",
+                &*scram::nonce(&mut |bytes| bytes.fill(b'x')),
+                b",p=",
+            ]
+            .concat();
+            let step = auth.answer(&[&proof[..], "A".repeat(43).as_bytes(), b"="].concat());
+            assert!(
+                matches!(step, Step::Refused(_, AuthError::WrongPassword)),
+                "{step:?}"
+            );
+        }
     }
 }

@@ -52,7 +52,7 @@ pub struct Mock {
 }
 
 impl Mock {
-    /// By a fresh key, with the looks of the most usual secret there is.
+    /// By a key that is drawn from this source, with the looks of the most usual secret there is.
     pub fn new(random: Random<'_>) -> Self {
         Self {
             key: MockKey::new(random),
@@ -72,6 +72,11 @@ impl Mock {
     /// Whether a user without a secret is asked for SCRAM where the method is md5.
     pub(super) fn is_scram(&self) -> bool {
         self.likeness.is_scram
+    }
+
+    /// A secret that no password fits, where to find that out takes time.
+    pub(super) fn secret(&self, user: &str) -> Option<StoredSecret> {
+        self.is_scram().then(|| StoredSecret::Scram(self.verifier(user)))
     }
 
     /// A verifier that no password fits.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use zeroize::Zeroize;
 
@@ -38,11 +38,12 @@ impl fmt::Debug for Password {
     }
 }
 
-/// A plain password that remembers the SCRAM verifier once made from it, because making one is slow by design.
+/// A plain password that remembers the SCRAM verifier once made from it, because making one is slow by design. Clones
+/// share it.
 #[derive(Clone, Debug)]
 pub struct PlainSecret {
     password: Password,
-    verifier: OnceLock<Verifier>,
+    verifier: Arc<OnceLock<Verifier>>,
 }
 
 impl PlainSecret {
@@ -50,7 +51,7 @@ impl PlainSecret {
     pub fn new(password: Password) -> Self {
         Self {
             password,
-            verifier: OnceLock::new(),
+            verifier: Arc::default(),
         }
     }
 
@@ -68,9 +69,9 @@ impl PlainSecret {
         })
     }
 
-    /// Whether the verifier has been made.
-    pub fn is_prepared(&self) -> bool {
-        self.verifier.get().is_some()
+    /// The verifier, if it has been made.
+    pub fn known_verifier(&self) -> Option<&Verifier> {
+        self.verifier.get()
     }
 }
 
@@ -108,20 +109,6 @@ impl StoredSecret {
             (Self::Plain(one), Self::Plain(other)) => same(one.password.reveal(), other.password.reveal()),
             _ => false,
         }
-    }
-
-    /// The verifier to run SCRAM with, if this secret has one; a plain password makes and keeps it at the first call.
-    pub fn verifier(&self, user: &str, mock: &Mock) -> Option<&Verifier> {
-        match self {
-            Self::Plain(plain) => Some(plain.verifier(user, mock)),
-            Self::Scram(verifier) => Some(verifier),
-            Self::Md5(_) => None,
-        }
-    }
-
-    /// Does beforehand what is slow about the first SCRAM exchange of a user.
-    pub fn prepare(&self, user: &str, mock: &Mock) {
-        let _ = self.verifier(user, mock);
     }
 }
 

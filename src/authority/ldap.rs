@@ -1,20 +1,25 @@
 //! The connection to an LDAP server, for one question.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 
 use crate::auth::hba::{Ldap, Scheme};
 use crate::auth::ldap::{Exchange, LdapError, Step};
-use crate::net::Stream;
 use crate::net::tls::{Connector, ServerName};
+use crate::net::{Stream, within};
 use crate::server::Resolver;
 
 use super::{Doubt, LdapQuestion};
 
 /// Asks the first server that can be reached.
-pub(super) async fn ask(question: &LdapQuestion<'_>, resolver: &Resolver) -> Result<(), Doubt> {
+pub(super) async fn ask(
+    question: &LdapQuestion<'_>,
+    resolver: &Resolver,
+    limit: Duration,
+) -> Result<(), Doubt> {
     let LdapQuestion {
         ldap,
         tls,
@@ -25,7 +30,7 @@ pub(super) async fn ask(question: &LdapQuestion<'_>, resolver: &Resolver) -> Res
     if let Step::Wrong(error) = first {
         return Err(doubt(&error));
     }
-    let (stream, host) = connect(ldap, resolver).await?;
+    let (stream, host) = connect(ldap, resolver, limit).await?;
     let mut line = Line {
         stream,
         input: BytesMut::new(),
@@ -38,28 +43,37 @@ pub(super) async fn ask(question: &LdapQuestion<'_>, resolver: &Resolver) -> Res
     line.converse(exchange, first).await
 }
 
-/// A connection to the first server that can be reached, and which one that is.
-async fn connect(ldap: &Ldap, resolver: &Resolver) -> Result<(Stream, String), Doubt> {
+/// A connection to the first server that can be reached, and which one that is. Each gets its share of the time, so that
+/// one that does not answer at all leaves some for the next.
+async fn connect(ldap: &Ldap, resolver: &Resolver, limit: Duration) -> Result<(Stream, String), Doubt> {
+    let count = u32::try_from(ldap.servers.len()).unwrap_or(u32::MAX);
+    let share = limit / count.max(1);
     let mut failures = Vec::new();
     for host in &ldap.servers {
-        let addresses = match resolver.resolve(host).await {
-            Ok(addresses) => addresses,
-            Err(error) => {
-                failures.push(format!("{host}: {error}"));
-                continue;
-            }
-        };
-        for address in addresses {
-            match TcpStream::connect(SocketAddr::new(address, ldap.port())).await {
-                Ok(stream) => return Ok((stream.into(), host.clone())),
-                Err(error) => failures.push(format!("{host} ({address}): {error}")),
-            }
+        match within(share, reach(host, ldap.port(), resolver)).await {
+            Ok(Ok(stream)) => return Ok((stream, host.clone())),
+            Ok(Err(failure)) => failures.push(failure),
+            Err(_) => failures.push(format!("{host}: no answer within {share:?}")),
         }
     }
     let failures = failures.join("; ");
     Err(Doubt::NoAnswer(format!(
         "no LDAP server can be reached: {failures}"
     )))
+}
+
+/// A connection to a server, or why there is none.
+async fn reach(host: &str, port: u16, resolver: &Resolver) -> Result<Stream, String> {
+    let addresses = resolver.resolve(host).await;
+    let addresses = addresses.map_err(|error| format!("{host}: {error}"))?;
+    let mut failures = Vec::new();
+    for address in addresses {
+        match TcpStream::connect(SocketAddr::new(address, port)).await {
+            Ok(stream) => return Ok(stream.into()),
+            Err(error) => failures.push(format!("{host} ({address}): {error}")),
+        }
+    }
+    Err(failures.join("; "))
 }
 
 /// A connection.

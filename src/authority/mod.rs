@@ -153,7 +153,7 @@ impl Authorities {
     pub async fn ask_ldap(&self, question: LdapQuestion<'_>, limit: Duration) -> Result<(), Doubt> {
         let asked = async {
             let _place = self.ldap.acquire().await;
-            ldap::ask(&question, &self.resolver).await
+            ldap::ask(&question, &self.resolver, limit).await
         };
         let answer = crate::net::within(limit, asked).await;
         let late = || Doubt::NoAnswer("the LDAP server does not answer in time".to_owned());

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
+use tokio::time::Instant;
+
 use crate::auth::hba::{
     Certificate, CertificateName, HostName, Known, Ldap, Method, Origin, Pam, Question, Rule, Rules, Scheme,
     Verdict, Visitor,
@@ -193,6 +195,7 @@ pub(super) async fn vouch(
         }
         Method::Pam(pam) => {
             let password = ask_for_password(caller, door).await?;
+            let heard_at = Instant::now();
             let question = PamQuestion {
                 service: pam
                     .service
@@ -204,13 +207,14 @@ pub(super) async fn vouch(
             };
             let answer = heard(authorities.ask_pam(question, limit), door).await?;
             if let Err(doubt) = answer {
-                tokio::time::sleep(REFUSAL_PAUSE).await;
+                tokio::time::sleep_until(heard_at + REFUSAL_PAUSE).await;
                 return Err(refused("PAM", caller, &doubt, door));
             }
             Ok(Learned::from_proof(Proof::Password(password), None))
         }
         Method::Ldap(ldap) => {
             let password = ask_for_password(caller, door).await?;
+            let heard_at = Instant::now();
             let question = LdapQuestion {
                 ldap,
                 tls: house.access.ldap_tls.as_ref(),
@@ -219,7 +223,7 @@ pub(super) async fn vouch(
             };
             let answer = heard(authorities.ask_ldap(question, limit), door).await?;
             if let Err(doubt) = answer {
-                tokio::time::sleep(REFUSAL_PAUSE).await;
+                tokio::time::sleep_until(heard_at + REFUSAL_PAUSE).await;
                 return Err(refused("LDAP", caller, &doubt, door));
             }
             Ok(Learned::from_proof(Proof::Password(password), None))

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::auth::hba::Origin;
 use crate::auth::{
-    Admitted, AuthError, AuthRequest, Challenge, ChannelBinding, ClientAuth, Learned, Method, Step,
+    Admitted, AuthError, AuthRequest, Challenge, ChannelBinding, ClientAuth, Learned, Method, Random, Step,
     StoredSecret,
 };
 use crate::error::Refusal;
@@ -88,7 +88,7 @@ impl Gate {
             super::random(bytes);
             minutes.dice.extend_from_slice(bytes);
         };
-        let (mut auth, mut step) = self.begin(caller, front, &mut draw).await;
+        let (mut auth, mut step) = self.begin(caller, front, &mut draw);
         let mut heard_at = Instant::now();
         loop {
             match step {
@@ -114,12 +114,7 @@ impl Gate {
         }
     }
 
-    async fn begin(
-        &self,
-        caller: &Caller<'_>,
-        front: &Front,
-        random: &mut (dyn FnMut(&mut [u8]) + Send),
-    ) -> (ClientAuth, Step) {
+    fn begin(&self, caller: &Caller<'_>, front: &Front, random: Random<'_>) -> (ClientAuth, Step) {
         let mock = front.mock(self.found.asked.is_some());
         let challenge = Challenge {
             method: self.method,
@@ -128,12 +123,6 @@ impl Gate {
             mock: &mock,
             binding: caller.binding.as_ref(),
         };
-        if challenge.is_slow()
-            && let Some(secret) = self.found.secret.clone()
-        {
-            let (mock, user) = (mock.clone(), caller.user.to_owned());
-            front.hashing.run(move || secret.prepare(&user, &mock)).await;
-        }
         ClientAuth::begin(&challenge, random)
     }
 
@@ -167,7 +156,7 @@ impl Gate {
         self.found = found;
         let mut dice = minutes.dice.iter().copied();
         let mut again = |bytes: &mut [u8]| bytes.iter_mut().for_each(|byte| *byte = dice.next().unwrap_or(0));
-        let (auth, step) = self.begin(caller, front, &mut again).await;
+        let (auth, step) = self.begin(caller, front, &mut again);
         if !matches!(step, Step::Send(same) if same == *request) {
             return None;
         }

@@ -85,6 +85,12 @@ impl ServerExchange {
 }
 
 impl ServerFinal {
+    /// The same exchange, judged by another verifier with the same salt and iteration count.
+    #[must_use]
+    pub fn against(self, verifier: Verifier) -> Self {
+        Self { verifier, ..self }
+    }
+
     /// Reads the client's final message; gives ours, and the keys which the client's proof revealed.
     pub fn last(self, client_final: &[u8]) -> Result<(Vec<u8>, SaltedKeys), AuthError> {
         message::check(client_final)?;

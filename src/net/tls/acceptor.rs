@@ -21,6 +21,7 @@ pub struct Acceptor {
     config: Arc<ServerConfig>,
     end_point: Option<Arc<[u8]>>,
     fingerprint: Fingerprint,
+    seed: [u8; 32],
 }
 
 /// What is asked of clients. A certificate that is shown is verified, or the handshake fails.
@@ -67,6 +68,7 @@ impl Acceptor {
         Ok(Self {
             config: Arc::new(config),
             end_point: end_point.map(Into::into),
+            seed: identity.seed()?,
             fingerprint: files::fingerprint(|context| {
                 identity.mix_into(context);
                 let (word, file) = match certificates {
@@ -78,6 +80,11 @@ impl Acceptor {
                 file.inspect(|file| file.mix_into(context));
             }),
         })
+    }
+
+    /// What nobody can guess who does not have the private key, and is the same wherever that is.
+    pub fn seed(&self) -> [u8; 32] {
+        self.seed
     }
 
     /// A session that begins with these bytes of the client's.

@@ -81,6 +81,15 @@ impl Identity {
         self.key.mix_into(context);
     }
 
+    /// A hash of the private key, of no use for anything that is done with the key itself.
+    pub(super) fn seed(&self) -> Result<[u8; 32], String> {
+        let key = self.key.key()?;
+        Ok(fingerprint(|context| {
+            context.update(b"howdah: seed\0");
+            context.update(key.secret_der());
+        }))
+    }
+
     /// The certificate with its key, which belong together.
     pub(super) fn certified_key(&self) -> Result<CertifiedKey, String> {
         let chain = self.certificate.certificates()?;
