@@ -1,9 +1,10 @@
-//! What those can find out who are not let in: not who would be.
+//! What those can find out who are not let in: not who would be; and that they keep nobody busy.
 
 mod common;
 
 use std::time::{Duration, Instant};
 
+use common::net::wait_until;
 use common::tls::{Certificates, trusting, tunnel};
 use common::{Cluster, Howdah, Target, Wire, login, msg};
 
@@ -76,10 +77,50 @@ fn a_slow_verifier_does_not_tell_that_somebody_exists() {
         start.elapsed()
     };
     let (mut known, mut unknown) = (Duration::MAX, Duration::MAX);
-    for _ in 0..4 {
+    for _ in 0..2 {
         known = known.min(time("slow"));
         unknown = unknown.min(time("nobody_knows_me"));
     }
     let (less, more) = (known.min(unknown), known.max(unknown));
     assert!(less > more / 2, "known {known:?}, unknown {unknown:?}");
+}
+
+#[test]
+fn a_question_that_is_never_answered_ends_and_leaves_nothing_behind() {
+    let cluster = Cluster::start();
+    cluster.sql("CREATE ROLE asker LOGIN; GRANT SELECT ON pg_catalog.pg_authid TO asker");
+    let endless = "SELECT $1::text, 'anything' FROM pg_sleep(3600)";
+    let howdah = Howdah::before(&cluster)
+        .set("auth_type", "scram-sha-256")
+        .set("auth_user", "asker")
+        .set("auth_query", endless)
+        .set("server_connect_timeout", "1s")
+        .set("workers", 1)
+        .database("app", &cluster.location("app"))
+        .user("app", "known")
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let come = |user: &str| {
+        let params = [("user", user), ("database", "app")];
+        Wire::login_with(howdah.target(), &params, Some("known"))
+    };
+    std::thread::scope(|scope| {
+        // More than there are servers to ask on.
+        let strangers: Vec<_> = (0..30)
+            .map(|number| {
+                scope.spawn(move || come(&format!("stranger_{number}")).err().expect("nobody knows"))
+            })
+            .collect();
+        for _ in 0..5 {
+            assert_eq!(come("app").expect("a user of ours").value("SELECT 1"), "1");
+        }
+        for stranger in strangers {
+            assert_eq!(stranger.join().expect("a stranger").code(), "57P03");
+        }
+    });
+    wait_until("nobody is busy with it", || {
+        cluster.backends("usename = 'asker' AND state = 'active'") == 0
+    });
 }

@@ -13,7 +13,7 @@ use crate::config::{CONSOLE_NAMES, Overrides, PoolSettings};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::{Denial, Farewell};
 use crate::net::within;
-use crate::pool::{CredentialsState, Lease, PoolKey, Servers, Waiter};
+use crate::pool::{CredentialsState, Dirt, Lease, PoolKey, Servers, Waiter};
 use crate::server::{Failure, Row};
 use crate::stats::Tally;
 
@@ -203,8 +203,10 @@ async fn ask_server(mut lease: Lease<Servers>, place: &Place, user: &str) -> Res
     let limit = lease.pool().source().policy().server_connect_timeout;
     // Nothing that somebody else has set may change what the query means.
     let baseline = lease.baseline.clone();
+    let mut is_aligned = false;
     let asked = async {
         lease.align(&baseline).await?;
+        is_aligned = true;
         lease.look_up(&place.query, user.as_bytes(), ROWS_MAX).await
     };
     match within(limit, asked).await {
@@ -218,7 +220,13 @@ async fn ask_server(mut lease: Lease<Servers>, place: &Place, user: &str) -> Res
             }
             Err(failure.refusal().to_string())
         }
-        Err(_) => Err("the server did not answer in time".to_owned()),
+        Err(_) => {
+            // Else the server would go on for nobody, and so many of these use up all its connections.
+            if is_aligned {
+                lease.release_dirty(Dirt::Abandoned, &Tally::default());
+            }
+            Err("the server did not answer in time".to_owned())
+        }
     }
 }
 
