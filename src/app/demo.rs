@@ -1,7 +1,9 @@
 //! `howdah demo`: a throwaway PostgreSQL with howdah in front of it, for the newcomer's first minute.
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -51,7 +53,7 @@ pub(super) fn demo(command: &[String]) -> Result<u8> {
     if let Some(certificate) = &certificate {
         text = with_tls(&text, certificate);
     }
-    fs::write(&file, text)?;
+    write_secretly(&file, &text)?;
     let config = Config::load(&Source::File(file)).map_err(|faults| anyhow::anyhow!("{faults}"))?;
     if !quiet {
         say_where(&cluster, &password, port, metrics_port, certificate.as_deref());
@@ -136,6 +138,13 @@ drain_timeout = "2s"
 password = "{password}"
 "#
     )
+}
+
+/// Writes a file that nobody else on this machine can read: a password is in it.
+fn write_secretly(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 /// A certificate for this machine, made by OpenSSL where that is installed; the key lies beside it.

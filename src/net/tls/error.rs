@@ -50,8 +50,12 @@ fn certificate(error: &CertificateError) -> String {
             format!("it names no host, and \"{}\" was expected", expected.to_str())
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
-            let names = presented.join(", ");
-            format!("it is for {names}, not for \"{}\"", expected.to_str())
+            let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
+            format!(
+                "it is for {}, not for \"{}\"",
+                names.join(", "),
+                expected.to_str()
+            )
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "it is for another purpose (extended key usage)".to_owned()
@@ -65,6 +69,12 @@ fn certificate(error: &CertificateError) -> String {
         },
         other => other.to_string(),
     }
+}
+
+/// A name without what webpki writes around it: `DnsName("db")`, `IpAddress(127.0.0.1)`.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(name).trim_matches('"')
 }
 
 fn alert(alert: AlertDescription) -> String {
