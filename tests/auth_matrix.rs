@@ -5,18 +5,15 @@ mod common;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Mutex;
-use std::thread;
 use std::time::Duration;
 
 use common::howdah::Config;
+use common::run::at_once;
 use common::tls::{Certificates, trusting, tunnel};
 use common::{Cluster, Howdah, Target, Wire, login, msg, run};
 
 const METHODS: [&str; 4] = ["trust", "password", "md5", "scram-sha-256"];
 const RIGHT: &str = "the right password";
-/// Attempts that run at once.
-const THREADS: usize = 12;
 
 /// A role on the server: how the server asks it, as what it keeps the password, and what howdah knows of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,17 +118,24 @@ fn cluster(certificates: &Certificates) -> Cluster {
     cluster
 }
 
-/// The code of the refusal, by howdah or, in its name, by the server; nothing if a query can be run.
-fn attempt(target: Target, user: &str, password: &str) -> Option<String> {
+/// The code of the refusal, by howdah or, in its name, by the server; nothing if a query can be run, on a server that is
+/// reached with TLS or without.
+fn attempt(target: Target, user: &str, password: &str, server_tls: bool) -> Option<String> {
     let mut wire = match Wire::login_with(target, &[("user", user), ("database", "app")], Some(password)) {
         Ok(wire) => wire,
         Err(login::LoginError::Refused(error)) => return Some(error.code().to_owned()),
         Err(error) => return Some(error.to_string()),
     };
-    wire.send(&msg::query("SELECT current_user"));
+    wire.send(&msg::query(
+        "SELECT current_user || ' ' || ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
+    ));
     match wire.try_answer() {
         Ok(answer) if answer.error.is_none() => {
-            assert_eq!(answer.value(), user, "somebody else's session");
+            assert_eq!(
+                answer.value(),
+                format!("{user} {server_tls}"),
+                "another session than it should be"
+            );
             None
         }
         Ok(answer) => Some(answer.code().to_owned()),
@@ -139,27 +143,14 @@ fn attempt(target: Target, user: &str, password: &str) -> Option<String> {
     }
 }
 
-/// Runs all of these, a few at a time; what they return are complaints.
-fn at_once(attempts: Vec<Box<dyn FnOnce() -> Option<String> + Send + '_>>) -> Vec<String> {
-    let (queue, complaints) = (Mutex::new(attempts), Mutex::new(Vec::new()));
-    thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                loop {
-                    let next = queue.lock().expect("no attempt panics with it").pop();
-                    let Some(next) = next else { return };
-                    let complaint = next();
-                    complaints.lock().expect("no panic").extend(complaint);
-                }
-            });
-        }
-    });
-    complaints.into_inner().expect("no panic")
-}
-
-fn configured(cluster: &Cluster, client: &str, is_asked: bool) -> Config {
+fn configured(cluster: &Cluster, client: &str, variant: Variant) -> Config {
+    let is_asked = variant.is_asked;
     let mut config = Howdah::before(cluster)
         .set("auth_type", client)
+        .set(
+            "server_tls_sslmode",
+            if variant.tls[1] { "require" } else { "disable" },
+        )
         .set("server_login_retry", "1s")
         .user("postgres", "not one of these");
     if is_asked {
@@ -182,7 +173,11 @@ fn configured(cluster: &Cluster, client: &str, is_asked: bool) -> Config {
 }
 
 /// Every role with the right and a wrong password.
-fn complaints(target: Target, cluster: &Cluster, client: &str, is_asked: bool) -> Vec<String> {
+fn complaints(target: Target, cluster: &Cluster, client: &str, variant: Variant) -> Vec<String> {
+    let Variant {
+        is_asked,
+        tls: [_, server_tls],
+    } = variant;
     let mut attempts: Vec<Box<dyn FnOnce() -> Option<String> + Send>> = Vec::new();
     let direct = cluster.target();
     // A server that is asked knows no plain passwords.
@@ -192,7 +187,7 @@ fn complaints(target: Target, cluster: &Cluster, client: &str, is_asked: bool) -
     for (role, is_right) in roles.flat_map(|role| [(role, true), (role, false)]) {
         attempts.push(Box::new(move || {
             let (user, password) = (role.name(), if is_right { RIGHT } else { "a wrong one" });
-            let got = attempt(target, &user, password);
+            let got = attempt(target, &user, password, server_tls);
             let mut known = role;
             if client == "trust" && is_asked {
                 // Nobody asks for what nobody has to prove.
@@ -205,13 +200,13 @@ fn complaints(target: Target, cluster: &Cluster, client: &str, is_asked: bool) -
                 return Some(format!("{what}: {got:?} instead of {wanted:?}"));
             }
             // Who is refused by both is refused alike.
-            let theirs = attempt(direct, &user, password);
+            let theirs = attempt(direct, &user, password, false);
             (theirs.is_some() && got.is_some() && theirs != got)
                 .then(|| format!("{what}: {got:?}, and PostgreSQL says {theirs:?}"))
         }));
     }
     attempts.push(Box::new(move || {
-        let got = attempt(target, "nobody_at_all", RIGHT);
+        let got = attempt(target, "nobody_at_all", RIGHT, server_tls);
         let wanted = if client == "trust" { "28000" } else { "28P01" };
         (got.as_deref() != Some(wanted))
             .then(|| format!("client {client}, unknown: {got:?} instead of {wanted}"))
@@ -219,44 +214,65 @@ fn complaints(target: Target, cluster: &Cluster, client: &str, is_asked: bool) -
     at_once(attempts)
 }
 
-fn run_matrix(is_tls: bool, is_asked: bool) {
+/// What all of a run has in common.
+#[derive(Clone, Copy)]
+struct Variant {
+    /// Towards clients, towards servers.
+    tls: [bool; 2],
+    /// Whether the server is asked for secrets.
+    is_asked: bool,
+}
+
+fn run_matrix(variant: Variant) {
     let certificates = Certificates::new();
     let cluster = cluster(&certificates);
     for client in METHODS {
-        let config = configured(&cluster, client, is_asked);
-        let mode = if is_tls { "require" } else { "disable" };
+        let config = configured(&cluster, client, variant);
+        let mode = if variant.tls[0] { "require" } else { "disable" };
         let howdah = certificates.offered(config, mode).start();
         if !howdah.is_howdah() {
             return;
         }
-        let target = if is_tls {
+        let target = if variant.tls[0] {
             tunnel(howdah.target(), trusting())
         } else {
             howdah.target()
         };
-        let complaints = complaints(target, &cluster, client, is_asked);
+        let complaints = complaints(target, &cluster, client, variant);
         assert!(complaints.is_empty(), "{}", complaints.join("\n"));
     }
 }
 
 #[test]
 fn cve_2025_46801_no_combination_of_methods_and_secrets_opens_a_door() {
-    run_matrix(false, false);
+    run_matrix(Variant {
+        tls: [false, false],
+        is_asked: false,
+    });
 }
 
 #[test]
-fn the_same_under_tls() {
-    run_matrix(true, false);
+fn the_same_under_tls_on_both_sides() {
+    run_matrix(Variant {
+        tls: [true, true],
+        is_asked: false,
+    });
 }
 
 #[test]
-fn the_same_where_the_server_is_asked() {
-    run_matrix(false, true);
+fn the_same_where_the_server_is_asked_under_tls() {
+    run_matrix(Variant {
+        tls: [false, true],
+        is_asked: true,
+    });
 }
 
 #[test]
-fn the_same_where_the_server_is_asked_and_under_tls() {
-    run_matrix(true, true);
+fn the_same_where_the_server_is_asked_by_clients_under_tls() {
+    run_matrix(Variant {
+        tls: [true, false],
+        is_asked: true,
+    });
 }
 
 /// psql, which prepares passwords as libpq does. What it says on standard error, or nothing.
@@ -300,6 +316,15 @@ fn odd_passwords() -> [Odd; 6] {
 
 #[test]
 fn passwords_beyond_ascii_by_postgresqls_own_verifiers() {
+    odd_passwords_get_in("scram-sha-256");
+}
+
+#[test]
+fn passwords_beyond_ascii_in_clear() {
+    odd_passwords_get_in("password");
+}
+
+fn odd_passwords_get_in(auth_type: &str) {
     let certificates = Certificates::new();
     let roles = odd_passwords().map(|(name, ..)| name).join(",");
     let cluster = certificates
@@ -315,34 +340,32 @@ fn passwords_beyond_ascii_by_postgresqls_own_verifiers() {
         let database = if name == "latin1" { "raw" } else { "app" };
         cluster.sql_in(database, &format!("CREATE ROLE {name} LOGIN PASSWORD E'{hex}'"));
     }
-    for auth_type in ["scram-sha-256", "password"] {
-        let config = Howdah::before(&cluster)
-            .set("auth_type", auth_type)
-            .set("auth_user", "asker")
-            .user("postgres", "not one of these");
-        let howdah = certificates.offered(config, "allow").start();
-        if !howdah.is_howdah() {
-            return;
-        }
-        let bindings = if auth_type == "password" {
-            &["disable"][..]
-        } else {
-            &["disable", "require"]
-        };
-        for (name, password, others) in odd_passwords() {
-            for binding in bindings {
-                for password in others.iter().copied().chain([password]) {
-                    let direct = psql(cluster.target(), name, password, "disable");
-                    assert_eq!(direct.as_deref(), Ok(name), "{name}: the server itself");
-                    let got = psql(howdah.target(), name, password, binding);
-                    assert_eq!(got.as_deref(), Ok(name), "{auth_type}, {name}, binding {binding}");
-                }
-                let wrong = psql(howdah.target(), name, &[password, b"x"].concat(), binding);
-                assert!(
-                    wrong.is_err_and(|said| said.contains("password authentication failed")),
-                    "{name}"
-                );
+    let config = Howdah::before(&cluster)
+        .set("auth_type", auth_type)
+        .set("auth_user", "asker")
+        .user("postgres", "not one of these");
+    let howdah = certificates.offered(config, "allow").start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let bindings = if auth_type == "password" {
+        &["disable"][..]
+    } else {
+        &["disable", "require"]
+    };
+    for (name, password, others) in odd_passwords() {
+        for binding in bindings {
+            for password in others.iter().copied().chain([password]) {
+                let direct = psql(cluster.target(), name, password, "disable");
+                assert_eq!(direct.as_deref(), Ok(name), "{name}: the server itself");
+                let got = psql(howdah.target(), name, password, binding);
+                assert_eq!(got.as_deref(), Ok(name), "{auth_type}, {name}, binding {binding}");
             }
+            let wrong = psql(howdah.target(), name, &[password, b"x"].concat(), binding);
+            assert!(
+                wrong.is_err_and(|said| said.contains("password authentication failed")),
+                "{name}"
+            );
         }
     }
 }

@@ -4,62 +4,12 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::cluster::password_of;
+use common::pam::Service;
 use common::{Cluster, Howdah, Target, Wire, login};
-use tempfile::TempDir;
-
-/// A service of PAM, gone when dropped.
-struct Service {
-    name: String,
-    /// Holds the program that judges, and what it writes down.
-    dir: TempDir,
-}
-
-impl Service {
-    /// A service in which a shell script judges. It has the password in `$password` and the user in `$PAM_USER`. None
-    /// for whoever may not make one.
-    fn new(script: &str, account: &str) -> Option<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        if !rustix::process::geteuid().is_root() {
-            return None;
-        }
-        let dir = tempfile::tempdir().expect("a directory");
-        let program = dir.path().join("judge");
-        let text = format!(
-            "#!/bin/sh\ncd {}\npassword=$(tr -d '\\000')\n{script}\n",
-            dir.path().display()
-        );
-        fs::write(&program, text).expect("a file of ours");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a file of ours");
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let service = Self {
-            name: format!("howdah-test-{}-{count}", std::process::id()),
-            dir,
-        };
-        let program = program.display();
-        let rules = format!(
-            "auth required pam_exec.so quiet expose_authtok {program}\naccount required {account}.so\n"
-        );
-        fs::write(service.path(), rules).expect("root may write it");
-        Some(service)
-    }
-
-    fn path(&self) -> PathBuf {
-        PathBuf::from("/etc/pam.d").join(&self.name)
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        fs::remove_file(self.path()).ok();
-    }
-}
 
 /// Lets those in who know the password that the server has of them.
 const JUDGE: &str =
@@ -100,7 +50,7 @@ fn pam_judges_passwords_that_howdah_does_not_know() {
         refused("nobody_knows_me")
     );
     let asked = |wanted: &str| {
-        let asked = fs::read_to_string(service.dir.path().join("asked")).expect("it was asked");
+        let asked = fs::read_to_string(service.dir().join("asked")).expect("it was asked");
         asked.lines().filter(|line| *line == wanted).count()
     };
     assert_eq!(asked("scram_u from 127.0.0.1"), 2);
@@ -142,14 +92,14 @@ fn rules_choose_the_service_and_what_it_is_told() {
         come(howdah.target(), "scram_u", &password_of("scram_u")),
         "scram_u"
     );
-    let asked = fs::read_to_string(service.dir.path().join("asked")).expect("it was asked");
+    let asked = fs::read_to_string(service.dir().join("asked")).expect("it was asked");
     assert_eq!(asked, "scram_u from localhost\n");
     // The password is right, and the account is closed.
     assert_eq!(
         come(howdah.target(), "md5_u", &password_of("md5_u")),
         refused("md5_u")
     );
-    assert!(closed.dir.path().join("asked").exists());
+    assert!(closed.dir().join("asked").exists());
     // A service that is not there is PAM's `other`, which knows nobody of this name.
     assert_eq!(
         come(howdah.target(), "password_u", &password_of("password_u")),
@@ -205,7 +155,7 @@ fn a_slow_module_delays_nobody_else() {
         clients.iter().all(|client| !client.is_finished()),
         "nobody has judged"
     );
-    fs::write(service.dir.path().join("go"), "").expect("a file of ours");
+    fs::write(service.dir().join("go"), "").expect("a file of ours");
     for client in clients {
         assert_eq!(client.join().expect("a client"), refused("scram_u"));
     }

@@ -22,6 +22,7 @@ pub mod howdah;
 pub mod login;
 pub mod msg;
 pub mod net;
+pub mod pam;
 pub mod proxy;
 pub mod run;
 pub mod slapd;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::net::Target;
@@ -34,7 +36,7 @@ pub fn output(command: &mut Command, limit: Duration) -> Output {
                 String::from_utf8_lossy(&read(&out)).into_owned() + &String::from_utf8_lossy(&read(&err));
             panic!("{command:?} was still running after {limit:?}; it had said:\n{said}");
         }
-        std::thread::sleep(Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -86,4 +88,23 @@ fn find(program: &str) -> PathBuf {
     } else {
         PathBuf::from(program)
     }
+}
+
+/// Runs all of these, a dozen at a time; what they return are complaints.
+pub fn at_once(attempts: Vec<Box<dyn FnOnce() -> Option<String> + Send + '_>>) -> Vec<String> {
+    const THREADS: usize = 12;
+    let (queue, complaints) = (Mutex::new(attempts), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().expect("no attempt panics with it").pop();
+                    let Some(next) = next else { return };
+                    let complaint = next();
+                    complaints.lock().expect("no panic").extend(complaint);
+                }
+            });
+        }
+    });
+    complaints.into_inner().expect("no panic")
 }

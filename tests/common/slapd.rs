@@ -78,6 +78,11 @@ pub struct Slapd {
 impl Slapd {
     /// A server with the certificate `server` of these.
     pub fn start(certificates: &Certificates) -> Self {
+        Self::with_entries(certificates, "")
+    }
+
+    /// The same with more entries (LDIF).
+    pub fn with_entries(certificates: &Certificates, more: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("howdah-ldap-").tempdir();
         let dir = dir.expect("a directory for slapd");
         let home = dir.path().display();
@@ -96,7 +101,7 @@ impl Slapd {
         );
         fs::create_dir(dir.path().join("data")).expect("a directory of ours");
         fs::write(dir.path().join("slapd.conf"), config).expect("a file of ours");
-        fs::write(dir.path().join("entries.ldif"), ENTRIES).expect("a file of ours");
+        fs::write(dir.path().join("entries.ldif"), [ENTRIES, more].concat()).expect("a file of ours");
         for path in [dir.path().to_owned(), dir.path().join("data")] {
             give_away(&path);
         }

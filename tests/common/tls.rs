@@ -3,21 +3,22 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener as StdListener};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -108,6 +109,13 @@ impl Certificates {
         self.path_of(name).to_str().expect("a plain path").to_owned()
     }
 
+    fn identity(&self, name: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let pem = |end: &str| fs::read(self.path_of(&format!("{name}.{end}"))).expect("it is there");
+        let chain = CertificateDer::pem_slice_iter(&pem("crt")).collect::<Result<Vec<_>, _>>();
+        let key = PrivateKeyDer::from_pem_slice(&pem("key")).expect("a key");
+        (chain.expect("certificates"), key)
+    }
+
     fn path_of(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -146,12 +154,23 @@ fn key() -> KeyPair {
 
 /// A client that believes any server.
 pub fn trusting() -> ClientConfig {
+    blind().with_no_client_auth()
+}
+
+/// The same with the certificate NAME.
+pub fn showing(certificates: &Certificates, name: &str) -> ClientConfig {
+    let (chain, key) = certificates.identity(name);
+    blind()
+        .with_client_auth_cert(chain, key)
+        .expect("they belong together")
+}
+
+fn blind() -> ConfigBuilder<ClientConfig, WantsClientCert> {
     ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("the versions are known")
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Trusting(aws_lc_rs::default_provider())))
-        .with_no_client_auth()
 }
 
 #[derive(Debug)]
@@ -221,6 +240,18 @@ where
     Target { port }
 }
 
+/// A port that takes clients and brings each to a Unix socket.
+pub fn unix_tunnel(path: &Path) -> Target {
+    let path = path.to_owned();
+    listen(move |client| bring(client, path.clone()))
+}
+
+async fn bring(mut client: TcpStream, path: PathBuf) -> std::io::Result<()> {
+    let mut server = UnixStream::connect(path).await?;
+    tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+    Ok(())
+}
+
 async fn carry(mut client: TcpStream, target: Target, connector: TlsConnector) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     let mut server = connect(target, &connector).await?;
@@ -240,14 +271,12 @@ async fn connect(target: Target, connector: &TlsConnector) -> std::io::Result<Tl
 /// A port that takes clients by TLS with the certificate NAME and passes what they say on to `target`, by TLS as well:
 /// somebody in between who reads everything.
 pub fn interceptor(target: Target, certificates: &Certificates, name: &str) -> Target {
-    let pem = |end: &str| fs::read(certificates.path_of(&format!("{name}.{end}"))).expect("it is there");
-    let chain = CertificateDer::pem_slice_iter(&pem("crt")).collect::<Result<Vec<_>, _>>();
-    let key = PrivateKeyDer::from_pem_slice(&pem("key")).expect("a key");
+    let (chain, key) = certificates.identity(name);
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("the versions are known")
         .with_no_client_auth()
-        .with_single_cert(chain.expect("certificates"), key)
+        .with_single_cert(chain, key)
         .expect("they belong together");
     let (acceptor, connector) = (
         TlsAcceptor::from(Arc::new(config)),
@@ -274,7 +303,7 @@ async fn intercept(
 
 /// Runs a program in Python, which finds its server in the `PG*` variables.
 fn python(target: Target, program: &str, arguments: &[&str]) -> String {
-    let python = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
     let mut command = run::client(python.to_str().expect("a plain path"), target, "app", "app");
     command
         .env_remove("PGSSLMODE")
