@@ -39,6 +39,11 @@ impl Health {
         })
     }
 
+    /// The pooler's process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// It serves, its counters tell the truth, it has no more servers than `size` nor descriptors than these need, and
     /// PostgreSQL has no connections but those that it knows.
     #[track_caller]

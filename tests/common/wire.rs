@@ -525,6 +525,16 @@ impl Wire {
         self.stream.shutdown(Shutdown::Both).ok();
     }
 
+    /// Whether the peer has closed it; what it said before is kept.
+    pub fn is_closed(&mut self) -> bool {
+        loop {
+            match self.fill(Instant::now() + Duration::from_millis(1)) {
+                Ok(()) => {}
+                Err(why) => return why == NoFrame::Closed,
+            }
+        }
+    }
+
     /// Closes the sending half only.
     pub fn close_sending(&self) {
         self.stream.shutdown(Shutdown::Write).ok();
