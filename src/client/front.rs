@@ -214,9 +214,10 @@ impl Front {
             let changed = pool.source().policy().pool_mode != policy.pool_mode;
             let moved = changed || !pool.source().target().is_same_place(&target);
             pool.source().apply(target, policy.clone());
+            // First, for a pool that may be larger begins to grow at once.
+            self.set_limits(&key, &policy);
             pool.apply(bounds(&policy));
             PinPermit::serve_line(&pool);
-            self.set_limits(&key, &policy);
             if moved {
                 pool.reconnect();
             }
@@ -472,5 +473,19 @@ mod tests {
             let same = Arc::ptr_eq(&first.secrets["bob"], &next.secrets["bob"]);
             assert_eq!(same, is_kept, "{password}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_pool_that_may_grow_after_a_reload_keeps_to_the_limits_that_come_with_it() {
+        let house = |settings: &str| {
+            let url = format!("postgres://bob:secret@127.0.0.1:1/app?{settings}");
+            House::new(Config::for_url(&url).expect("a sound URL")).expect("a sound configuration")
+        };
+        let front = Front::new(house("pool_size=5"));
+        let now = front.house();
+        let database = now.config.database("app").expect("it is there");
+        let pool = front.pool(&now, &database, "bob", Learned::default());
+        front.apply(house("pool_size=5&min_pool_size=4&max_db_connections=2"));
+        assert_eq!(pool.snapshot().servers(), 2);
     }
 }
