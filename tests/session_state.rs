@@ -450,3 +450,39 @@ fn who_waits_for_a_server_keeps_no_permission_from_those_who_have_one() {
     }
     assert_eq!(patient.kinds_until_ready(), "CZ");
 }
+
+#[test]
+fn what_reset_and_discard_take_away_is_put_back_and_told_in_every_mode() {
+    let cluster = Cluster::start();
+    for mode in ["transaction", "session"] {
+        let howdah = Howdah::before(&cluster).set("pool_mode", mode).start();
+        let asked = [
+            ("user", "app"),
+            ("database", "app"),
+            ("TimeZone", "Asia/Tokyo"),
+            ("options", "-c statement_timeout=2h"),
+        ];
+        let mut wire = Wire::login_with(howdah.target(), &asked, None).expect("a login");
+        let rewinds: [&[&str]; 4] = [
+            &["RESET ALL"],
+            &["DISCARD ALL"],
+            &["RESET TimeZone"],
+            // Not in a transaction: it fails, and what the transaction has set is gone.
+            &["BEGIN", "SET TimeZone = 'UTC'", "DISCARD ALL", "ROLLBACK"],
+        ];
+        for rewind in rewinds {
+            wire.query("SET TimeZone = 'Europe/Berlin'");
+            wire.query("RESET TimeZone");
+            if rewind.len() == 1 {
+                wire.query("SET TimeZone = 'Europe/Berlin'");
+            }
+            for sql in rewind {
+                wire.query(sql);
+            }
+            assert_eq!(wire.params["TimeZone"], "Asia/Tokyo", "{mode}: {rewind:?}");
+            assert_eq!(wire.value("SHOW TimeZone"), "Asia/Tokyo", "{mode}: {rewind:?}");
+            assert_eq!(wire.value("SHOW statement_timeout"), "2h", "{mode}: {rewind:?}");
+        }
+        wire.terminate();
+    }
+}

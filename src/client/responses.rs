@@ -104,10 +104,12 @@ impl Talk {
                     .get(HEADER_LEN..header.len)
                     .unwrap_or_default()
                     .to_vec();
+                let before = server.settings.reported.clone();
                 server
                     .learn(&body)
                     .map_err(|failure| server_violation(failure.refusal()))?;
-                if self.trail.interlude.is_some() {
+                if let Some(interlude) = &mut self.trail.interlude {
+                    interlude.believed.get_or_insert(before);
                     // What RESET makes of it may not be what the client is going to have.
                     self.send_on(header, Route::Skip, server);
                     return Ok(());

@@ -346,10 +346,16 @@ impl Session {
 
     /// What this server reports of itself, and what follows from it, the client is told.
     pub(super) fn tell_differences(&mut self, server: &Connection) {
-        if Arc::ptr_eq(&self.talk.settings.reported, &server.settings.reported) {
+        let believed = self.talk.settings.reported.clone();
+        self.tell_since(&believed, server);
+    }
+
+    /// The same for a client that has been told this so far.
+    pub(super) fn tell_since(&mut self, believed: &Arc<Parameters>, server: &Connection) {
+        if Arc::ptr_eq(believed, &server.settings.reported) {
             return;
         }
-        for (name, value) in server.settings.reported.differing(&self.talk.settings.reported) {
+        for (name, value) in server.settings.reported.differing(believed) {
             write::parameter_status(&mut self.talk.output, name, value);
         }
         self.talk.settings.reported = server.settings.reported.clone();

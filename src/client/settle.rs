@@ -80,7 +80,10 @@ impl Session {
         if let Some(question) = &question {
             let answer = self.ask(question, server).await?;
             let Some(answer) = answer else {
-                return Ok(self.keep(Remains::UNKNOWN, marks.as_deref()));
+                let after = self.keep(Remains::UNKNOWN, marks.as_deref());
+                // What may have changed is still to be learnt.
+                self.talk.trail.marks = marks;
+                return Ok(after);
             };
             self.take_over(&answer, marks.as_deref(), server);
             if let Some(state) = answer.state {
@@ -374,12 +377,18 @@ impl Session {
             .filter(|(name, _)| !interlude.failed && is_taken(name))
             .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.to_vec()))
             .collect();
-        if !restores.is_empty()
-            && let Err(Failure::Lost(why)) = server.run(assignments(&restores)).await
-        {
-            return Err(lost(&why));
+        let believed = interlude
+            .believed
+            .unwrap_or_else(|| server.settings.reported.clone());
+        if !restores.is_empty() {
+            let done = server.run(assignments(&restores)).await;
+            done.map_err(|failure| match failure {
+                Failure::Lost(why) => lost(&why),
+                // Its session is not what it was promised.
+                Failure::Sql(refusal) => Farewell::Limit(refusal),
+            })?;
         }
-        self.tell_differences(server);
+        self.tell_since(&believed, server);
         if interlude.held.is_some() {
             write::ready_for_query(&mut self.talk.output, server.pipeline.status().byte());
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::config::{Opaque, PoolMode, PoolSettings, SessionState};
 use crate::error::{Refusal, SqlState};
-use crate::server::{FunctionTable, Question, Remains, Settings};
+use crate::server::{FunctionTable, Parameters, Question, Remains, Settings};
 use crate::sql::{Effects, Reading, Resets, Verdict, dotted_names, encoding_is_safe, verdict};
 use crate::wire::backend::Status;
 
@@ -23,8 +23,10 @@ pub(super) type Own = (Box<[u8]>, Box<[u8]>);
 /// What marks lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Following {
-    /// Nobody looks: the server is the client's to its end, or leaks are wanted.
+    /// Nobody looks: leaks are wanted.
     Not,
+    /// The server is the client's to its end; only RESET has to lead back to what the client asked for.
+    Resets,
     /// Settings follow; what cannot is refused.
     SettingsOnly,
     /// Settings follow; for what cannot, the client keeps its server.
@@ -49,6 +51,8 @@ pub(super) struct Interlude {
     pub(super) restores: Vec<Own>,
     /// Something failed, so that there may be nothing to put back.
     pub(super) failed: bool,
+    /// What the client was told of its session before something was kept from it.
+    pub(super) believed: Option<Arc<Parameters>>,
     /// What the client will be told once it is over.
     pub(super) held: Option<Status>,
 }
@@ -214,7 +218,8 @@ impl Trail {
     pub(super) fn obey(&mut self, policy: &PoolSettings) {
         self.opaque = policy.opaque;
         self.following = match (policy.pool_mode, policy.session_state) {
-            (PoolMode::Session, _) | (_, SessionState::Ignore) => Following::Not,
+            (_, SessionState::Ignore) => Following::Not,
+            (PoolMode::Session, _) => Following::Resets,
             (_, SessionState::Refuse) => Following::SettingsOnly,
             (_, SessionState::Follow) => Following::All,
         };
@@ -251,6 +256,9 @@ impl Trail {
         if verdict.is_inert() {
             return Judged::Inert;
         }
+        if self.following == Following::Resets && self.taken_by(&verdict.details().resets).is_empty() {
+            return Judged::Passing;
+        }
         if !self.may_pin {
             verdict.effects = verdict.effects.without(RELEASING);
         }
@@ -263,7 +271,7 @@ impl Trail {
 
     /// What is said of a request that nobody has looked into.
     pub(super) fn unread(&self) -> Judged {
-        if self.following == Following::Not || self.opaque == Opaque::Trust {
+        if matches!(self.following, Following::Not | Following::Resets) || self.opaque == Opaque::Trust {
             return Judged::Passing;
         }
         let mut verdict = Box::<Verdict>::default();
@@ -299,6 +307,10 @@ impl Trail {
         if !PASSING.contains(verdict.effects) {
             self.barrier = at;
         }
+        self.restore_after(&verdict.details().resets);
+        if self.following == Following::Resets {
+            return;
+        }
         let marks = self.marks.get_or_insert_with(|| {
             Box::new(Marks {
                 statement: beginning(text),
@@ -311,12 +323,17 @@ impl Trail {
         marks.settings.extend_from_slice(&details.settings);
         marks.locals.extend_from_slice(&details.local_customs);
         marks.resets.add(&details.resets);
-        let restores = self.taken_by(&details.resets);
+    }
+
+    /// What such a statement takes away of what the client logged in with is put back before the client hears of it.
+    fn restore_after(&mut self, resets: &Resets) {
+        let restores = self.taken_by(resets);
         if !restores.is_empty() {
             let interlude = self.interlude.get_or_insert_with(|| {
                 Box::new(Interlude {
                     restores: Vec::new(),
                     failed: false,
+                    believed: None,
                     held: None,
                 })
             });
