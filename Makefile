@@ -1,6 +1,6 @@
 # Thin on purpose: the work is in scripts/, bench/ and cargo.
 .DEFAULT_GOAL := help
-.PHONY: help demo build test suites fuzz lint bench clean
+.PHONY: help demo build test suites fuzz simulation lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -26,6 +26,10 @@ suites: ## the test suites of psycopg and node-postgres, directly and through ho
 fuzz: ## every function that reads what others write, for a minute each under libFuzzer
 	@scripts/setup rust fuzz
 	@scripts/fuzz all
+
+simulation: ## a hundred thousand seeds of the simulation, for a night (docs/testing.md)
+	@scripts/setup rust
+	@scripts/simulate
 
 lint: ## formatting and clippy
 	cargo fmt --check

@@ -54,6 +54,15 @@ pub fn start(format: LogFormat, level: &str) -> Result<Log, String> {
     Ok(Log { filter: handle })
 }
 
+#[cfg(test)]
+impl Log {
+    /// One that nobody reads.
+    pub(crate) fn silent() -> Self {
+        let (_, filter) = reload::Layer::new(EnvFilter::new("off"));
+        Self { filter }
+    }
+}
+
 impl Log {
     /// From now on logs at this level; see `log_level` in the reference.
     pub fn set_level(&self, level: &str) -> Result<(), String> {

@@ -65,7 +65,7 @@ fn is_about_the_peer(error: &io::Error) -> bool {
 }
 
 /// One connection, from its first byte to its farewell.
-async fn welcome(stream: Stream, process: Arc<Process>, logging_in: LoggingIn) {
+pub(super) async fn welcome(stream: Stream, process: Arc<Process>, logging_in: LoggingIn) {
     let front = &process.front;
     let (peer, begun) = (stream.peer(), Instant::now());
     // Boxed, because an idle client should not carry the memory of its login around.

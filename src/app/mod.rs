@@ -12,6 +12,8 @@ mod prefill;
 mod process;
 mod run;
 mod signals;
+#[cfg(test)]
+mod sim;
 mod sweep;
 mod workers;
 

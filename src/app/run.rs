@@ -148,7 +148,7 @@ async fn end(child: &mut Child) -> std::io::Result<ExitStatus> {
 }
 
 /// Carries out an order from a console; what concerns the process as a whole comes back as a wish.
-fn carry_out(process: &Process, order: Order) -> Wish {
+pub(super) fn carry_out(process: &Process, order: Order) -> Wish {
     let answer = process.obey(&order.task);
     let wish = match order.task {
         Task::Shutdown(shutdown) => Wish::End(shutdown.into()),

@@ -2,6 +2,8 @@
 
 mod options;
 mod patience;
+#[cfg(test)]
+pub mod simulated;
 mod socket;
 mod stream;
 pub mod tls;

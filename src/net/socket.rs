@@ -18,6 +18,9 @@ pub(super) enum Socket {
     Tcp(TcpStream),
     /// A Unix-domain socket.
     Unix(UnixStream),
+    /// One that no kernel knows of.
+    #[cfg(test)]
+    Simulated(super::simulated::Socket),
 }
 
 /// Where a peer is.
@@ -43,6 +46,8 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.peer_addr().map_or(PeerAddr::Unix, PeerAddr::Tcp),
             Self::Unix(_) => PeerAddr::Unix,
+            #[cfg(test)]
+            Self::Simulated(socket) => PeerAddr::Tcp(socket.peer()),
         }
     }
 
@@ -50,12 +55,16 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.local_addr().map_or(PeerAddr::Unix, PeerAddr::Tcp),
             Self::Unix(_) => PeerAddr::Unix,
+            #[cfg(test)]
+            Self::Simulated(socket) => PeerAddr::Tcp(socket.local()),
         }
     }
 
     pub(super) fn peer_uid(&self) -> Option<u32> {
         match self {
             Self::Tcp(_) => None,
+            #[cfg(test)]
+            Self::Simulated(_) => None,
             Self::Unix(stream) => stream.peer_cred().ok().map(|credentials| credentials.uid()),
         }
     }
@@ -65,6 +74,8 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
+            #[cfg(test)]
+            Self::Simulated(socket) => socket.poll_readable(cx),
         }
     }
 
@@ -77,6 +88,8 @@ impl Socket {
         match self {
             Self::Tcp(stream) => poll_read_buf(Pin::new(stream), cx, buffer),
             Self::Unix(stream) => poll_read_buf(Pin::new(stream), cx, buffer),
+            #[cfg(test)]
+            Self::Simulated(socket) => socket.poll_read(cx, buffer),
         }
     }
 
@@ -90,6 +103,8 @@ impl Socket {
         ready!(match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            #[cfg(test)]
+            Self::Simulated(socket) => return socket.poll_read_byte(cx, byte),
         })?;
         Poll::Ready(Ok(buffer.filled().len()))
     }
@@ -99,6 +114,8 @@ impl Socket {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            #[cfg(test)]
+            Self::Simulated(socket) => socket.poll_write(cx, bytes),
         }
     }
 
@@ -107,6 +124,8 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Unix(stream) => stream.try_write(bytes),
+            #[cfg(test)]
+            Self::Simulated(socket) => socket.try_write(bytes),
         }
     }
 }

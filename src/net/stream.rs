@@ -37,6 +37,16 @@ impl From<UnixStream> for Stream {
     }
 }
 
+#[cfg(test)]
+impl From<super::simulated::Socket> for Stream {
+    fn from(socket: super::simulated::Socket) -> Self {
+        Self {
+            socket: Socket::Simulated(socket),
+            tls: None,
+        }
+    }
+}
+
 impl Stream {
     /// The address of the other end.
     pub fn peer(&self) -> PeerAddr {

@@ -49,6 +49,10 @@ impl Endpoint {
     async fn open(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(address, keepalive) => {
+                #[cfg(test)]
+                if let Some(connecting) = crate::net::simulated::connect(*address) {
+                    return connecting.await.map(Stream::from);
+                }
                 let stream = TcpStream::connect(address).await?;
                 keepalive.apply(&stream);
                 Ok(stream.into())
