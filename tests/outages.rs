@@ -9,23 +9,24 @@ use std::time::Duration;
 use common::bank::{self, Trade};
 use common::dice::Dice;
 use common::health::Health;
+use common::howdah::Config;
+use common::net::wait_until;
 use common::{Cluster, Howdah};
 use rustix::process::{Signal, kill_process};
 
 const SERVERS: usize = 3;
 
-fn pool(cluster: &Cluster) -> Howdah {
+fn config(cluster: &Cluster) -> Config {
     Howdah::before(cluster)
         .set("default_pool_size", i64::try_from(SERVERS).expect("few"))
         .set("query_wait_timeout", "5s")
         .set("server_login_retry", "1s")
-        .start()
 }
 
 /// Clients trade while something is done to PostgreSQL.
 fn while_trading(mut cluster: Cluster, disturb: impl FnOnce(&mut Cluster, &Trade)) {
     bank::open(&cluster);
-    let howdah = pool(&cluster);
+    let howdah = config(&cluster).start();
     let health = Health::of(&howdah);
     let trade = Trade::start(howdah.target());
     disturb(&mut cluster, &trade);
@@ -118,4 +119,32 @@ fn the_books_balance_when_postgresql_and_its_backends_freeze() {
             signal(*pid, Signal::CONT);
         }
     });
+}
+
+#[test]
+fn the_books_balance_when_a_standby_is_promoted() {
+    let mut primary = bank::cluster().start();
+    bank::open(&primary);
+    let standby = primary.standby();
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'");
+    primary.sql("SELECT pg_reload_conf()");
+    wait_until("the standby is asked before anything is acknowledged", || {
+        primary.value("SELECT sync_state FROM pg_stat_replication") == "sync"
+    });
+    let ports = format!("{},{}", primary.target().port, standby.target().port);
+    let both = format!("host=127.0.0.1,127.0.0.1 port={ports} dbname=app");
+    let howdah = config(&primary).database("app", &both).start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let health = Health::of(&howdah).expect("it runs");
+    let trade = Trade::start(howdah.target());
+    primary.stop(Signal::QUIT);
+    // Clients meet a database that can only be read.
+    wait_until("servers are those of the standby", || {
+        standby.backends("usename = 'app'") > 0
+    });
+    standby.sql("SELECT pg_promote()");
+    trade.finish().audit(&standby);
+    health.check(&howdah, &standby, SERVERS);
 }

@@ -185,6 +185,33 @@ impl Cluster {
             .collect()
     }
 
+    /// A hot standby of this cluster, which follows it until it is promoted.
+    pub fn standby(&self) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("howdah-pg-")
+            .tempdir_in(quick_dir());
+        let dir = dir.expect("a directory for a cluster");
+        give_away(dir.path());
+        let (data, port) = (dir.path().join("data"), free_port());
+        let mut copy = Command::new(self.bin.join("pg_basebackup"));
+        copy.args(["-h", "127.0.0.1", "-U", "postgres", "-R", "-c", "fast", "-p"])
+            .args([&self.port.to_string(), "-D"])
+            .arg(&data)
+            .current_dir("/");
+        succeed(unprivileged(&mut copy));
+        let directory = dir.path().display();
+        let conf = format!("\nport = {port}\nunix_socket_directories = '{directory}'\n");
+        append(&data.join("postgresql.conf"), &conf);
+        let mut standby = Self {
+            bin: self.bin.clone(),
+            child: None,
+            dir,
+            port,
+        };
+        standby.launch();
+        standby
+    }
+
     /// Starts it again after a stop, and waits until it answers.
     pub fn launch(&mut self) {
         self.launch_unready();
