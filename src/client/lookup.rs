@@ -223,7 +223,7 @@ async fn ask_server(mut lease: Lease<Servers>, place: &Place, user: &str) -> Res
         Err(_) => {
             // Else the server would go on for nobody, and so many of these use up all its connections.
             if is_aligned {
-                lease.release_dirty(Dirt::Abandoned, &Tally::default());
+                lease.release_dirty(Dirt::Abandoned, &mut Tally::default());
             }
             Err("the server did not answer in time".to_owned())
         }
