@@ -279,12 +279,15 @@ fn too_many(limit: &str) -> Refusal {
         .detail(format!("The limit {limit} has been reached."))
 }
 
+/// No process has a higher number on Linux: nobody takes a notification of some backend's for one of its own.
+const BACKEND_PID_MAX: i32 = 1 << 22;
+
 fn free_pid(inner: &Inner) -> i32 {
     loop {
         let mut bytes = [0; 4];
         random(&mut bytes);
         let pid = i32::from_be_bytes(bytes) & i32::MAX;
-        if pid > 0 && !inner.clients.contains_key(&pid) {
+        if pid > BACKEND_PID_MAX && !inner.clients.contains_key(&pid) {
             return pid;
         }
     }

@@ -115,6 +115,11 @@ impl Talk {
                     return Ok(());
                 }
             }
+            b'A' => {
+                let message = server.input.split_to(header.len);
+                self.tell_notifications(&message, server);
+                return Ok(());
+            }
             b'C' => return self.command_complete(header, server).map_err(unexpected),
             b'Z' => return self.ready_for_query(header, server, heard),
             _ => {}
@@ -429,7 +434,7 @@ fn no_transactions() -> Refusal {
 /// Whether so much of a message is there that it can be dealt with.
 fn is_ready(header: Header, here: usize) -> bool {
     let whole = match header.tag {
-        b'S' | b'C' | b'Z' => header.len <= SMALL_MAX,
+        b'S' | b'C' | b'Z' | b'A' => header.len <= SMALL_MAX,
         b'E' => header.len <= ERROR_READ_MAX,
         _ => false,
     };

@@ -81,6 +81,7 @@ impl Session {
         let mut talk = Talk::new(pool.source().statements.clone(), trail, bounds);
         talk.input = input;
         talk.settings = settings;
+        talk.pid = seat.pid;
         let policy = pool.source().policy();
         let mut session = Self {
             stream,

@@ -80,6 +80,7 @@ impl Session {
         if let Some(question) = &question {
             let answer = self.ask(question, server).await?;
             let Some(answer) = answer else {
+                self.hear_meanwhile(server);
                 let after = self.keep(Remains::UNKNOWN, marks.as_deref());
                 // What may have changed is still to be learnt.
                 self.talk.trail.marks = marks;
@@ -91,6 +92,7 @@ impl Session {
                 self.talk.trail.sql_names = state.prepared;
             }
         }
+        self.hear_meanwhile(server);
         let mut remains = remains.unwrap_or(keeps.without(Remains::STICKY));
         remains.insert(keeps.intersection(Remains::STICKY));
         remains.insert(marks.as_ref().map_or(Remains::NONE, |marks| marks.unseen()));
@@ -120,6 +122,12 @@ impl Session {
                 Failure::Sql(_) => Ok(()),
                 Failure::Lost(why) => Err(lost(&why)),
             })
+    }
+
+    /// What a client that listens was told while howdah itself was asking.
+    fn hear_meanwhile(&mut self, server: &mut Connection) {
+        let notifications = std::mem::take(&mut server.notifications);
+        self.talk.tell_notifications(&notifications, server);
     }
 
     /// `None` if the server will not say.
@@ -389,6 +397,7 @@ impl Session {
             })?;
         }
         self.tell_since(&believed, server);
+        self.hear_meanwhile(server);
         if interlude.held.is_some() {
             write::ready_for_query(&mut self.talk.output, server.pipeline.status().byte());
         }

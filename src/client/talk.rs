@@ -8,6 +8,7 @@ use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::server::{Connection, Deallocates, Parameters, Settings, StatementCache};
 use crate::stats::Tally;
+use crate::wire::scan::HEADER_LEN;
 use crate::wire::store::{self, CHUNK};
 use crate::wire::{scan, write};
 
@@ -137,6 +138,8 @@ pub(super) struct Talk {
     /// What becomes of requests while there is no server.
     pub(super) batch: Batch,
     pub(super) deferral: Deferral,
+    /// The process id that the client was told at its login.
+    pub(super) pid: i32,
 }
 
 /// What commands have done, until it has been taken note of.
@@ -191,6 +194,7 @@ impl Talk {
             answers: 0,
             batch: Batch::Served,
             deferral: Deferral::Never,
+            pid: 0,
         }
     }
 
@@ -220,7 +224,7 @@ impl Talk {
 
     fn names_are_there(&self, header: scan::Header) -> Result<scan::Header, Pause> {
         let here = self.input.len().min(header.len);
-        let body = self.input.get(scan::HEADER_LEN..here).unwrap_or_default();
+        let body = self.input.get(HEADER_LEN..here).unwrap_or_default();
         if here == header.len || crate::wire::frontend::bind_names(body).is_some() {
             Ok(header)
         } else if here > NAMES_MAX {
@@ -232,12 +236,12 @@ impl Talk {
 
     /// Whether the client's next message is its last.
     pub(super) fn has_said_goodbye(&self) -> bool {
-        self.up.is_done() && self.input.first() == Some(&b'X') && self.input.len() >= scan::HEADER_LEN
+        self.up.is_done() && self.input.first() == Some(&b'X') && self.input.len() >= HEADER_LEN
     }
 
     /// The body of a message that [`Talk::next`] has found to be whole.
     pub(super) fn body(&self, header: scan::Header) -> &[u8] {
-        self.input.get(scan::HEADER_LEN..header.len).unwrap_or_default()
+        self.input.get(HEADER_LEN..header.len).unwrap_or_default()
     }
 
     /// Sends the client's message on as it is, whatever of it is there now and the rest when it comes.
@@ -250,6 +254,20 @@ impl Talk {
     pub(super) fn discard(&mut self, header: scan::Header) {
         self.up = Passing::Drop(header.len);
         self.up.pass(&mut self.input, &mut self.output);
+    }
+
+    /// Passes on notifications that have come from `server`, which sends as itself what its client has sent.
+    pub(super) fn tell_notifications(&mut self, mut messages: &[u8], server: &Connection) {
+        while let Ok(Some((header, body))) = scan::message(messages) {
+            let start = self.output.len();
+            let (message, rest) = messages.split_at(header.len);
+            self.output.extend_from_slice(message);
+            let is_own = body.starts_with(&server.info().cancel.pid().to_be_bytes());
+            if let Some(pid) = self.output.get_mut(start + HEADER_LEN..).filter(|_| is_own) {
+                pid[..4].copy_from_slice(&self.pid.to_be_bytes());
+            }
+            messages = rest;
+        }
     }
 
     /// What the session is set to at this moment, within a transaction too.

@@ -420,4 +420,9 @@ impl Message {
     pub(super) fn body(&self) -> &[u8] {
         &self.0[scan::HEADER_LEN..]
     }
+
+    /// The message as it came, header and all.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }

@@ -227,6 +227,8 @@ pub struct Connection {
     pub unnamed: UnnamedSlot,
     /// So many bytes of the message that a client left half read are still to come.
     pub tail: usize,
+    /// `NotificationResponse` messages that came while howdah itself was asking something: its client's, if it listens.
+    pub notifications: BytesMut,
     /// What its last client has left there that the next one may not find.
     pub leftovers: Leftovers,
     /// It cannot serve anybody any more: it waits for the rest of a message, or may owe answers that nobody counts.
@@ -250,6 +252,7 @@ impl Connection {
             prepared: Prepared::new(prepared_max),
             unnamed: UnnamedSlot::Empty,
             tail: 0,
+            notifications: BytesMut::new(),
             leftovers: Leftovers::None,
             is_spent: false,
             repose: Repose::default(),
@@ -387,6 +390,7 @@ impl Connection {
             each(&message);
             match tag {
                 b'S' => self.learn(body)?,
+                b'A' => self.notifications.extend_from_slice(message.bytes()),
                 b'E' => {
                     let fields = ErrorFields::new(body);
                     if fields.is_fatal() {
@@ -461,6 +465,7 @@ impl Connection {
     /// Takes in what came behind the last answer. Whatever it is, it is nothing that the next client has asked for.
     fn hear_while_idle(&mut self) -> Result<(), Gone> {
         let taken = |failure: Failure| Gone(failure.refusal().to_string());
+        self.notifications = BytesMut::new();
         while let Some(message) = Message::take(&mut self.input).map_err(taken)? {
             self.heard_while_idle(&message)?;
         }
