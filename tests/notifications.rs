@@ -3,10 +3,12 @@
 mod common;
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use common::console::Console;
+use common::net::wait_until;
 use common::wire::{Frame, take_cstr};
-use common::{Cluster, Howdah, Wire};
+use common::{Cluster, Howdah, Wire, msg};
 
 /// A notification: who sent it, on which channel, and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ fn heard(frame: &Frame) -> Option<Heard> {
 /// Runs a query that must succeed; returns the notifications that came before its end.
 #[track_caller]
 fn run(wire: &mut Wire, sql: &str) -> Vec<Heard> {
-    wire.send(&common::msg::query(sql));
+    wire.send(&msg::query(sql));
     let frames = wire.until_ready();
     let error = frames.iter().find(|frame| frame.kind == b'E').map(Frame::error);
     assert!(error.is_none(), "{sql}: {error:?}");
@@ -100,4 +102,580 @@ fn nothing_is_lost_while_howdah_asks_the_server_something() {
     let all: Vec<_> = (0..MESSAGES).map(|n| n.to_string()).collect();
     assert_eq!(got, all);
     wire.expect_silence(Duration::from_millis(200));
+}
+
+/// Waits until nobody keeps a server, so that all who listen hear from the hub.
+fn all_on_the_hub(howdah: &Howdah) {
+    let mut console = Console::open(howdah.target());
+    wait_until("all listen on the hub", || {
+        console
+            .show("CLIENTS")
+            .rows
+            .iter()
+            .all(|client| client["pin"].is_empty() && client["state"] != "active")
+    });
+}
+
+#[test]
+fn many_clients_and_channels_need_few_servers() {
+    const CLIENTS: usize = 200;
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 3);
+    let mut wires: Vec<_> = (0..CLIENTS).map(|_| Wire::app(howdah.target())).collect();
+    for (n, wire) in wires.iter_mut().enumerate() {
+        run(wire, &format!("LISTEN all_of_us; LISTEN \"Channel {n}\""));
+    }
+    all_on_the_hub(&howdah);
+    assert!(
+        cluster.backends("usename = 'app'") <= 4,
+        "three servers and a hub"
+    );
+    let mut sender = Wire::app(cluster.target());
+    for n in 0..CLIENTS {
+        run(&mut sender, &format!("NOTIFY \"Channel {n}\", '{n}'"));
+    }
+    run(&mut sender, "NOTIFY all_of_us, 'to all'");
+    for (n, wire) in wires.iter_mut().enumerate() {
+        assert_eq!(payloads(wire, 2), [n.to_string(), "to all".to_owned()]);
+        assert_eq!(run(wire, "SELECT 1"), [], "nothing comes twice");
+    }
+}
+
+/// The statements of both must leave both listening to the same, having heard the same.
+fn alike(cluster: &Cluster, howdah: &Howdah, script: &[&str]) {
+    let mut pooled = Wire::app(howdah.target());
+    // Notifications stay in their database.
+    let mut direct = Wire::login(cluster.target(), "app", "other");
+    let mut channels = |sql: &str| {
+        let heard = [&mut pooled, &mut direct].map(|wire| {
+            wire.send(&msg::query(sql));
+            let frames = wire.until_ready();
+            let heard = frames.iter().filter_map(heard);
+            let answer = common::wire::gather(&frames);
+            let heard: Vec<_> = heard.map(|heard| (heard.channel, heard.payload)).collect();
+            (
+                answer.rows,
+                answer.tags,
+                answer.error.map(|error| error.0[&'C'].clone()),
+                heard,
+            )
+        });
+        assert_eq!(heard[0], heard[1], "{sql}, in {script:?}");
+    };
+    for sql in script {
+        channels(sql);
+        if !sql.starts_with("BEGIN") && !sql.starts_with("SAVEPOINT") {
+            channels("SELECT pg_listening_channels()");
+        }
+    }
+    channels("ROLLBACK");
+    // Whoever listens to nothing hears this.
+    channels("LISTEN last");
+    for database in ["app", "other"] {
+        let sql = "NOTIFY a, '1'; NOTIFY b, '2'; NOTIFY c, '3'; NOTIFY d, '4'; NOTIFY last";
+        run(&mut Wire::login(cluster.target(), "app", database), sql);
+    }
+    let until_last = |wire: &mut Wire| {
+        let mut all = Vec::new();
+        while all.last().is_none_or(|last| last != "last") {
+            all.extend(heard(&wire.read()).map(|heard| heard.channel));
+        }
+        all
+    };
+    assert_eq!(until_last(&mut pooled), until_last(&mut direct), "{script:?}");
+}
+
+#[test]
+fn who_listens_to_what_is_as_on_a_connection_of_its_own() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 2);
+    let alike = |script: &[&str]| alike(&cluster, &howdah, script);
+    alike(&[
+        "LISTEN a",
+        "LISTEN b",
+        "UNLISTEN a",
+        "LISTEN c",
+        "UNLISTEN *",
+        "LISTEN d",
+    ]);
+    alike(&[
+        "LISTEN a",
+        "BEGIN",
+        "LISTEN b",
+        "ROLLBACK",
+        "BEGIN",
+        "UNLISTEN a",
+        "ROLLBACK",
+    ]);
+    alike(&["LISTEN a", "BEGIN", "LISTEN b", "UNLISTEN a", "COMMIT"]);
+    alike(&[
+        "LISTEN a",
+        "BEGIN",
+        "LISTEN b",
+        "SAVEPOINT s",
+        "LISTEN c",
+        "UNLISTEN a",
+        "ROLLBACK TO s",
+        "UNLISTEN b",
+        "LISTEN d",
+        "COMMIT",
+    ]);
+    alike(&[
+        "LISTEN a",
+        "BEGIN",
+        "UNLISTEN *",
+        "SELECT 1/0",
+        "COMMIT",
+        "LISTEN b",
+    ]);
+    alike(&[
+        "LISTEN a",
+        "DO $$ BEGIN EXECUTE 'LISTEN b'; EXECUTE 'UNLISTEN a'; END $$",
+        "SELECT 1",
+    ]);
+    alike(&[
+        "LISTEN a; LISTEN b; SELECT 1/0",
+        "LISTEN c; UNLISTEN c; LISTEN d",
+        "DISCARD ALL",
+        "LISTEN a",
+    ]);
+    alike(&[
+        "LISTEN a",
+        "BEGIN; LISTEN b; NOTIFY a, '1'; NOTIFY b, '2'; COMMIT",
+        "NOTIFY b",
+        "NOTIFY c",
+    ]);
+    alike(&[
+        "LISTEN a",
+        "SET client_encoding = 'LATIN1'",
+        "NOTIFY a",
+        "LISTEN b",
+        "NOTIFY b",
+        "RESET client_encoding",
+    ]);
+}
+
+#[test]
+fn an_implicit_transaction_of_several_requests_may_do_anything_with_channels() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 2);
+    let mut wire = Wire::app(howdah.target());
+    run(&mut wire, "LISTEN a");
+    all_on_the_hub(&howdah);
+    let batch = |sql: [&str; 2]| sql.map(|sql| msg::extended(sql, &[])).to_vec();
+    assert_eq!(wire.batch(&batch(["SELECT 1", "SELECT 2"])), "12TDC12TDCZ");
+    assert_eq!(
+        wire.batch(&batch(["SELECT 1", "NOTIFY a, 'mine'"])),
+        "12TDC12nCAZ"
+    );
+    assert_eq!(wire.batch(&batch(["SELECT 1", "UNLISTEN a"])), "12TDC12nCZ");
+    run(&mut Wire::app(cluster.target()), "NOTIFY a");
+    assert_eq!(wire.value("SELECT count(*) FROM pg_listening_channels()"), "0");
+    wire.expect_silence(Duration::from_millis(100));
+    // Statements that were prepared before, several units at once, and a unit whose end comes later.
+    run(&mut wire, "LISTEN a");
+    wire.batch(&[
+        msg::parse("n", "SELECT pg_notify('a', $1)"),
+        msg::parse("s", "SELECT 1"),
+    ]);
+    all_on_the_hub(&howdah);
+    let run_named =
+        |name: &str, values: &[Option<&str>]| [msg::bind("", name, values), msg::execute("", 0)].concat();
+    let mixed = [
+        run_named("s", &[]),
+        msg::sync(),
+        run_named("n", &[Some("x")]),
+        msg::sync(),
+        run_named("s", &[]),
+    ];
+    wire.send(&mixed.concat());
+    assert_eq!(wire.kinds_until_ready(), "2DCZ");
+    assert_eq!(wire.kinds_until_ready(), "2DCAZ");
+    wire.send(&msg::sync());
+    assert_eq!(wire.kinds_until_ready(), "2DCZ");
+}
+
+#[test]
+fn nobody_is_told_anything_within_a_transaction() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster).set("defer_begin", true).start();
+    let mut sender = Wire::app(cluster.target());
+    let mut wire = Wire::app(howdah.target());
+    run(&mut wire, "LISTEN a");
+    all_on_the_hub(&howdah);
+    assert_eq!(run(&mut wire, "BEGIN"), []);
+    run(&mut sender, "NOTIFY a, 'one'");
+    wire.expect_silence(Duration::from_millis(200));
+    assert_eq!(run(&mut wire, "SELECT 1"), []);
+    assert_eq!(run(&mut wire, "COMMIT").len(), 1);
+    // A statement that takes long is a transaction too.
+    all_on_the_hub(&howdah);
+    wire.send(&msg::query("SELECT pg_sleep(0.5)"));
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    wait_until("the statement runs", || cluster.value(sleeping) == "1");
+    run(&mut sender, "NOTIFY a, 'two'");
+    assert_eq!(wire.kinds_until_ready(), "TDCAZ");
+}
+
+#[test]
+fn who_does_not_read_is_disconnected_and_disturbs_nobody() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster)
+        .set("max_client_notification_bytes", "1MB")
+        .start();
+    let mut reader = Wire::app(howdah.target());
+    let mut slow = Wire::app(howdah.target());
+    run(&mut reader, "LISTEN a");
+    run(&mut slow, "LISTEN a");
+    all_on_the_hub(&howdah);
+    let mut sender = Wire::app(cluster.target());
+    for n in 0..250 {
+        let many = "repeat('x', 7000) || g) FROM generate_series(1, 20) g";
+        run(&mut sender, &format!("SELECT pg_notify('a', {n} || {many}"));
+        assert_eq!(payloads(&mut reader, 20).len(), 20);
+    }
+    // It is told as well, if it begins to read in time.
+    howdah.wait_log("does not read its notifications");
+    assert!(
+        slow.expect_closed().len() < 5000,
+        "not everything has been kept for it"
+    );
+    assert_eq!(run(&mut reader, "NOTIFY a").len(), 1);
+}
+
+/// The process id of the hub's backend.
+fn hub_pid(howdah: &Howdah) -> String {
+    let mut console = Console::open(howdah.target());
+    console.show("LISTENERS").rows[0]["remote_pid"].clone()
+}
+
+#[test]
+fn when_the_hub_is_lost_those_who_listen_are_told() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 2);
+    let mut wire = Wire::app(howdah.target());
+    let mut other = Wire::app(howdah.target());
+    run(&mut wire, "LISTEN a");
+    assert_eq!(other.value("SELECT 1"), "1");
+    all_on_the_hub(&howdah);
+    cluster.sql(&format!("SELECT pg_terminate_backend({})", hub_pid(&howdah)));
+    assert_eq!(wire.expect_fatal().code(), "57P01");
+    assert_eq!(
+        other.value("SELECT 1"),
+        "1",
+        "who does not listen is not concerned"
+    );
+    // The next one finds a hub again.
+    run(&mut other, "LISTEN a");
+    all_on_the_hub(&howdah);
+    run(&mut Wire::app(cluster.target()), "NOTIFY a, 'again'");
+    assert_eq!(payloads(&mut other, 1), ["again"]);
+}
+
+#[test]
+fn with_resume_another_hub_takes_the_place_of_a_lost_one() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster).set("listen_lost", "resume").start();
+    let mut wire = Wire::app(howdah.target());
+    run(&mut wire, "LISTEN a");
+    all_on_the_hub(&howdah);
+    let lost = hub_pid(&howdah);
+    cluster.sql(&format!("SELECT pg_terminate_backend({lost})"));
+    wait_until("there is another hub", || {
+        !["", &lost].contains(&&*hub_pid(&howdah))
+    });
+    run(&mut Wire::app(cluster.target()), "NOTIFY a, 'again'");
+    assert_eq!(payloads(&mut wire, 1), ["again"]);
+    assert_eq!(run(&mut wire, "NOTIFY a, 'mine'").len(), 1);
+}
+
+#[test]
+fn each_hears_in_its_own_encoding() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 2);
+    let login = |encoding| {
+        let params = [
+            ("user", "app"),
+            ("database", "app"),
+            ("client_encoding", encoding),
+        ];
+        Wire::login_with(howdah.target(), &params, None).expect("it may log in")
+    };
+    let (mut utf8, mut latin1) = (login("UTF8"), login("LATIN1"));
+    let query = |wire: &mut Wire, sql: &[u8]| {
+        wire.send(&msg::typed(b'Q', &[sql, b"\0"].concat()));
+        assert_eq!(wire.kinds_until_ready(), "CZ");
+    };
+    query(&mut utf8, "LISTEN \"é\"".as_bytes());
+    query(&mut latin1, b"LISTEN \"\xe9\"");
+    all_on_the_hub(&howdah);
+    run(&mut Wire::app(cluster.target()), "NOTIFY \"é\", 'ü'");
+    assert_eq!(utf8.read().body[4..], *"é\0ü\0".as_bytes());
+    assert_eq!(latin1.read().body[4..], *b"\xe9\0\xfc\0");
+    let mut console = Console::open(howdah.target());
+    let encodings: Vec<_> = console
+        .show("LISTENERS")
+        .rows
+        .iter()
+        .map(|hub| hub["client_encoding"].clone())
+        .collect();
+    assert_eq!(encodings, ["LATIN1", "UTF8"]);
+}
+
+#[test]
+fn where_there_is_no_room_for_a_hub_clients_keep_their_servers() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster).set("max_db_connections", 1).start();
+    let mut wire = Wire::app(howdah.target());
+    run(&mut wire, "LISTEN a");
+    run(&mut Wire::app(cluster.target()), "NOTIFY a, 'heard'");
+    assert_eq!(payloads(&mut wire, 1), ["heard"]);
+    assert_eq!(cluster.backends("usename = 'app'"), 1);
+    // As soon as there is, they do not.
+    let mut console = Console::open(howdah.target());
+    console.does("SET max_db_connections = 2");
+    all_on_the_hub(&howdah);
+    run(&mut Wire::app(cluster.target()), "NOTIFY a, 'heard'");
+    assert_eq!(payloads(&mut wire, 1), ["heard"]);
+}
+
+#[test]
+fn a_hub_that_nobody_needs_goes_and_a_pool_can_be_told_that_it_must() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster).set("server_idle_timeout", "1s").start();
+    let mut wire = Wire::app(howdah.target());
+    run(&mut wire, "LISTEN a");
+    all_on_the_hub(&howdah);
+    run(&mut wire, "UNLISTEN *");
+    wait_until("no server is left", || cluster.backends("usename = 'app'") == 0);
+    let mut console = Console::open(howdah.target());
+    assert!(console.show("LISTENERS").rows.is_empty());
+    run(&mut wire, "LISTEN a");
+    all_on_the_hub(&howdah);
+    console.does("RECONNECT");
+    assert_eq!(wire.expect_fatal().code(), "57P01");
+}
+
+#[test]
+fn with_pin_who_listens_keeps_its_server() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster).set("listen", "pin").start();
+    let mut wire = Wire::app(howdah.target());
+    run(&mut wire, "LISTEN a");
+    run(&mut Wire::app(cluster.target()), "NOTIFY a, 'heard'");
+    assert_eq!(payloads(&mut wire, 1), ["heard"]);
+    let mut console = Console::open(howdah.target());
+    assert_eq!(
+        console.show("CLIENTS").row(&[("database", "app")])["pin"],
+        "listen"
+    );
+    assert!(console.show("LISTENERS").rows.is_empty());
+}
+
+/// A random number below `limit`, from a seed that moves on.
+fn roll(seed: &mut u64, limit: u64) -> u64 {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    *seed % limit
+}
+
+/// What a client of the storm has done and heard. Times are of one clock.
+#[derive(Default)]
+struct Diary {
+    /// Channel, and from when to when it was listened to for certain, and from when to when at most.
+    listened: Vec<(String, [Instant; 2], [Instant; 2])>,
+    /// Channel and payload, and when it was sent: at the earliest, and at the latest.
+    sent: Vec<(String, String, [Instant; 2])>,
+    /// Channel and payload.
+    heard: Vec<(String, String)>,
+}
+
+const STORM_CHANNELS: u64 = 4;
+const STORM_STEPS: u64 = 80;
+
+struct Stormer {
+    wire: Wire,
+    id: u64,
+    seed: u64,
+    diary: Diary,
+    /// Channels that it listens to: from when at the earliest, and for certain.
+    open: std::collections::BTreeMap<String, [Instant; 2]>,
+}
+
+impl Stormer {
+    /// Runs SQL, checks what is heard, and tells when it began and ended.
+    fn run(&mut self, sql: &str) -> [Instant; 2] {
+        let begin = Instant::now();
+        self.wire.send(&msg::query(sql));
+        loop {
+            let frame = self.wire.read();
+            assert_ne!(frame.kind, b'E', "{sql}: {:?}", frame.error());
+            if frame.kind == b'Z' {
+                break;
+            }
+            self.hear(&frame);
+        }
+        [begin, Instant::now()]
+    }
+
+    fn hear(&mut self, frame: &Frame) {
+        if let Some(heard) = heard(frame) {
+            let own = heard.payload.starts_with(&format!("{}:", self.id));
+            assert_eq!(own, heard.pid == told_pid(&self.wire), "{heard:?}");
+            self.diary.heard.push((heard.channel, heard.payload));
+        }
+    }
+
+    fn shut(&mut self, channel: &str, [begin, end]: [Instant; 2]) {
+        if let Some([earliest, certain]) = self.open.remove(channel) {
+            self.diary
+                .listened
+                .push((channel.to_owned(), [certain, begin], [earliest, end]));
+        }
+    }
+
+    fn step(&mut self, step: u64) {
+        let channel = format!("c{}", roll(&mut self.seed, STORM_CHANNELS));
+        match roll(&mut self.seed, 12) {
+            0..=2 => {
+                let times = self.run(&format!("LISTEN {channel}"));
+                self.open.entry(channel).or_insert(times);
+            }
+            3 | 4 => {
+                let times = self.run(&format!("UNLISTEN {channel}"));
+                self.shut(&channel, times);
+            }
+            5 if step.is_multiple_of(5) => {
+                let times = self.run("UNLISTEN *");
+                for channel in self.open.keys().cloned().collect::<Vec<_>>() {
+                    self.shut(&channel, times);
+                }
+            }
+            6 => {
+                self.run("BEGIN");
+                self.run(&format!(
+                    "UNLISTEN *; LISTEN {channel}; NOTIFY {channel}, 'never'"
+                ));
+                self.run("ROLLBACK");
+            }
+            7 => {
+                self.run("SELECT 1");
+            }
+            8 => {
+                let begin = self.run("BEGIN")[0];
+                self.run("SAVEPOINT s");
+                self.run(&format!("UNLISTEN *; NOTIFY {channel}, 'never'"));
+                self.run("ROLLBACK TO s");
+                self.run(&format!("LISTEN {channel}"));
+                let end = self.run("COMMIT")[1];
+                self.open.entry(channel).or_insert([begin, end]);
+            }
+            _ => {
+                let payload = format!("{}:{step}", self.id);
+                let times = self.run(&format!("NOTIFY {channel}, '{payload}'"));
+                let heard = self.diary.heard.contains(&(channel.clone(), payload.clone()));
+                let hears = self.open.contains_key(&channel);
+                assert_eq!(heard, hears, "one's own comes before the end of the answer");
+                self.diary.sent.push((channel, payload, times));
+            }
+        }
+    }
+
+    /// Everything up to a notification that all hear last.
+    fn finish(mut self, is_last: &std::sync::Barrier) -> Diary {
+        self.run("LISTEN last");
+        is_last.wait();
+        loop {
+            let frame = self.wire.read();
+            self.hear(&frame);
+            if self
+                .diary
+                .heard
+                .last()
+                .is_some_and(|(channel, _)| channel == "last")
+            {
+                break;
+            }
+        }
+        self.diary.heard.pop();
+        let now = [Instant::now(); 2];
+        for channel in self.open.keys().cloned().collect::<Vec<_>>() {
+            self.shut(&channel, now);
+        }
+        self.diary
+    }
+}
+
+#[test]
+fn in_a_storm_everybody_hears_what_it_should_once_and_in_the_order_of_the_commits() {
+    storm(&Cluster::start(), 3);
+}
+
+#[test]
+fn a_storm_on_postgresql_18_is_no_other() {
+    storm(&Cluster::version(18), 11);
+}
+
+fn storm(cluster: &Cluster, seed: u64) {
+    const CLIENTS: u64 = 6;
+    let howdah = Howdah::with_pool(cluster, 3);
+    // A connection of its own hears everything, in the order of the commits.
+    let mut recorder = Wire::app(cluster.target());
+    run(&mut recorder, "LISTEN last");
+    (0..STORM_CHANNELS).for_each(|n| drop(run(&mut recorder, &format!("LISTEN c{n}"))));
+    let is_last = std::sync::Barrier::new(usize::try_from(CLIENTS + 1).expect("few"));
+    let diaries: Vec<Diary> = thread::scope(|scope| {
+        let target = howdah.target();
+        let is_last = &is_last;
+        let storm = move |id: u64| {
+            let mut stormer = Stormer {
+                wire: Wire::app(target),
+                id,
+                seed: seed * 1000 + id + 1,
+                diary: Diary::default(),
+                open: std::collections::BTreeMap::new(),
+            };
+            (0..STORM_STEPS).for_each(|step| stormer.step(step));
+            stormer.finish(is_last)
+        };
+        let threads: Vec<_> = (0..CLIENTS).map(|id| scope.spawn(move || storm(id))).collect();
+        is_last.wait();
+        run(&mut Wire::app(cluster.target()), "NOTIFY last");
+        let diaries = threads.into_iter().map(|thread| thread.join());
+        diaries
+            .map(|diary| diary.expect("the storm is survived"))
+            .collect()
+    });
+    let mut order = Vec::new();
+    loop {
+        let Some(heard) = heard(&recorder.read()) else {
+            continue;
+        };
+        if heard.channel == "last" {
+            break;
+        }
+        order.push((heard.channel, heard.payload));
+    }
+    let sent: Vec<_> = diaries.iter().flat_map(|diary| &diary.sent).collect();
+    assert_eq!(sent.len(), order.len(), "the recorder hears all");
+    for diary in &diaries {
+        let places = diary
+            .heard
+            .iter()
+            .map(|heard| order.iter().position(|have| have == heard));
+        let places: Vec<usize> = places.map(|place| place.expect("it was sent")).collect();
+        assert!(
+            places.is_sorted_by(|a, b| a < b),
+            "in order, and nothing twice: {places:?}"
+        );
+        for (channel, payload, [from, until]) in &sent {
+            let hears = diary.heard.contains(&(channel.clone(), payload.clone()));
+            let listened = || diary.listened.iter().filter(|(have, ..)| have == channel);
+            let must = listened().any(|(_, [begin, end], _)| begin < from && until < end);
+            let may = listened().any(|(_, _, [begin, end])| begin < until && from < end);
+            assert!(hears || !must, "{payload} on {channel} is lost");
+            assert!(may || !hears, "{payload} on {channel} was not asked for");
+        }
+    }
 }

@@ -16,6 +16,7 @@ mod front;
 pub(crate) mod fuzz;
 mod handle;
 mod hashing;
+mod listening;
 mod login;
 mod lookup;
 #[cfg(any(test, fuzzing))]

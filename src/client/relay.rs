@@ -23,6 +23,8 @@ pub(super) enum Stop {
     Interlude,
     /// The next request would leave something behind for which the client needs a server of its own.
     WantsPin,
+    /// The next request may have to do with notifications, and the client does not hear them from its server.
+    WantsChannels,
     /// The client ends.
     Client(Farewell),
     /// The server has broken.
@@ -35,6 +37,9 @@ impl Session {
         if let Some(farewell) = self.obey(cx) {
             return Poll::Ready(Stop::Client(farewell));
         }
+        if self.may_move(cx, server) {
+            return Poll::Ready(Stop::Settled);
+        }
         loop {
             let answers = self.talk.answers;
             let pause = match self.talk.requests(server) {
@@ -42,6 +47,7 @@ impl Session {
                 Pause::Over(Farewell::Terminated) if may_be_finished(server) => Pause::Blocked,
                 Pause::Over(farewell) => return Poll::Ready(Stop::Client(farewell)),
                 Pause::WantsPin => return Poll::Ready(Stop::WantsPin),
+                Pause::WantsChannels => return Poll::Ready(Stop::WantsChannels),
                 pause => pause,
             };
             self.note_requests(server);

@@ -108,6 +108,13 @@ impl Talk {
     }
 
     fn request(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
+        if self.wants_channels(server) {
+            return Err(if server.pipeline.in_flight() {
+                wait_for_answers(server)
+            } else {
+                Pause::WantsChannels
+            });
+        }
         if server.pipeline.is_skipping() && !matches!(header.tag, b'S' | b'X') {
             // The server would pass over it as well.
             self.discard(header);

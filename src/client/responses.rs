@@ -169,6 +169,10 @@ impl Talk {
             let touched = std::mem::take(&mut self.doings.touched);
             self.schema_changed(touched);
         }
+        if route == Route::Forward && status == Status::Idle && self.ear.is_some() {
+            // Whether the client has to go is seen once it is idle.
+            let _ = self.hear_from_hub();
+        }
         self.send_on(header, route, server);
         Ok(())
     }

@@ -32,7 +32,7 @@ use super::trail::Trail;
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// A client that has left more than this unread, in bytes, gets no server: so the answer of one finds room, and the
 /// server goes back before it has been read.
-const UNREAD_MAX: usize = HIGH_WATER / 2;
+pub(super) const UNREAD_MAX: usize = HIGH_WATER / 2;
 /// Servers that are tried if they turn out to be dead before anything was sent to them.
 pub(super) const DEAD_SERVERS_MAX: usize = 5;
 
@@ -156,6 +156,10 @@ impl Session {
             if let Some(farewell) = self.leaves() {
                 return Poll::Ready(Err(farewell));
             }
+            let is_all_heard = match self.poll_hub(cx) {
+                Ok(is_all) => is_all,
+                Err(farewell) => return Poll::Ready(Err(farewell)),
+            };
             let unread = self.talk.input.len();
             let pause = self.talk.requests_without_server();
             if self.talk.input.len() < unread {
@@ -174,9 +178,10 @@ impl Session {
                 Pause::NeedServer if written.is_pending() && self.talk.output.len() > UNREAD_MAX => {
                     return Poll::Pending;
                 }
-                Pause::NeedServer | Pause::WantsPin => return Poll::Ready(Ok(())),
+                Pause::NeedServer | Pause::WantsPin | Pause::WantsChannels => return Poll::Ready(Ok(())),
                 Pause::Full | Pause::Blocked if written.is_ready() => continue,
                 Pause::Full | Pause::Blocked => return Poll::Pending,
+                Pause::NeedMore if !is_all_heard && written.is_ready() => continue,
                 Pause::NeedMore => {}
             }
             match self.stream.poll_fill(cx, &mut self.talk.input) {
@@ -262,11 +267,12 @@ impl Session {
     }
 
     /// Takes over what the pool is set to now.
-    fn obey_policy(&mut self) {
+    pub(super) fn obey_policy(&mut self) {
         let mode = self.policy.pool_mode;
         self.talk.bounds.transactions = mode != PoolMode::Statement;
-        self.talk
-            .allow_deferral(self.policy.defer_begin && mode == PoolMode::Transaction);
+        // Who listens is told nothing within a transaction, be it one that no server knows of.
+        let defers = self.policy.defer_begin && self.talk.ear.is_none();
+        self.talk.allow_deferral(defers && mode == PoolMode::Transaction);
         self.talk.trail.obey(&self.policy);
     }
 
@@ -439,6 +445,11 @@ impl Session {
                 Err(farewell) => Err(farewell),
             },
             Stop::Interlude => self.interlude(lease).await,
+            Stop::WantsChannels => self.move_to_server(lease).await,
+            Stop::WantsPin if self.listens_freely() => {
+                self.talk.trail.may_pin = true;
+                Ok(())
+            }
             Stop::WantsPin if lease.pipeline.is_settled() => {
                 if self.try_permit() {
                     return None;

@@ -24,12 +24,12 @@ use super::session::Session;
 use super::trail::{Following, Marks};
 
 /// A question that a timeout of the client's own, or its cancel request, may have spoilt is asked again.
-const TRIES: usize = 5;
+pub(super) const TRIES: usize = 5;
 /// How long to wait before a client that keeps its server is asked again whether it still has to; doubled every time.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 const ASK_AGAIN_MAX: Duration = Duration::from_secs(10);
 /// How long a server may take to answer a question.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// Why a client keeps its server between transactions.
 #[derive(Debug)]
@@ -41,6 +41,21 @@ pub(super) struct Pin {
     pause: Duration,
     /// Permission to keep it; a state that came about unannounced may go without.
     permit: Option<PinPermit>,
+}
+
+impl Pin {
+    /// Of a client that hears from its server for a while.
+    pub(super) fn listening() -> Self {
+        let now = Instant::now();
+        Self {
+            remains: Remains::LISTEN,
+            statement: Box::default(),
+            since: now,
+            ask_at: now + ASK_AGAIN,
+            pause: ASK_AGAIN,
+            permit: None,
+        }
+    }
 }
 
 /// Whether the client keeps its server.
@@ -90,13 +105,16 @@ impl Session {
             if let Some(state) = answer.state {
                 remains = Some(state.remains);
                 self.talk.trail.sql_names = state.prepared;
+                self.note_channels(state.channels);
             }
         }
         self.hear_meanwhile(server);
         let mut remains = remains.unwrap_or(keeps.without(Remains::STICKY));
         remains.insert(keeps.intersection(Remains::STICKY));
         remains.insert(marks.as_ref().map_or(Remains::NONE, |marks| marks.unseen()));
-        if question.is_none() && self.pin.is_some() {
+        if remains == Remains::LISTEN && self.move_to_hub(server).await? {
+            remains = Remains::NONE;
+        } else if question.is_none() && self.pin.is_some() {
             return Ok(After::Keep);
         }
         let after = self.keep(remains, marks.as_deref());
@@ -131,7 +149,7 @@ impl Session {
     }
 
     /// `None` if the server will not say.
-    async fn ask(
+    pub(super) async fn ask(
         &mut self,
         question: &Question,
         server: &mut Connection,
@@ -283,7 +301,9 @@ impl Session {
     /// The first time is worth a line of the log; a client that does it all the time would fill it.
     fn say_kept(&mut self, remains: Remains, statement: &str) {
         let client = self.seat.id;
-        if std::mem::replace(&mut self.has_pinned, true) {
+        // Who listens keeps it for a moment only.
+        let moves = remains == Remains::LISTEN && self.talk.ear.is_some();
+        if moves || std::mem::replace(&mut self.has_pinned, true) {
             tracing::debug!(client, reason = %remains, statement, "client keeps its server");
         } else {
             tracing::info!(client, reason = %remains, statement, "client keeps its server");
@@ -347,7 +367,7 @@ impl Session {
     }
 
     /// Orders and the client's end, while nothing else is done for it.
-    fn poll_attention(&mut self, cx: &mut Context<'_>) -> Option<Farewell> {
+    pub(super) fn poll_attention(&mut self, cx: &mut Context<'_>) -> Option<Farewell> {
         for order in self.seat.poll_orders(cx).unwrap_or_default() {
             match order {
                 Order::Kill(refusal) | Order::Drain(refusal) => {
@@ -407,7 +427,7 @@ impl Session {
 
 static EMPTY: std::sync::LazyLock<Extra> = std::sync::LazyLock::new(Extra::default);
 
-fn lost(why: &str) -> Farewell {
+pub(super) fn lost(why: &str) -> Farewell {
     let refusal = Refusal::new(SqlState::CONNECTION_FAILURE, "server connection was lost");
     Farewell::ServerLost(refusal.detail(why.to_owned()))
 }

@@ -13,6 +13,7 @@ use crate::wire::store::{self, CHUNK};
 use crate::wire::{scan, write};
 
 use super::deferral::Deferral;
+use super::listening::Ear;
 use super::names::Names;
 use super::trail::Trail;
 use super::unnamed::OwnUnnamed;
@@ -100,6 +101,8 @@ pub(super) enum Pause {
     NeedServer,
     /// The next message would leave something behind for which the client needs a server of its own.
     WantsPin,
+    /// The next message may have to do with notifications, and the client does not hear them from its server.
+    WantsChannels,
     /// The client's end.
     Over(Farewell),
 }
@@ -138,6 +141,8 @@ pub(super) struct Talk {
     /// What becomes of requests while there is no server.
     pub(super) batch: Batch,
     pub(super) deferral: Deferral,
+    /// What the client listens to, if it does.
+    pub(super) ear: Option<Box<Ear>>,
     /// The process id that the client was told at its login.
     pub(super) pid: i32,
 }
@@ -194,6 +199,7 @@ impl Talk {
             answers: 0,
             batch: Batch::Served,
             deferral: Deferral::Never,
+            ear: None,
             pid: 0,
         }
     }
@@ -262,7 +268,7 @@ impl Talk {
             let start = self.output.len();
             let (message, rest) = messages.split_at(header.len);
             self.output.extend_from_slice(message);
-            let is_own = body.starts_with(&server.info().cancel.pid().to_be_bytes());
+            let is_own = (server.pid()).is_some_and(|pid| body.starts_with(&pid.to_be_bytes()));
             if let Some(pid) = self.output.get_mut(start + HEADER_LEN..).filter(|_| is_own) {
                 pid[..4].copy_from_slice(&self.pid.to_be_bytes());
             }

@@ -114,6 +114,8 @@ pub(super) struct Trail {
     pub(super) marks: Option<Box<Marks>>,
     /// The client may leave what needs a server of its own.
     pub(super) may_pin: bool,
+    /// What the last statement would have left that had to wait for that.
+    pub(super) wanted: Remains,
     pub(super) barrier: Barrier,
     pub(super) interlude: Option<Box<Interlude>>,
     /// The client's statements of SQL's own PREPARE, when the server was last asked.
@@ -192,6 +194,7 @@ impl Trail {
             functions,
             marks: None,
             may_pin: false,
+            wanted: Remains::NONE,
             barrier: Barrier::None,
             interlude: None,
             sql_names: Vec::new(),
@@ -280,8 +283,9 @@ impl Trail {
     }
 
     /// Whether such a statement has to wait until the client may keep a server.
-    pub(super) fn wants_pin(&self, verdict: &Verdict) -> bool {
-        self.following == Following::All && !self.may_pin && !pinned_by(verdict.effects).is_empty()
+    pub(super) fn wants_pin(&mut self, verdict: &Verdict) -> bool {
+        self.wanted = pinned_by(verdict.effects);
+        self.following == Following::All && !self.may_pin && !self.wanted.is_empty()
     }
 
     /// Why such a statement is not carried out.

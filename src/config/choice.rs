@@ -79,6 +79,26 @@ choice! {
 }
 
 choice! {
+    /// From where clients hear that listen.
+    Listen, "share, pin" {
+        /// From a connection that listens for all of them.
+        Share = "share",
+        /// From their servers, which they keep.
+        Pin = "pin",
+    }
+}
+
+choice! {
+    /// What becomes of clients when the connection that listens for them is lost.
+    ListenLost, "disconnect, resume" {
+        /// They are told, and disconnected.
+        Disconnect = "disconnect",
+        /// Nothing; another connection takes its place.
+        Resume = "resume",
+    }
+}
+
+choice! {
     /// How clients prove who they are.
     AuthType, "scram-sha-256, md5, password, trust, cert, peer, pam, ldap, hba" {
         /// They need not.

@@ -33,7 +33,8 @@ use std::path::PathBuf;
 
 pub use check::CONSOLE_NAMES;
 pub use choice::{
-    AuthType, ChannelBinding, LogFormat, Opaque, PoolMode, SessionState, SslMode, SslNegotiation,
+    AuthType, ChannelBinding, Listen, ListenLost, LogFormat, Opaque, PoolMode, SessionState, SslMode,
+    SslNegotiation,
 };
 pub use concealed::LdapOptions;
 pub use database::{Database, Host};

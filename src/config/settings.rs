@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::choice::{
-    AuthType, ChannelBinding, LogFormat, Opaque, PoolMode, SessionState, SslMode, SslNegotiation,
+    AuthType, ChannelBinding, Listen, ListenLost, LogFormat, Opaque, PoolMode, SessionState, SslMode,
+    SslNegotiation,
 };
 use super::concealed::LdapOptions;
 use super::protocols::{Protocols, TlsVersions};
@@ -232,6 +233,15 @@ settings! {
             /// Servers of a pool that clients may keep for their session state. Past it a statement that would need one
             /// waits as for a server, then fails (53300). 0: all but one, and at least one.
             max_pinned: Count(u32) = "0", Live, max_pinned in [Database User];
+            /// From where clients hear that LISTEN, with `session_state = "follow"`. `share`: from a connection that listens
+            /// for all clients of a pool with the same `client_encoding`, beside the servers of the pool, and counts under
+            /// `max_db_connections` and `max_user_connections`. `pin`: from their server, which each of them keeps.
+            listen: Listen(Listen) = "share", Live, listen in [Database User];
+            /// What becomes of clients when the connection that listens for them is lost, and with it, perhaps,
+            /// notifications. `disconnect`: they are told (57P01) and disconnected. `resume`: nothing; another takes its place.
+            listen_lost: ListenLost(ListenLost) = "disconnect", Live, listen_lost in [Database User];
+            /// Notifications that a client may leave unread, in bytes. Past it the client is disconnected (54000).
+            max_client_notification_bytes: Size(u64) = "4MB", Live, max_client_notification_bytes in [Database User];
             /// Answers a bare BEGIN at once and sends it with the statement that follows: one round trip less to the
             /// server, which does not wait for the client meanwhile. It can be noticed: `now()` begins later, and a client
             /// that no server can be had for is disconnected. In transaction mode, never on a standby.
@@ -324,6 +334,8 @@ mod tests {
                 "protocols" => "tlsv1.3",
                 _ if row.name == "session_state" => "refuse",
                 _ if row.name == "opaque" => "trust",
+                _ if row.name == "listen" => "pin",
+                _ if row.name == "listen_lost" => "resume",
                 _ => "session",
             };
             (row.read)(&mut settings, &Raw::text(other)).unwrap();

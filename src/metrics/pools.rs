@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::families::Families;
+use super::families::{Families, Labels};
 use crate::client::Front;
 use crate::config::Config;
-use crate::pool::{CredentialsState, Pool, PoolKey, PoolSnapshot, Servers, max_pinned};
+use crate::pool::{CredentialsState, HubView, Pool, PoolKey, PoolSnapshot, Servers, max_pinned};
 use crate::stats::{ErrorClass, Histogram, PoolStats};
 
 /// A number: its name, what it means, where it stands.
@@ -32,6 +32,31 @@ const PINNED: (&str, &str) = (
     "Servers that clients keep, or are about to, for session state that cannot follow them.",
 );
 const MAX_PINNED: (&str, &str) = ("howdah_pool_max_pinned", "Servers that clients may keep so.");
+
+const LISTENERS: (&str, &str) = (
+    "howdah_pool_listeners",
+    "Connections that listen for clients, up or on their way.",
+);
+const LISTENING_CLIENTS: (&str, &str) = (
+    "howdah_pool_listening_clients",
+    "Clients that listen, or are about to, on such a connection.",
+);
+const CHANNELS: (&str, &str) = (
+    "howdah_pool_listening_channels",
+    "Channels that clients listen to on such a connection.",
+);
+const UNREAD: (&str, &str) = (
+    "howdah_pool_unread_notification_bytes",
+    "Notifications that clients have not taken yet.",
+);
+const NOTIFICATIONS: (&str, &str) = (
+    "howdah_pool_notifications_total",
+    "Notifications that such connections have heard.",
+);
+const LISTENERS_LOST: (&str, &str) = (
+    "howdah_pool_listeners_lost_total",
+    "Connections that listened for clients and were lost.",
+);
 
 const CANCELS: (&str, &str) = ("howdah_pool_cancels", "Cancel requests on their way to servers.");
 
@@ -193,6 +218,9 @@ pub(super) struct PoolView {
     is_awaiting_login: bool,
     pinned: u32,
     max_pinned: u32,
+    hubs: Vec<HubView>,
+    /// Notifications that hubs have heard, and connections of hubs that were lost.
+    heard_and_lost: (u64, u64),
 }
 
 impl PoolView {
@@ -215,6 +243,8 @@ pub(super) fn views(front: &Front, config: &Config) -> Vec<PoolView> {
         is_awaiting_login: pool.source().credentials() == CredentialsState::Awaited,
         pinned: pool.source().pins.count(),
         max_pinned: max_pinned(&pool.source().policy()),
+        hubs: pool.source().hubs.views(),
+        heard_and_lost: pool.source().hubs.totals(),
     };
     pools.iter().map(view).collect()
 }
@@ -249,6 +279,7 @@ pub(super) fn add(families: &mut Families, views: &[PoolView]) {
         families.gauge(PINNED.0, PINNED.1, &labels, view.pinned.into());
         families.gauge(MAX_PINNED.0, MAX_PINNED.1, &labels, view.max_pinned.into());
         families.gauge(CANCELS.0, CANCELS.1, &labels, view.cancels.into());
+        add_hubs(families, view, &labels);
         for (name, help, read) in NUMBERS {
             families.gauge(name, help, &labels, read(pool));
         }
@@ -263,4 +294,20 @@ pub(super) fn add(families: &mut Families, views: &[PoolView]) {
             families.histogram(name, help, &labels, read(&pool.stats));
         }
     }
+}
+
+/// What listens for clients.
+fn add_hubs(families: &mut Families, view: &PoolView, labels: Labels<'_>) {
+    let sum = |read: fn(&HubView) -> usize| view.hubs.iter().map(read).sum::<usize>() as f64;
+    families.gauge(LISTENERS.0, LISTENERS.1, labels, view.hubs.len() as f64);
+    for (name, read) in [
+        (LISTENING_CLIENTS, (|hub| hub.clients) as fn(&HubView) -> usize),
+        (CHANNELS, |hub| hub.channels),
+        (UNREAD, |hub| hub.bytes),
+    ] {
+        families.gauge(name.0, name.1, labels, sum(read));
+    }
+    let (heard, lost) = view.heard_and_lost;
+    families.counter(NOTIFICATIONS.0, NOTIFICATIONS.1, labels, heard as f64);
+    families.counter(LISTENERS_LOST.0, LISTENERS_LOST.1, labels, lost as f64);
 }

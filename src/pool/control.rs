@@ -21,6 +21,7 @@ impl<S: Source> Pool<S> {
     /// [`emptied`](Self::emptied) for the end of it.
     pub fn pause(&self) {
         self.shut(Gate::Paused, |_, _| {});
+        self.source.part(false);
     }
 
     /// RESUME: those who waited are served. As with all that an administrator does to make a pool work again, a server
@@ -72,6 +73,7 @@ impl<S: Source> Pool<S> {
             core.close_idle(now, fx, |_| false);
             core.dispatch(now, self, fx);
         });
+        self.source.part(true);
     }
 
     /// Makes way for somebody who needs the database without connections: idle ones are closed now, the others as they
@@ -83,6 +85,7 @@ impl<S: Source> Pool<S> {
             core.close_idle(now, fx, |_| false);
             core.dispatch(now, self, fx);
         });
+        self.source.part(false);
     }
 
     /// KILL: as [`pause`](Self::pause), and those who wait are told `refusal`. Whoever holds a lease finds it
@@ -93,6 +96,7 @@ impl<S: Source> Pool<S> {
             self.killed_before.store(core.generation, Ordering::Relaxed);
             core.fail_waiters(&LeaseError::Closing(refusal), fx);
         });
+        self.source.part(true);
     }
 
     /// Closes the pool for good: those who wait and those who will ask are told `refusal`; connections are closed as
@@ -101,6 +105,7 @@ impl<S: Source> Pool<S> {
         self.shut(Gate::Closed(refusal.clone()), |core, fx| {
             core.fail_waiters(&LeaseError::Closing(refusal), fx);
         });
+        self.source.part(true);
     }
 
     /// Tells those who wait to give up.

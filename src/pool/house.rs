@@ -87,6 +87,11 @@ impl<S: Source> Pool<S> {
         &self.source
     }
 
+    /// Puts somebody under the limits that hold for this pool, for connections beside its own.
+    pub(super) fn enlist(&self, other: Weak<dyn Neighbour>, bell: &Arc<Bell>) -> Membership {
+        self.membership.beside(&self.key, other, Arc::clone(bell))
+    }
+
     /// Takes a connection, waiting in line for it if need be.
     ///
     /// The future may be polled for as long as it takes, in a `select!` with other things if it is pinned; its place in
@@ -157,6 +162,11 @@ impl<S: Source> Pool<S> {
 
     pub(super) fn tick(&self) -> Option<Instant> {
         self.run(|core, now, fx| core.tick(now, self, fx))
+    }
+
+    /// Whether it gives out servers.
+    pub(super) fn is_open(&self) -> bool {
+        self.core().is_open()
     }
 
     pub(super) fn core(&self) -> MutexGuard<'_, Core<S>> {

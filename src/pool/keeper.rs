@@ -23,6 +23,11 @@ impl Bell {
         self.notify.notify_one();
     }
 
+    /// Waits until it is rung, if it has not been since somebody last waited.
+    pub(super) async fn rung(&self) {
+        self.notify.notified().await;
+    }
+
     pub(super) fn waker(self: &Arc<Self>) -> Waker {
         Waker::from(Arc::clone(self))
     }

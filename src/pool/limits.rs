@@ -224,6 +224,11 @@ pub(super) struct Membership {
 }
 
 impl Membership {
+    /// Joins somebody else under the same limits.
+    pub(super) fn beside(&self, key: &PoolKey, other: Weak<dyn Neighbour>, bell: Arc<Bell>) -> Self {
+        self.book.join(key, other, bell)
+    }
+
     /// Permission for one connection that nobody waits for. It takes nobody's turn and asks nobody to give one up.
     pub(super) fn approve_spare(&self) -> Option<Approval> {
         let ledger = self.book.ledger.lock();

@@ -15,6 +15,7 @@ use crate::server::{
     self, Connection, Extra, Failure, FunctionTable, IdleLimits, Parameters, Settings, StatementCache, Target,
 };
 
+use super::listening::Hubs;
 use super::pins::Pins;
 use super::source::{Dirt, Gone, OpenError, Source};
 
@@ -65,6 +66,8 @@ pub struct Servers {
     pub functions: Arc<FunctionTable>,
     /// The servers that clients keep for their session state.
     pub pins: Pins,
+    /// What listens for its clients.
+    pub hubs: Hubs,
     /// What a session is set to after its client asked for these startup parameters.
     welcomes: Mutex<HashMap<Vec<Parameter>, Settings>>,
     /// How long a session may be idle that has not chosen for itself.
@@ -84,6 +87,7 @@ impl Servers {
             statements: Arc::default(),
             functions: Arc::default(),
             pins: Pins::default(),
+            hubs: Hubs::default(),
             welcomes: Mutex::default(),
             idle_limits: Mutex::default(),
             reported: Mutex::default(),
@@ -274,6 +278,10 @@ impl Source for Servers {
                 None
             }
         }
+    }
+
+    fn part(&self, needed_too: bool) {
+        self.hubs.sever(needed_too);
     }
 
     fn close(&self, conn: Self::Conn) {

@@ -41,6 +41,9 @@ pub trait Source: Send + Sync + 'static {
     /// Asks a connection that has long been idle whether it still works (`server_check_query`); `None` if not.
     fn check(&self, conn: Self::Conn) -> impl Future<Output = Option<Self::Conn>> + Send;
 
+    /// Connections beside the pool's own are to go: those that somebody needs too, or only the others.
+    fn part(&self, _needed_too: bool) {}
+
     /// Closes a connection politely, without blocking.
     fn close(&self, conn: Self::Conn);
 }

@@ -235,7 +235,7 @@ pub struct Connection {
     pub is_spent: bool,
     pub(super) repose: Repose,
     pub(super) unseen: Unseen,
-    info: Option<Arc<Info>>,
+    pub(super) info: Option<Arc<Info>>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);

@@ -133,12 +133,12 @@ impl std::fmt::Display for Remains {
 }
 
 /// Defaults of the client's, such as serializable and deferrable, would make the question wait.
-const BEGIN: &[u8] = b"BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED,READ ONLY,NOT DEFERRABLE;";
+pub(super) const BEGIN: &[u8] = b"BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED,READ ONLY,NOT DEFERRABLE;";
 /// The role is put aside after the settings have been read, one of which it is.
-const FREE: &[u8] =
+pub(super) const FREE: &[u8] =
     b"SET LOCAL statement_timeout=0;SET LOCAL lock_timeout=0;SET LOCAL SESSION AUTHORIZATION DEFAULT;";
 /// From PostgreSQL 17 on.
-const FREE_17: &[u8] = b"SET LOCAL transaction_timeout=0;";
+pub(super) const FREE_17: &[u8] = b"SET LOCAL transaction_timeout=0;";
 const STATE: &[u8] = b"SELECT EXISTS(SELECT FROM pg_catalog.pg_cursors WHERE is_holdable),\
 EXISTS(SELECT FROM pg_catalog.pg_depend WHERE refclassid OPERATOR(pg_catalog.=) 2615 \
 AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()),\

@@ -215,6 +215,16 @@ impl Settings {
     }
 }
 
+/// A name as SQL has it, whatever is in it.
+pub fn quote_identifier(name: &[u8]) -> Vec<u8> {
+    let mut quoted = vec![b'"'];
+    for byte in name {
+        quoted.extend(std::iter::repeat_n(*byte, if *byte == b'"' { 2 } else { 1 }));
+    }
+    quoted.push(b'"');
+    quoted
+}
+
 /// The SQL that sets `settings` on a session, all or none.
 pub fn assignments(settings: &[(String, Vec<u8>)]) -> Vec<u8> {
     let calls: Vec<_> = settings

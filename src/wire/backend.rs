@@ -97,6 +97,29 @@ pub fn key_data(body: &[u8]) -> Result<(i32, &[u8]), WireError> {
     }
 }
 
+/// What a `NotificationResponse` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notification<'a> {
+    /// The process id of the backend that sent it.
+    pub pid: i32,
+    /// The channel.
+    pub channel: &'a [u8],
+    /// What was sent along.
+    pub payload: &'a [u8],
+}
+
+/// The fields of a `NotificationResponse`.
+pub fn notification(body: &[u8]) -> Result<Notification<'_>, WireError> {
+    let mut reader = Reader::new(body);
+    let notification = Notification {
+        pid: reader.i32()?,
+        channel: reader.cstr()?,
+        payload: reader.cstr()?,
+    };
+    reader.end()?;
+    Ok(notification)
+}
+
 /// The columns of a `DataRow`; `None` is NULL.
 pub fn data_row(body: &[u8]) -> Result<Vec<Option<Box<[u8]>>>, WireError> {
     let mut reader = Reader::new(body);
@@ -141,6 +164,15 @@ mod tests {
             b"\0\0x",
         ] {
             assert_eq!(data_row(bad), Err(WireError::Format));
+        }
+    }
+
+    #[test]
+    fn notifications_are_read_whole_or_not_at_all() {
+        let read = notification(b"\0\0\0\x07ch\0\0").unwrap();
+        assert_eq!((read.pid, read.channel, read.payload), (7, &b"ch"[..], &b""[..]));
+        for bad in [&b"\0\0\0"[..], b"\0\0\0\x07ch\0", b"\0\0\0\x07ch\0x\0y"] {
+            assert!(notification(bad).is_err());
         }
     }
 

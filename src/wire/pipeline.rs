@@ -163,6 +163,11 @@ impl<N> Pipeline<N> {
         self.is_quiet() && self.status == Status::Idle
     }
 
+    /// Whether requests of the extended protocol have gone out and no Sync behind them.
+    pub fn is_segment_open(&self) -> bool {
+        self.segment_open
+    }
+
     /// Whether a `ReadyForQuery` is still to come, so that the state of what is sent next is not known yet.
     pub fn unit_in_flight(&self) -> bool {
         self.units > 0

@@ -1,6 +1,7 @@
 //! The tables that SHOW answers with. Names, order and types of their columns are `PgBouncer`'s (1.25).
 
 mod catalog;
+mod listeners;
 mod pools;
 mod process;
 mod sockets;
@@ -18,6 +19,7 @@ pub(super) enum Show {
     Databases,
     DnsHosts,
     DnsZones,
+    Listeners,
     Lists,
     Mem,
     PeerPools,
@@ -35,13 +37,14 @@ pub(super) enum Show {
 }
 
 /// Every table by the word behind SHOW.
-pub(super) const TABLES: [(&str, Show); 20] = [
+pub(super) const TABLES: [(&str, Show); 21] = [
     ("active_sockets", Show::ActiveSockets),
     ("clients", Show::Clients),
     ("config", Show::Config),
     ("databases", Show::Databases),
     ("dns_hosts", Show::DnsHosts),
     ("dns_zones", Show::DnsZones),
+    ("listeners", Show::Listeners),
     ("lists", Show::Lists),
     ("mem", Show::Mem),
     ("peer_pools", Show::PeerPools),
@@ -74,6 +77,7 @@ impl Show {
             Self::Databases => &catalog::DATABASES,
             Self::DnsHosts => &process::DNS_HOSTS,
             Self::DnsZones => &process::DNS_ZONES,
+            Self::Listeners => &listeners::LISTENERS,
             Self::Lists => &catalog::LISTS,
             Self::Mem => &process::MEM,
             Self::PeerPools => &pools::PEER_POOLS,
@@ -100,6 +104,7 @@ impl Show {
             Self::Config => process::config(&console.front),
             Self::Databases => catalog::databases(console),
             Self::DnsHosts => process::dns_hosts(&console.front),
+            Self::Listeners => listeners::listeners(&console.front),
             Self::Lists => catalog::lists(&console.front),
             Self::Mem => process::mem(&console.front),
             // There are no peers: any howdah can serve any client. And the system's resolver has no zones.

@@ -62,7 +62,7 @@ pub(super) const CLIENTS: [Column; WITHOUT_BUFFERS + 3] = {
 };
 
 /// Address and port; a Unix socket has the port in its name only.
-fn place(address: &PeerAddr, unix_port: u16) -> [Cell; 2] {
+pub(super) fn place(address: &PeerAddr, unix_port: u16) -> [Cell; 2] {
     match address {
         PeerAddr::Tcp(address) => [address.ip().to_string().into(), address.port().into()],
         PeerAddr::Unix => ["unix".into(), unix_port.into()],

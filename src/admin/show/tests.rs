@@ -112,6 +112,7 @@ async fn every_row_is_as_wide_as_its_table() {
             Show::ActiveSockets,
             Show::DnsHosts,
             Show::DnsZones,
+            Show::Listeners,
             Show::PeerPools,
             Show::Peers,
             Show::Servers,
