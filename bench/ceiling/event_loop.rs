@@ -11,6 +11,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use crate::asking::{Client, Load, Step, startup};
+use crate::protocol::message;
 use crate::serving::Server;
 
 /// Numbers of what is no connection; those count from 0.
@@ -101,15 +102,24 @@ impl EventLoop {
         let begun = Instant::now();
         self.turn_until(begun + load.duration, &transaction)?;
         report(&mut self.seen.latencies_us, begun.elapsed());
-        self.leave(&transaction)
+        self.leave(load.clients)
     }
 
-    /// The clients are gone; the server hears what the pooler makes of it.
-    fn leave(&mut self, transaction: &[u8]) -> anyhow::Result<()> {
-        for slot in &mut self.connections {
-            slot.take_if(|connection| matches!(connection.side, Side::Client(_)));
+    /// Lets the clients have their last answers, says goodbye for them, and hears what the pooler makes of it.
+    fn leave(&mut self, clients: usize) -> anyhow::Result<()> {
+        let deadline = Instant::now() + LOGIN_TIMEOUT;
+        self.seen.latencies_us.clear();
+        while self.seen.latencies_us.len() < clients && Instant::now() < deadline {
+            self.turn(&[])?;
         }
-        self.turn_until(Instant::now() + WARMING, transaction)
+        let mut goodbye = Vec::new();
+        message(&mut goodbye, b'X', b"");
+        for slot in &mut self.connections {
+            if let Some(mut client) = slot.take_if(|connection| matches!(connection.side, Side::Client(_))) {
+                client.stream.write_all(&goodbye)?;
+            }
+        }
+        self.turn_until(Instant::now() + WARMING, &[])
     }
 
     fn turn_until(&mut self, end: Instant, transaction: &[u8]) -> anyhow::Result<()> {
@@ -177,7 +187,11 @@ impl EventLoop {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return self.ended(number),
             Err(error) => return Err(error.into()),
         };
-        connection.respond(&buffer[..len], transaction, &mut self.seen)
+        connection.respond(&buffer[..len], transaction, &mut self.seen)?;
+        if connection.is_over() {
+            return self.ended(number);
+        }
+        Ok(())
     }
 
     fn ended(&mut self, number: usize) -> anyhow::Result<()> {
@@ -189,6 +203,10 @@ impl EventLoop {
 }
 
 impl Connection {
+    fn is_over(&self) -> bool {
+        matches!(&self.side, Side::Server(server) if server.is_over())
+    }
+
     fn respond(&mut self, fresh: &[u8], transaction: &[u8], seen: &mut Seen) -> anyhow::Result<()> {
         let mut out = Vec::with_capacity(256);
         let partial = std::mem::take(&mut self.partial);

@@ -19,16 +19,33 @@ const PARAMETERS: &[(&str, &str)] = &[
     ("TimeZone", "Etc/UTC"),
 ];
 
+/// The code of a `CancelRequest`, as it stands where others have their version.
+const CANCEL: [u8; 4] = [4, 210, 22, 46];
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Startup,
+    Session,
+    Over,
+}
+
 /// The server's side of one connection.
 #[derive(Default)]
 pub(crate) struct Server {
-    logged_in: bool,
+    stage: Stage,
 }
 
 impl Server {
+    /// Whether to close the connection.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+
     /// Reads whole requests from `input` and appends their answers to `out`. Returns how many bytes it has read.
     pub(crate) fn answer(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
-        if !self.logged_in {
+        if self.stage != Stage::Session {
             return self.log_in(input, out);
         }
         each_message(input, |tag| match tag {
@@ -48,14 +65,18 @@ impl Server {
     }
 
     fn log_in(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
-        let [a, b, c, d, major, ..] = *input else {
+        let [a, b, c, d, major, ..] = input else {
             return 0;
         };
-        let len = u32::from_be_bytes([a, b, c, d]) as usize;
+        let len = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
         if input.len() < len {
             return 0;
         }
-        if major != 0 {
+        if input.get(4..8) == Some(&CANCEL[..]) {
+            self.stage = Stage::Over; // nothing takes long enough to be cancelled
+            return len;
+        }
+        if *major != 0 {
             out.push(b'N'); // a request for TLS or GSS
             return len;
         }
@@ -65,7 +86,7 @@ impl Server {
         }
         message(out, b'K', &[0, 0, 0, 1, 0, 0, 0, 1]);
         message(out, b'Z', b"I");
-        self.logged_in = true;
+        self.stage = Stage::Session;
         len
     }
 }
