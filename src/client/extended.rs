@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BufMut};
 
 use crate::error::{Refusal, SqlState};
-use crate::server::{
-    Connection, DECOY, Deallocates, NOTHING, Note, Standing, Statement, Unnamed, UnnamedSlot,
-};
+use crate::server::{Connection, DECOY, Deallocates, Note, Standing, Statement, Unnamed, UnnamedSlot};
 use crate::sql::{Deallocation, deallocation};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, Parse, Target};
@@ -17,15 +15,15 @@ use crate::wire::scan::{HEADER_LEN, Header};
 use crate::wire::write;
 
 use super::names::Known;
+use super::quiet::{
+    bind_nothing, close_on_server, close_quietly, duplicate, prepare_empty, refuse, run_quietly, write_parse,
+};
 use super::requests::looks_like_ours;
-use super::talk::{Pause, Talk};
+use super::talk::{Freeing, Pause, Talk};
 use super::trail::{Barrier, Following, Judged};
 use super::watch::{Bound, shows_statements};
 
 static NEXT_UNNAMED: AtomicU64 = AtomicU64::new(1);
-
-/// The name of howdah's own statement and portal for what is done on the way.
-const DETOUR: &[u8] = b"howdah_detour";
 
 /// Text and (no) types of the statement that an intercepted DEALLOCATE becomes.
 fn decoy_definition() -> Vec<u8> {
@@ -301,7 +299,7 @@ impl Talk {
         let made_ready;
         let (statement, order) = match self.ready(self.input.get(name.clone()).unwrap_or_default(), server) {
             Some(ready) => ready,
-            None => match self.make_ready(header, name.clone(), server)? {
+            None => match self.make_ready(header, name.clone(), to_unnamed_portal, server)? {
                 Some((statement, order)) => {
                     made_ready = statement;
                     (&*made_ready, order)
@@ -337,7 +335,11 @@ impl Talk {
         }
         self.ensure_unnamed(server)?;
         if to_unnamed_portal {
-            self.portal = self.unnamed.get().and_then(|unnamed| unnamed.deallocates.clone());
+            let effect = self.unnamed.get().and_then(|unnamed| unnamed.deallocates.clone());
+            self.portal = effect.map(|effect| Freeing {
+                effect,
+                on_server: DECOY.into(),
+            });
         }
         self.pass_on(header, Request::Bind, server);
         Ok(())
@@ -362,6 +364,7 @@ impl Talk {
         &mut self,
         header: Header,
         name: std::ops::Range<usize>,
+        to_unnamed_portal: bool,
         server: &mut Connection,
     ) -> Result<Option<(Arc<Statement>, u64)>, Pause> {
         let name = self.input.get(name).unwrap_or_default().to_vec();
@@ -382,6 +385,9 @@ impl Talk {
             }
             return Ok(None);
         };
+        if to_unnamed_portal {
+            self.portal = self.freed_by(&statement, server)?;
+        }
         self.ensure(&statement, server)?;
         if self.names.catch_up(&name) && !self.describes_portal_next(header) {
             // Its driver relies on the description of long ago: it has to hear of the change, as from PostgreSQL.
@@ -391,6 +397,19 @@ impl Talk {
         }
         let order = self.names.order(&name);
         Ok(Some((statement, order)))
+    }
+
+    /// What a named statement removes, if it is a DEALLOCATE of a name that the client has.
+    fn freed_by(&self, statement: &Statement, server: &Connection) -> Result<Option<Freeing>, Pause> {
+        let Deallocation::Name { name, sole: true } = deallocation(statement.text(), true) else {
+            return Ok(None);
+        };
+        let name: Box<[u8]> = name.into_owned().into();
+        let known = self.known(&name, server)?;
+        Ok(known.map(|_| Freeing {
+            effect: Deallocates::Name(name.clone()),
+            on_server: name,
+        }))
     }
 
     /// Whether the message behind this one asks what the portal returns.
@@ -462,14 +481,18 @@ impl Talk {
 
     pub(super) fn execute(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
         let unnamed_portal = matches!(frontend::execute_portal(self.body(header)), Ok(b""));
-        let Some(effect) = self.portal.clone().filter(|_| unnamed_portal) else {
+        let Some(Freeing { effect, on_server }) = self.portal.clone().filter(|_| unnamed_portal) else {
             self.pass_on(header, Request::Execute, server);
             return Ok(());
         };
         let segment = server.pipeline.segment();
         let forgotten = self.forget(&effect, segment)?;
-        // The statement was parsed as a DEALLOCATE of the decoy, so that PostgreSQL judges whether it may run at all.
-        prepare_empty(DECOY, server);
+        // It is executed for real, so that PostgreSQL judges whether it may run at all: a statement without a name was
+        // parsed as a DEALLOCATE of the decoy, others find one of the name that they were parsed with.
+        prepare_empty(&on_server, server);
+        if *on_server != *DECOY {
+            self.trail.lent.push(on_server);
+        }
         self.forward(header, server);
         let note = Note::Deallocate(forgotten, effect);
         server
@@ -478,106 +501,6 @@ impl Talk {
         self.portal = None;
         Ok(())
     }
-}
-
-/// Runs SQL of howdah's own within the client's segment, whatever becomes of that.
-fn run_quietly(sql: &[u8], server: &mut Connection) {
-    close_quietly(DETOUR, server);
-    write_parse(&mut server.output, DETOUR, &[sql, b"\0\0\0"].concat());
-    server.pipeline.sent(Request::Parse, Answer::Skip, None);
-    write::message(&mut server.output, b'B', |out| {
-        write::cstr(out, DETOUR);
-        write::cstr(out, DETOUR);
-        out.put_bytes(0, 6);
-    });
-    server.pipeline.sent(Request::Bind, Answer::Skip, None);
-    write::message(&mut server.output, b'E', |out| {
-        write::cstr(out, DETOUR);
-        out.put_u32(0);
-    });
-    server.pipeline.sent(Request::Execute, Answer::Skip, None);
-    write::message(&mut server.output, b'C', |out| {
-        out.put_u8(b'P');
-        write::cstr(out, DETOUR);
-    });
-    server.pipeline.sent(Request::Close, Answer::Skip, None);
-    close_quietly(DETOUR, server);
-}
-
-/// Puts the client's own statements in the place of those that are shared, so that it finds its own and no others.
-pub(super) fn lend(lent: &[(Box<[u8]>, Arc<Statement>)], server: &mut Connection) {
-    for (name, statement) in lent {
-        close_quietly(name, server);
-        write_parse(&mut server.output, name, &statement.definition);
-        server.pipeline.sent(Request::Parse, Answer::Skip, None);
-    }
-}
-
-/// Takes away what is not the client's own: it is prepared again when somebody needs it.
-pub(super) fn hide_shared(server: &mut Connection) {
-    let names: Vec<_> = server
-        .prepared
-        .iter()
-        .map(|statement| statement.name.clone())
-        .collect();
-    let own = [NOTHING, DECOY].into_iter();
-    own.chain(names.iter().map(|name| &**name))
-        .for_each(|name| close_quietly(name, server));
-    server.prepared.forget_all();
-}
-
-/// Makes sure that the server has a statement of this name, which does nothing.
-pub(super) fn prepare_empty(name: &[u8], server: &mut Connection) {
-    close_quietly(name, server);
-    write_parse(&mut server.output, name, b"\0\0\0");
-    server.pipeline.sent(Request::Parse, Answer::Skip, None);
-}
-
-/// Closes a statement that may or may not be there.
-pub(super) fn close_quietly(name: &[u8], server: &mut Connection) {
-    write::close_statement(&mut server.output, name);
-    server.pipeline.sent(Request::Close, Answer::Skip, None);
-}
-
-fn write_parse(out: &mut BytesMut, name: &[u8], definition: &[u8]) {
-    write::header(out, b'P', name.len() + 1 + definition.len());
-    write::cstr(out, name);
-    out.put_slice(definition);
-}
-
-fn close_on_server(statement: Arc<Statement>, server: &mut Connection) {
-    write::close_statement(&mut server.output, &statement.name);
-    server
-        .pipeline
-        .sent(Request::Close, Answer::Skip, Some(Note::Evicted(statement)));
-}
-
-/// Makes the server fail at this place, with an error of ours in place of its own: so the transaction, and everything
-/// up to the next Sync, fares as PostgreSQL would have it.
-pub(super) fn refuse(server: &mut Connection, refusal: Refusal) {
-    bind_nothing(server, Note::Refuse(Box::new(refusal)));
-}
-
-fn bind_nothing(server: &mut Connection, note: Note) {
-    close_quietly(NOTHING, server);
-    write::message(&mut server.output, b'B', |out| {
-        out.put_u8(0);
-        write::cstr(out, NOTHING);
-        out.put_bytes(0, 6);
-    });
-    server.pipeline.sent(Request::Bind, Answer::Forward, Some(note));
-}
-
-/// A Parse of a name that is taken: PostgreSQL is to judge the statement first, and then to say so itself. A name that
-/// is taken for certain stands for the client's.
-fn duplicate(parse: Parse<'_>, server: &mut Connection) {
-    prepare_empty(NOTHING, server);
-    write_parse(&mut server.output, NOTHING, parse.definition);
-    server.pipeline.sent(
-        Request::Parse,
-        Answer::Forward,
-        Some(Note::Alias(parse.name.into())),
-    );
 }
 
 fn result_changed() -> Refusal {

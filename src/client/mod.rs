@@ -22,6 +22,7 @@ mod lookup;
 #[cfg(any(test, fuzzing))]
 mod model;
 mod names;
+mod quiet;
 mod relay;
 mod replication;
 mod requests;

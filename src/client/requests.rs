@@ -10,8 +10,8 @@ use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::Header;
 use crate::wire::write::{self, Severity};
 
-use super::extended::{close_quietly, hide_shared, lend, prepare_empty};
 use super::names::Known;
+use super::quiet::{close_quietly, hide_shared, lend, prepare_empty};
 use super::talk::{Batch, HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
 use super::trail::{Barrier, Judged};
 use super::watch::Watched;

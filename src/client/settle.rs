@@ -393,16 +393,19 @@ impl Session {
         let Some(interlude) = self.talk.trail.interlude.take() else {
             return Ok(());
         };
+        let before = &self.talk.settings.reported;
         let is_taken = |name: &[u8]| {
             let now = &server.settings.reported;
             match now.spelling(name) {
+                // What has failed has been undone, but not DISCARD ALL, which is a transaction of its own.
+                Some(name) if interlude.failed && now.get(name) == before.get(name) => false,
                 Some(name) => now.get(name) == server.baseline.reported.get(name),
-                None => true,
+                None => !interlude.failed,
             }
         };
         let restores = interlude.restores.iter();
         let restores: Vec<_> = restores
-            .filter(|(name, _)| !interlude.failed && is_taken(name))
+            .filter(|(name, _)| is_taken(name))
             .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.to_vec()))
             .collect();
         let believed = interlude

@@ -121,7 +121,7 @@ pub(super) struct Talk {
     pub(super) names: Names,
     pub(super) unnamed: OwnUnnamed,
     /// What executing the unnamed portal removes, if it was bound to a DEALLOCATE.
-    pub(super) portal: Option<Deallocates>,
+    pub(super) portal: Option<Freeing>,
     pub(super) statements: Arc<StatementCache>,
     pub(super) trail: Trail,
     /// What the client's session is set to.
@@ -145,6 +145,15 @@ pub(super) struct Talk {
     pub(super) ear: Option<Box<Ear>>,
     /// The process id that the client was told at its login.
     pub(super) pid: i32,
+}
+
+/// A DEALLOCATE that is ready to be executed.
+#[derive(Clone, Debug)]
+pub(super) struct Freeing {
+    /// What the client gives up.
+    pub(super) effect: Deallocates,
+    /// The name that the server is told.
+    pub(super) on_server: Box<[u8]>,
 }
 
 /// What commands have done, until it has been taken note of.

@@ -130,6 +130,9 @@ pub(super) struct Trail {
     pub(super) cleared: Vec<Box<[u8]>>,
 }
 
+/// Effects that may concern settings which no text names.
+const UNSEEN: Effects = Effects::OPAQUE.union(Effects::ANY_SETTING);
+
 /// Effects that matter only to a client that keeps its server.
 const RELEASING: Effects = Effects::RELEASES.union(Effects::FREES).union(Effects::UNLISTEN);
 
@@ -384,7 +387,7 @@ impl Trail {
 
 impl Marks {
     fn consider(&mut self, effects: Effects, text: &[u8]) {
-        if effects.contains(Effects::OPAQUE) {
+        if effects.intersects(UNSEEN) {
             self.candidates.extend(dotted_names(text));
             self.candidates.truncate(CANDIDATES_MAX);
         }
@@ -392,8 +395,7 @@ impl Marks {
 
     /// Whether something may have been changed that no question finds.
     pub(super) fn may_be_unseen(&self) -> bool {
-        self.effects
-            .intersects(Effects::OPAQUE.union(Effects::ANY_SETTING))
+        self.effects.intersects(UNSEEN)
     }
 
     /// What to ask the server of the client who left these, and who so far had `settings`. `None`: nothing.
@@ -404,9 +406,7 @@ impl Marks {
         keeps: Remains,
         functions_set: &[Box<[u8]>],
     ) -> Option<Question> {
-        let every_setting = self
-            .effects
-            .intersects(Effects::OPAQUE.union(Effects::ANY_SETTING));
+        let every_setting = self.effects.intersects(UNSEEN);
         let mut names: Vec<Box<[u8]>> = Vec::new();
         let mut add = |name: &[u8]| {
             let known = names.iter().any(|have| **have == *name);
@@ -435,7 +435,7 @@ impl Marks {
             || !pinned_by(self.effects).is_empty()
             || (!keeps.is_empty() && self.effects.contains(Effects::RELEASES));
         let mut candidates = Vec::new();
-        if self.effects.contains(Effects::OPAQUE) {
+        if every_setting {
             let all = self.candidates.iter().chain(functions_set);
             candidates.extend(all.filter(|name| !names.contains(name)).cloned());
             candidates.sort_unstable();

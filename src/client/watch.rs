@@ -11,8 +11,8 @@ use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::{HEADER_LEN, Header};
 use crate::wire::write;
 
-use super::extended::{hide_shared, lend, refuse};
 use super::names::Known;
+use super::quiet::{hide_shared, lend, refuse};
 use super::requests::wait_for_answers;
 use super::talk::{Pause, QUERY_LOOK_MAX, Talk};
 use super::trail::{Barrier, Following, Judged};
@@ -150,6 +150,12 @@ impl Talk {
             self.discard(header);
             refuse(server, refusal);
             return Ok(true);
+        }
+        let spoken_of = self.spoken_of(&verdict);
+        if server.pipeline.status() != Status::Failed {
+            lend(&spoken_of, server);
+            let names = spoken_of.into_iter().map(|(name, _)| name);
+            self.trail.lent.extend(names);
         }
         let details = verdict.details();
         let names = self.bound_names(header, &details.bound_settings);

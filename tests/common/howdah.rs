@@ -78,12 +78,17 @@ impl Config {
 
     /// Starts the pooler and waits until its port answers.
     pub fn start(self) -> Howdah {
-        Howdah::launch(self, Box::new(|_| {}))
+        self.start_as(Against::from_env())
+    }
+
+    /// Starts this kind of pooler, whatever `HOWDAH_TEST_AGAINST` says.
+    pub fn start_as(self, against: Against) -> Howdah {
+        Howdah::launch(self, against, Box::new(|_| {}))
     }
 
     /// The same with a command that has been changed: its environment, where it writes to.
     pub fn start_with(self, change: impl Fn(&mut Command) + Send + Sync + 'static) -> Howdah {
-        Howdah::launch(self, Box::new(change))
+        Howdah::launch(self, Against::from_env(), Box::new(change))
     }
 
     /// The file that howdah reads.
@@ -181,13 +186,12 @@ impl Howdah {
             .start()
     }
 
-    fn launch(config: Config, change: Box<Change>) -> Self {
+    fn launch(config: Config, against: Against, change: Box<Change>) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("howdah-test-")
             .tempdir()
             .expect("a directory for howdah");
         give_away(dir.path());
-        let against = Against::from_env();
         let port = if against == Against::Postgres {
             config.cluster.port
         } else {

@@ -1,0 +1,114 @@
+//! Requests of howdah's own among a client's: they are answered unseen, or stand for the client's where that has to fail.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+
+use crate::error::Refusal;
+use crate::server::{Connection, DECOY, NOTHING, Note, Statement};
+use crate::wire::frontend::Parse;
+use crate::wire::pipeline::{Answer, Request};
+use crate::wire::write;
+
+/// The name of howdah's own statement and portal for what is done on the way.
+const DETOUR: &[u8] = b"howdah_detour";
+
+/// Runs SQL of howdah's own within the client's segment, whatever becomes of that.
+pub(super) fn run_quietly(sql: &[u8], server: &mut Connection) {
+    close_quietly(DETOUR, server);
+    write_parse(&mut server.output, DETOUR, &[sql, b"\0\0\0"].concat());
+    server.pipeline.sent(Request::Parse, Answer::Skip, None);
+    write::message(&mut server.output, b'B', |out| {
+        write::cstr(out, DETOUR);
+        write::cstr(out, DETOUR);
+        out.put_bytes(0, 6);
+    });
+    server.pipeline.sent(Request::Bind, Answer::Skip, None);
+    write::message(&mut server.output, b'E', |out| {
+        write::cstr(out, DETOUR);
+        out.put_u32(0);
+    });
+    server.pipeline.sent(Request::Execute, Answer::Skip, None);
+    write::message(&mut server.output, b'C', |out| {
+        out.put_u8(b'P');
+        write::cstr(out, DETOUR);
+    });
+    server.pipeline.sent(Request::Close, Answer::Skip, None);
+    close_quietly(DETOUR, server);
+}
+
+/// Puts the client's own statements in the place of those that are shared, so that it finds its own and no others.
+pub(super) fn lend(lent: &[(Box<[u8]>, Arc<Statement>)], server: &mut Connection) {
+    for (name, statement) in lent {
+        close_quietly(name, server);
+        write_parse(&mut server.output, name, &statement.definition);
+        server.pipeline.sent(Request::Parse, Answer::Skip, None);
+    }
+}
+
+/// Takes away what is not the client's own: it is prepared again when somebody needs it.
+pub(super) fn hide_shared(server: &mut Connection) {
+    let names: Vec<_> = server
+        .prepared
+        .iter()
+        .map(|statement| statement.name.clone())
+        .collect();
+    let own = [NOTHING, DECOY].into_iter();
+    own.chain(names.iter().map(|name| &**name))
+        .for_each(|name| close_quietly(name, server));
+    server.prepared.forget_all();
+}
+
+/// Makes sure that the server has a statement of this name, which does nothing.
+pub(super) fn prepare_empty(name: &[u8], server: &mut Connection) {
+    close_quietly(name, server);
+    write_parse(&mut server.output, name, b"\0\0\0");
+    server.pipeline.sent(Request::Parse, Answer::Skip, None);
+}
+
+/// Closes a statement that may or may not be there.
+pub(super) fn close_quietly(name: &[u8], server: &mut Connection) {
+    write::close_statement(&mut server.output, name);
+    server.pipeline.sent(Request::Close, Answer::Skip, None);
+}
+
+pub(super) fn write_parse(out: &mut BytesMut, name: &[u8], definition: &[u8]) {
+    write::header(out, b'P', name.len() + 1 + definition.len());
+    write::cstr(out, name);
+    out.put_slice(definition);
+}
+
+pub(super) fn close_on_server(statement: Arc<Statement>, server: &mut Connection) {
+    write::close_statement(&mut server.output, &statement.name);
+    server
+        .pipeline
+        .sent(Request::Close, Answer::Skip, Some(Note::Evicted(statement)));
+}
+
+/// Makes the server fail at this place, with an error of ours in place of its own: so the transaction, and everything
+/// up to the next Sync, fares as PostgreSQL would have it.
+pub(super) fn refuse(server: &mut Connection, refusal: Refusal) {
+    bind_nothing(server, Note::Refuse(Box::new(refusal)));
+}
+
+pub(super) fn bind_nothing(server: &mut Connection, note: Note) {
+    close_quietly(NOTHING, server);
+    write::message(&mut server.output, b'B', |out| {
+        out.put_u8(0);
+        write::cstr(out, NOTHING);
+        out.put_bytes(0, 6);
+    });
+    server.pipeline.sent(Request::Bind, Answer::Forward, Some(note));
+}
+
+/// A Parse of a name that is taken: PostgreSQL is to judge the statement first, and then to say so itself. A name that
+/// is taken for certain stands for the client's.
+pub(super) fn duplicate(parse: Parse<'_>, server: &mut Connection) {
+    prepare_empty(NOTHING, server);
+    write_parse(&mut server.output, NOTHING, parse.definition);
+    server.pipeline.sent(
+        Request::Parse,
+        Answer::Forward,
+        Some(Note::Alias(parse.name.into())),
+    );
+}
