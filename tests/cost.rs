@@ -218,8 +218,12 @@ fn an_idle_client_holds_little_and_gives_back_what_a_burst_took() {
     let query = msg::query("SELECT 1");
     // What the worker keeps for later is not theirs.
     let mut all: Vec<_> = (0..CLIENTS).map(|_| Client::new(Wire::app(target))).collect();
-    all.iter_mut().for_each(|client| client.ask(&query));
-    all.iter_mut().for_each(|client| client.answered(1));
+    for client in &mut all {
+        client.ask(&query);
+    }
+    for client in &mut all {
+        client.answered(1);
+    }
     let held = || BYTES.load(Ordering::SeqCst);
     let before = held();
     for _ in 0..CLIENTS {
@@ -228,8 +232,12 @@ fn an_idle_client_holds_little_and_gives_back_what_a_burst_took() {
         all.push(client);
     }
     let idle = (held() - before) / CLIENTS;
-    all.iter_mut().for_each(|client| client.ask(&query));
-    all.iter_mut().for_each(|client| client.answered(1));
+    for client in &mut all {
+        client.ask(&query);
+    }
+    for client in &mut all {
+        client.answered(1);
+    }
     let after_burst = (held() - before) / CLIENTS;
     println!("{idle} bytes for each idle client, {after_burst} after a burst");
     assert!(idle <= IDLE_BYTES_MAX, "{idle} bytes for each idle client");
