@@ -177,7 +177,7 @@ impl Session {
         }
         let mut ear = self.talk.ear.take();
         ear = ear.filter(|ear| ear.subscription.encoding() == self.talk.encoding());
-        let mut ear = ear.unwrap_or_else(|| self.new_ear());
+        let mut ear = ear.unwrap_or_else(|| Box::new(self.new_ear()));
         if ear.channels != channels {
             ear.subscription.tune(channels.clone());
             ear.channels = channels;
@@ -186,14 +186,14 @@ impl Session {
         self.obey_policy();
     }
 
-    fn new_ear(&self) -> Box<Ear> {
+    fn new_ear(&self) -> Ear {
         let bytes_max = usize::try_from(self.policy.max_client_notification_bytes).unwrap_or(usize::MAX);
         let hubs = &self.pool.source().hubs;
-        Box::new(Ear {
+        Ear {
             subscription: hubs.subscribe(&self.pool, self.talk.encoding(), bytes_max),
             channels: Vec::new(),
             place: Place::Server,
-        })
+        }
     }
 
     /// Moves the client to the hub, so that it needs its server no longer. False if the hub does not hear all of it yet.

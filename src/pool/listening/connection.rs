@@ -214,7 +214,9 @@ fn settle(hub: &Hub, connection: &Connection) {
     for (mailbox, number) in core.pass_all() {
         mailbox.pass(number);
     }
-    core.mailboxes().for_each(|mailbox| mailbox.stir());
+    for mailbox in core.mailboxes() {
+        mailbox.stir();
+    }
 }
 
 fn sql(change: &Change) -> Vec<u8> {
@@ -250,7 +252,9 @@ fn hear(hub: &Hub, connection: &mut Connection) -> Result<bool, String> {
             }
             b'Z' => {
                 let complete = hub.core.lock().changed();
-                complete.iter().for_each(|mailbox| mailbox.stir());
+                for mailbox in complete {
+                    mailbox.stir();
+                }
                 is_done = true;
             }
             _ => {}

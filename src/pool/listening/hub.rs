@@ -40,7 +40,7 @@ pub(super) struct Hub {
 /// All hubs of a pool.
 #[derive(Default)]
 pub struct Hubs {
-    hubs: Mutex<HashMap<Box<[u8]>, Arc<Hub>>>,
+    by_encoding: Mutex<HashMap<Box<[u8]>, Arc<Hub>>>,
     /// Connections of hubs that were lost.
     pub(super) lost: AtomicU64,
     /// What hubs that are gone have heard.
@@ -66,7 +66,9 @@ pub struct HubView {
 
 impl std::fmt::Debug for Hubs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Hubs").field(&self.hubs.lock().len()).finish()
+        f.debug_tuple("Hubs")
+            .field(&self.by_encoding.lock().len())
+            .finish()
     }
 }
 
@@ -82,7 +84,7 @@ impl Hubs {
     /// Somebody begins to listen, with notifications in this encoding. A hub that there is none of is made; it goes
     /// when nobody has needed it for `server_idle_timeout`.
     pub fn subscribe(&self, pool: &Arc<Pool<Servers>>, encoding: &[u8], bytes_max: usize) -> Subscription {
-        let mut hubs = self.hubs.lock();
+        let mut hubs = self.by_encoding.lock();
         let hub = hubs.entry(encoding.into()).or_insert_with(|| {
             let hub = Arc::new(Hub::new(encoding));
             pool.runtime.spawn(keep(hub.clone(), Arc::downgrade(pool)));
@@ -100,7 +102,7 @@ impl Hubs {
 
     /// Whether there is a hub for this encoding, and it works.
     pub fn is_up(&self, encoding: &[u8]) -> bool {
-        self.hubs
+        self.by_encoding
             .lock()
             .get(encoding)
             .is_some_and(|hub| hub.info.lock().is_some())
@@ -108,7 +110,7 @@ impl Hubs {
 
     /// The connections of hubs are to go: of those that are needed too, or only of the others.
     pub(in crate::pool) fn sever(&self, needed_too: bool) {
-        for hub in self.hubs.lock().values() {
+        for hub in self.by_encoding.lock().values() {
             if needed_too || hub.core.lock().len() == 0 {
                 hub.is_severed.store(true, Ordering::Release);
                 hub.bell.ring();
@@ -118,7 +120,7 @@ impl Hubs {
 
     /// A hub that nobody needs goes. False if somebody does.
     pub(super) fn retire(&self, hub: &Hub) -> bool {
-        let mut hubs = self.hubs.lock();
+        let mut hubs = self.by_encoding.lock();
         if hub.core.lock().len() > 0 {
             return false;
         }
@@ -130,14 +132,14 @@ impl Hubs {
 
     /// All of them, by encoding.
     pub fn views(&self) -> Vec<HubView> {
-        let mut hubs: Vec<_> = self.hubs.lock().values().cloned().collect();
+        let mut hubs: Vec<_> = self.by_encoding.lock().values().cloned().collect();
         hubs.sort_by(|a, b| a.encoding.cmp(&b.encoding));
         hubs.iter().map(|hub| hub.view()).collect()
     }
 
     /// Notifications that have been heard, and connections that were lost, since the pool was made.
     pub fn totals(&self) -> (u64, u64) {
-        let hubs = self.hubs.lock();
+        let hubs = self.by_encoding.lock();
         let heard = hubs.values().map(|hub| hub.notifications.load(Ordering::Relaxed));
         let heard = heard.sum::<u64>() + self.retired.load(Ordering::Relaxed);
         (heard, self.lost.load(Ordering::Relaxed))
@@ -185,7 +187,9 @@ impl Hub {
         *self.info.lock() = None;
         let deaf = self.core.lock().lose();
         if let Some(refusal) = tell {
-            deaf.iter().for_each(|mailbox| mailbox.end(refusal.clone()));
+            for mailbox in deaf {
+                mailbox.end(refusal.clone());
+            }
         }
     }
 
