@@ -38,6 +38,7 @@ lint: ## formatting and clippy
 bench: ## the measurements, against every pooler that is found
 	@scripts/setup rust postgres pgbouncer bench
 	@cargo build --release --bin howdah --example ceiling
+	@cargo bench --no-run --bench sql --bench wire --bench pool
 	@bench/run
 
 clean: ## removes what was built and installed below this directory

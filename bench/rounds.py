@@ -8,17 +8,17 @@ import sys
 
 import ceiling
 import idle
-import inert
 import large
 import load
 import logins
+import micro
 import peers
 import state
 import syscalls
 from processes import BenchError
 from records import Records
 
-MEASURES = ("load", "syscalls", "idle", "beside", "login", "large", "state", "ceiling", "inert")
+MEASURES = ("load", "syscalls", "idle", "beside", "login", "large", "state", "ceiling", "micro")
 HEADLINES = ("tps", "per_client_bytes", "per_second", "per_transaction", "mb_per_second", "increase", "p50_us", "ns")
 MODES_AIMED_AT = ("simple", "prepared")
 ASIDE_ROUNDS_MAX = 2  # of what has no target, or hardly differs from round to round
@@ -125,12 +125,14 @@ class Rounds:
                     what = {"kind": "ceiling", "mode": mode, "clients": clients, "peer": one.peer.name, "round": number}
                     self._record(what, one.peer.remark(mode), tool.measured, one, mode, clients, options.seconds)
 
-    def inert(self):
-        try:
-            for statement, ns in inert.measured().items():
-                self._record({"kind": "inert", "statement": statement}, None, dict, {"ns": ns})
-        except BenchError as error:
-            self._record({"kind": "inert"}, str(error), dict)
+    def micro(self):
+        for bench in micro.BENCHES:
+            what = {"kind": "micro", "bench": bench}
+            try:
+                for name, ns in micro.measured(bench).items():
+                    self._record({**what, "step": name}, None, dict, {"ns": ns})
+            except BenchError as error:
+                self._record(what, str(error), dict)
 
     def _pooling(self):
         return [peer for peer in self.chosen if peer.pools]

@@ -8,7 +8,7 @@ def number(value, digits=0):
 
 
 def every(records):
-    for maker in (_load, _syscalls, _idle, _beside, _logins, _large, _state, _ceiling, _inert):
+    for maker in (_load, _syscalls, _idle, _beside, _logins, _large, _state, _ceiling, _micro):
         yield from maker(records)
 
 
@@ -133,12 +133,11 @@ def _ceiling(records):
         yield _table(records, "ceiling", title, columns, mode=mode)
 
 
-def _inert(records):
-    rows = records.rows(kind="inert")
-    cells = [[row["statement"], number(row["ns"])] for row in rows if "ns" in row]
-    remarks = [row["error"] for row in rows if "error" in row]
-    if rows:
-        yield "What the classifier takes for statements that leave nothing behind", ["", "ns"], cells, remarks
+def _micro(records):
+    for bench in records.values("bench", "micro"):
+        rows = records.rows(kind="micro", bench=bench)
+        cells = [[row["step"], number(row["ns"])] for row in rows if "ns" in row]
+        yield f"Microbenchmarks, {bench}", ["", "ns"], cells, [row["error"] for row in rows if "error" in row]
 
 
 def _median(records, field, digits=0, unit=1):

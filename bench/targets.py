@@ -3,6 +3,7 @@
 from statistics import median
 
 import logins
+import micro
 from peers import REFERENCE, RELAY, Howdah, OneWorker
 from tables import number
 
@@ -97,6 +98,6 @@ def _large(records):
 
 
 def _inert(records):
-    for row in records.rows(kind="inert"):
-        if "ns" in row:
-            yield f"classifier, {row['statement']}", "≤", 300, [row["ns"]], 0, " ns"
+    for row in records.rows(kind="micro", bench="sql"):
+        if row.get("step", "").startswith(micro.INERT):
+            yield f"classifier, {row['step']}", "≤", 300, [row["ns"]], 0, " ns"
