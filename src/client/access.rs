@@ -164,10 +164,10 @@ pub(super) async fn rule_for<'h>(
             (Verdict::Rule(rule), _) if rule.method == Method::Reject => break visitor.rejected(),
             (Verdict::Rule(rule), _) => return Ok(rule),
             (Verdict::Unknown(Question::Interfaces), _) => {
-                known.interfaces = Some(front.authorities.interfaces(limit).await);
+                known.interfaces = Some(Box::pin(front.authorities.interfaces(limit)).await);
             }
             (Verdict::Unknown(Question::Host), Some(address)) => {
-                known.host = front.authorities.host_name(address, limit).await;
+                known.host = Box::pin(front.authorities.host_name(address, limit)).await;
             }
             (Verdict::None | Verdict::Unknown(Question::Host), _) => break visitor.no_entry(),
         }

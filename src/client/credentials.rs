@@ -69,7 +69,7 @@ impl Gate {
     ) -> Result<Self, Farewell> {
         let found = match method {
             Method::Trust => Found::default(),
-            _ => secret_of(caller, front, house, false).await?,
+            _ => Box::pin(secret_of(caller, front, house, false)).await?,
         };
         Ok(Self { method, found })
     }
@@ -103,7 +103,8 @@ impl Gate {
                 }
                 Step::Done(admitted) => return Ok(self.admit(admitted, door)),
                 Step::Refused(refusal, AuthError::WrongPassword) => {
-                    if let Some(admitted) = self.second_opinion(caller, front, house, &minutes).await {
+                    let opinion = Box::pin(self.second_opinion(caller, front, house, &minutes));
+                    if let Some(admitted) = opinion.await {
                         return Ok(self.admit(admitted, door));
                     }
                     tokio::time::sleep_until(heard_at + REFUSAL_PAUSE).await;

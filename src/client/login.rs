@@ -1,5 +1,6 @@
 //! From an accepted connection to a session, or to something else that the connection turns out to be for.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,7 +98,9 @@ pub async fn login(stream: Stream, front: Arc<Front>, place: &LoggingIn) -> Outc
     let result = if let Some(refusal) = entrance.front.turns_away(place) {
         Err(Farewell::LoginRefused(Denial::Limit, refusal))
     } else {
-        match within(timeout, entrance.enter(begun)).await {
+        // Pinned here, so that it is not moved once more into the limit on it.
+        let entered = within(timeout, pin!(entrance.enter(begun))).await;
+        match entered {
             Ok(result) => result,
             Err(_) => Err(entrance.too_late(timeout)),
         }
@@ -151,6 +154,7 @@ pub(super) struct Admitted {
     pub(super) bounds: Bounds,
 }
 
+// What is rare is boxed: the memory that it takes would be moved about at every login.
 impl Entrance {
     async fn enter(&mut self, begun: Instant) -> Result<Entered, Farewell> {
         let startup = match self.first_packet().await? {
@@ -165,7 +169,7 @@ impl Entrance {
         startup.negotiate(&mut self.door.output);
         let is_console = CONSOLE_NAMES.contains(&wishes.database.as_str());
         if is_console {
-            return self.enter_console(&wishes, &house).await;
+            return Box::pin(self.enter_console(&wishes, &house)).await;
         }
         let learned = self.authenticate(&wishes, &house).await?;
         let database = house
@@ -269,7 +273,7 @@ impl Entrance {
                 let gate = Gate::choose(&caller, method, front, house).await?;
                 gate.pass(&caller, door, front, house).await?
             }
-            None => access::vouch(rule, &caller, door, front, house).await?,
+            None => Box::pin(access::vouch(rule, &caller, door, front, house)).await?,
         };
         access::check_name(rule, &caller, door, house)?;
         Ok(learned)

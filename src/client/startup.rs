@@ -139,7 +139,7 @@ pub(super) async fn settle(
     let servers = pool.source();
     let mut settings = match servers.welcome(&wishes.settings) {
         Some(settings) => settings,
-        None => try_on_the_living(wishes, pool, gone).await?,
+        None => Box::pin(try_on_the_living(wishes, pool, gone)).await?,
     };
     if let Some(name) = &wishes.application_name {
         let name = application_name(name, &settings.reported);

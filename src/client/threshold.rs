@@ -119,7 +119,7 @@ impl Threshold<'_> {
         acceptor: &Acceptor,
         begun: BytesMut,
     ) -> Result<(), Farewell> {
-        let accepted = door.stream.accept_tls(acceptor, begun).await;
+        let accepted = Box::pin(door.stream.accept_tls(acceptor, begun)).await;
         self.handshakes.count(door.stream.tls().map(Arc::as_ref));
         accepted.map_err(|error| Farewell::ClientIo(error.to_string()))
     }
