@@ -40,6 +40,7 @@ bench: ## the measurements, against every pooler that is found
 	@cargo build --release --bin howdah --example ceiling
 	@cargo bench --no-run --bench sql --bench wire --bench pool
 	@bench/run
+	@if command -v valgrind >/dev/null; then bench/instructions; else echo 'valgrind is not found: no instructions are counted' >&2; fi
 
 clean: ## removes what was built and installed below this directory
 	cargo clean
