@@ -65,10 +65,10 @@ fn lease_and_release(bencher: Bencher, size: u32) {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     let pool = pool(&runtime, size);
-    let (mut waiter, tally) = (Waiter::new(), Tally::default());
+    let (mut waiter, mut tally) = (Waiter::new(), Tally::default());
     bencher.bench_local(|| {
         let lease = runtime.block_on(pool.lease(&mut waiter, 0));
-        lease.expect("a server").release(&tally);
+        lease.expect("a server").release(&mut tally);
     });
 }
 
@@ -78,13 +78,14 @@ fn hand_over(bencher: Bencher) {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     let pool = pool(&runtime, 1);
-    let (mut first, mut second, tally) = (Waiter::new(), Waiter::new(), Tally::default());
+    let (mut first, mut second) = (Waiter::new(), Waiter::new());
+    let (mut one, mut other) = (Tally::default(), Tally::default());
     bencher.bench_local(|| {
         runtime.block_on(async {
             let taken = pool.lease(&mut first, 0).await.expect("a server");
-            let release = async { taken.release(&tally) };
+            let release = async { taken.release(&mut one) };
             let (next, ()) = tokio::join!(pool.lease(&mut second, 0), release);
-            next.expect("the same server").release(&tally);
+            next.expect("the same server").release(&mut other);
         });
     });
 }
