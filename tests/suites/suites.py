@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 
+from cluster import pgbench
 from processes import BenchError
 from stage import ROOT
 
@@ -36,6 +37,7 @@ class Suite:
             )
 
     def manifest(self):
+        """What names the release that the checkout is to be of."""
         raise NotImplementedError
 
     def run(self, place, record, selection, slow):
@@ -121,10 +123,129 @@ class NodePostgres(Suite):
                 command = ["node", "--require", os.path.join(HERE, "node", "preload.cjs"), path]
                 status = _finish(command, self.limit_s, cwd=tests, env=environment, stdout=log, stderr=log)
                 whole = ("passed", "") if status == 0 else ("failed", f"the file's process: {status}")
-                with open(record, "a") as file:
-                    line = {"test": f"{name}::(the file)", "outcome": whole[0], "detail": whole[1]}
-                    file.write(json.dumps(line) + "\n")
+                _note(record, f"{name}::(the file)", *whole)
         return self.read(record)
+
+
+class LibpqPipeline(Suite):
+    """PostgreSQL's own test program for libpq's pipelines and cancelling, each of its tests a process."""
+
+    name = "libpq_pipeline"
+    title = "libpq_pipeline"
+    variable = "POSTGRES_CHECKOUT"
+    beside = "postgres"
+    repository = "github.com/postgres/postgres"
+    inside = "src/test/modules/libpq_pipeline/libpq_pipeline.c"
+    limit_s = 40
+
+    def __init__(self):
+        super().__init__()
+        self.program = os.environ.get("LIBPQ_PIPELINE")
+        self.home = os.path.join(KEPT, "libpq_pipeline", os.path.basename(self.checkout))
+
+    def check(self):
+        if not self.program:
+            super().check()
+
+    def manifest(self):
+        return "`postgres --version`"
+
+    def run(self, place, record, selection, slow):
+        # With the libpq of the same checkout; a program from elsewhere knows its own.
+        libraries = os.path.join(self.home, "src", "interfaces", "libpq")
+        environment = {**place.environment(), **({} if self.program else {"LD_LIBRARY_PATH": libraries})}
+        with open(record + ".log", "w") as log:
+            program = self.program or self._compiled(log)
+            tests = subprocess.run([program, "tests"], env=environment, stdout=subprocess.PIPE, text=True).stdout
+            for test in tests.split():
+                if not selection or selection in test:
+                    command = [program, "-r", "700", test, place.dsn()]
+                    _note(record, test, *_judged(command, self.limit_s, log, environment))
+        return self.read(record)
+
+    def _compiled(self, log):
+        """The program, made by PostgreSQL's own rules, outside of the checkout."""
+        os.makedirs(self.home, exist_ok=True)
+        module = os.path.dirname(self.inside)
+        configure = [os.path.join(self.checkout, "configure"), "--without-readline", "--without-zlib", "--without-icu"]
+        make = ["make", "-s", "-j2", "-C"]
+        steps = [make + ["src/interfaces/libpq"], make + [module]]
+        if not os.path.exists(os.path.join(self.home, "config.status")):
+            configure += ["CFLAGS=-O1"]
+            steps.insert(0, configure)
+        for step in steps:
+            if subprocess.run(step, cwd=self.home, stdout=log, stderr=log, stdin=subprocess.DEVNULL).returncode:
+                raise BenchError(f"{' '.join(step)} failed in {self.home}; {log.name} tells why")
+        return os.path.join(self.home, module, "libpq_pipeline")
+
+
+PIPELINE = """\
+\\set a random(1, 100000)
+\\startpipeline
+BEGIN;
+UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :a;
+SELECT abalance FROM pgbench_accounts WHERE aid = :a;
+INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (1, 1, :a, 1, now());
+END;
+\\endpipeline
+\\startpipeline
+SELECT 1;
+SELECT :a;
+\\endpipeline
+"""
+
+
+class Pgbench(Suite):
+    """pgbench in each of its modes: eight clients, and not one transaction may fail."""
+
+    name = "pgbench"
+    title = "pgbench"
+    clients, transactions = 8, 50
+    limit_s = 300
+
+    def check(self):
+        pgbench()
+
+    def run(self, place, record, selection, slow):
+        environment = place.environment()
+        with tempfile.TemporaryDirectory() as work, open(record + ".log", "w") as log:
+            script = os.path.join(work, "pipeline.sql")
+            with open(script, "w") as file:
+                file.write(PIPELINE)
+            for test, options in self._tests(script):
+                # All of them need what the first one makes.
+                if not selection or selection in test or "-i" in options:
+                    _note(record, test, *_judged([pgbench(), *options], self.limit_s, log, environment))
+        return self.read(record)
+
+    def _tests(self, script):
+        yield "initialize", ["-i", "-q", "-s", "1", "-I", "dtgvpf"]
+        load = ["-c", str(self.clients), "-j", "2", "-t", str(self.transactions)]
+        scripts = {kind: ["-b", kind] for kind in ("tpcb-like", "simple-update", "select-only")}
+        for mode in ("simple", "extended", "prepared"):
+            for connect in ([], ["-C"]):
+                every = {**scripts, "pipeline": ["-f", script, "-n"]} if mode != "simple" else scripts
+                for name, which in every.items():
+                    yield f"{name} {mode}{' -C' if connect else ''}", load + ["-M", mode, *connect, *which]
+
+
+def _judged(command, limit_s, log, environment):
+    """Outcome and detail of one test that is a process."""
+    log.write(f"\n== {' '.join(command)}\n")
+    log.flush()
+    start = log.tell()
+    status = _finish(command, limit_s, env=environment, stdout=log, stderr=log)
+    if status == 0:
+        return "passed", ""
+    with open(log.name) as said:
+        said.seek(start)
+        lines = said.read().strip().splitlines() or [""]
+    return "failed", f"{status}: {lines[-1]}"
+
+
+def _note(record, test, outcome, detail):
+    with open(record, "a") as file:
+        file.write(json.dumps({"test": test, "outcome": outcome, "detail": detail}) + "\n")
 
 
 def _finish(command, limit_s, **arguments):
@@ -142,4 +263,4 @@ def _finish(command, limit_s, **arguments):
         child.wait()
 
 
-ALL = (Psycopg, NodePostgres)
+ALL = (Psycopg, NodePostgres, LibpqPipeline, Pgbench)
