@@ -18,7 +18,7 @@ test: ## every check and test there is
 	@scripts/setup
 	@scripts/test
 
-suites: ## the test suites of psycopg and node-postgres, directly and through howdah
+suites: ## the test suites of psycopg, node-postgres and libpq, directly and through howdah
 	@scripts/setup rust postgres suites
 	@cargo build
 	@tests/suites/run

@@ -3,6 +3,7 @@
 mod common;
 
 use common::alike::Noise;
+use common::bank::{self, Trade};
 use common::cluster::password_of;
 use common::{Cluster, Wire, msg, run};
 
@@ -68,4 +69,23 @@ fn postgresql_18_speaks_protocol_3_2() {
     ));
     wire.until_ready();
     assert_eq!(wire.key.expect("a key").1.len(), 32);
+}
+
+#[test]
+fn the_bank_notices_what_is_lost_doubled_made_up_or_unbalanced() {
+    let cluster = bank::cluster().start();
+    bank::open(&cluster);
+    let ledger = Trade::start(cluster.target()).finish();
+    assert_eq!(ledger.faults(&cluster), [""; 0]);
+    let tampering = [
+        "DELETE FROM tokens WHERE ctid IN (SELECT ctid FROM tokens WHERE run > 0 LIMIT 1)",
+        "INSERT INTO tokens SELECT * FROM tokens WHERE run = 0 LIMIT 1",
+        "INSERT INTO tokens VALUES (0, 0, 1000000)",
+        "UPDATE accounts SET balance = balance + 1 WHERE id = 1",
+    ];
+    for (before, sql) in tampering.iter().enumerate() {
+        cluster.sql(sql);
+        let faults = ledger.faults(&cluster);
+        assert_eq!(faults.len(), before + 1, "{sql}: {faults:#?}");
+    }
 }

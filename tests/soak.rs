@@ -227,14 +227,26 @@ fn watch_memory(pid: u32, cluster: &Cluster, stop: &AtomicBool) -> (u64, u64) {
         thread::sleep(Duration::from_millis(100));
     }
     let mut most = first;
+    let mut samples = Vec::new();
     let end = Instant::now() + duration();
     while Instant::now() < end {
-        most = most.max(status(pid, "VmRSS"));
+        let now = status(pid, "VmRSS");
+        most = most.max(now);
+        samples.push(now);
         // One that was given up may need a moment to notice while another is opened.
         wait_until("the pool has its size", || cluster.backends("true") <= SERVERS);
         thread::sleep(Duration::from_secs(1));
     }
     stop.store(true, Ordering::Relaxed);
+    let tenth = (samples.len() / 10).max(1);
+    let highest: Vec<_> = samples
+        .chunks(tenth)
+        .map(|part| part.iter().max().copied())
+        .collect();
+    eprintln!(
+        "the most in each tenth of the time, in kB: {:?}",
+        highest.iter().flatten().collect::<Vec<_>>()
+    );
     (first, most)
 }
 

@@ -314,22 +314,27 @@ pub struct Ledger(Notes);
 
 impl Ledger {
     /// The books balance, every acknowledged transaction is there, and none is there twice.
+    #[track_caller]
     pub fn audit(&self, cluster: &Cluster) {
+        let faults = self.faults(cluster);
+        assert!(faults.is_empty(), "{faults:#?}");
+        let Notes {
+            acknowledged, lost, ..
+        } = &self.0;
+        let errors: u64 = lost.values().sum();
+        eprintln!("{} acknowledged; {errors} errors: {lost:#?}", acknowledged.len());
+    }
+
+    /// What is wrong: one line for each kind.
+    pub fn faults(&self, cluster: &Cluster) -> Vec<String> {
         let Notes {
             tried,
             acknowledged,
-            lost,
             wrong,
             ..
         } = &self.0;
-        assert!(wrong.is_empty(), "{:#?}", &wrong[..wrong.len().min(10)]);
-        assert_eq!(cluster.value("SELECT sum(balance) FROM accounts"), TOTAL);
-        let number = |value: &Option<String>| value.as_deref().and_then(|text| text.parse::<u64>().ok());
-        let mut there = BTreeMap::new();
-        for row in cluster.sql("SELECT run, client, n FROM tokens") {
-            let [run, client, n] = [0, 1, 2].map(|at| number(&row[at]).expect("a number"));
-            *there.entry((run, client, n)).or_insert(0) += 1;
-        }
+        let there = tokens(cluster);
+        let total = cluster.value("SELECT sum(balance) FROM accounts");
         let missing: Vec<&Token> = acknowledged
             .iter()
             .filter(|token| !there.contains_key(token))
@@ -339,19 +344,29 @@ impl Ledger {
             .keys()
             .filter(|token| token.0 == 0 && !tried.contains(token))
             .collect();
-        assert!(missing.is_empty(), "acknowledged and not there: {missing:?}");
-        assert!(doubled.is_empty(), "there more than once: {doubled:?}");
-        assert!(untried.is_empty(), "never sent and there: {untried:?}");
-        eprintln!(
-            "{} transactions there, {} acknowledged; {} errors: {lost:#?}",
-            there.len(),
-            acknowledged.len(),
-            lost.values().sum::<u64>()
-        );
+        let seen = &wrong[..wrong.len().min(10)];
+        let faults = [
+            (total != TOTAL, format!("the sum is {total}")),
+            (
+                !missing.is_empty(),
+                format!("acknowledged and not there: {missing:?}"),
+            ),
+            (!doubled.is_empty(), format!("there more than once: {doubled:?}")),
+            (!untried.is_empty(), format!("never sent and there: {untried:?}")),
+            (!seen.is_empty(), format!("clients saw {seen:#?}")),
+        ];
+        let found = faults.into_iter().filter(|(is, _)| *is);
+        found.map(|(_, fault)| fault).collect()
     }
+}
 
-    /// How many errors clients of psycopg saw.
-    pub fn errors(&self) -> u64 {
-        self.0.lost.values().sum()
+/// How often each token is there.
+fn tokens(cluster: &Cluster) -> BTreeMap<Token, u64> {
+    let number = |value: &Option<String>| value.as_deref().and_then(|text| text.parse::<u64>().ok());
+    let mut there = BTreeMap::new();
+    for row in cluster.sql("SELECT run, client, n FROM tokens") {
+        let [run, client, n] = [0, 1, 2].map(|at| number(&row[at]).expect("a number"));
+        *there.entry((run, client, n)).or_insert(0) += 1;
     }
+    there
 }
