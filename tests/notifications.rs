@@ -575,8 +575,8 @@ impl Stormer {
                 let payload = format!("{}:{step}", self.id);
                 let times = self.run(&format!("NOTIFY {channel}, '{payload}'"));
                 let heard = self.diary.heard.contains(&(channel.clone(), payload.clone()));
-                let hears = self.open.contains_key(&channel);
-                assert_eq!(heard, hears, "one's own comes before the end of the answer");
+                let listens = self.open.contains_key(&channel);
+                assert_eq!(heard, listens, "one's own comes before the end of the answer");
                 self.diary.sent.push((channel, payload, times));
             }
         }
@@ -642,7 +642,7 @@ fn storm(cluster: &Cluster, seed: u64) {
         let threads: Vec<_> = (0..CLIENTS).map(|id| scope.spawn(move || storm(id))).collect();
         is_last.wait();
         run(&mut Wire::app(cluster.target()), "NOTIFY last");
-        let diaries = threads.into_iter().map(|thread| thread.join());
+        let diaries = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
         diaries
             .map(|diary| diary.expect("the storm is survived"))
             .collect()
