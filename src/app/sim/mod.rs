@@ -165,7 +165,7 @@ fn a_seed_does_the_same_again() {
     if std::env::var_os(SEED).is_some() {
         return;
     }
-    for seed in [4, 1, 2, 3] {
+    for seed in [5, 1, 2, 3] {
         let digest = |output: Output| {
             let text = said(&output);
             let line = text.lines().find(|line| line.contains("digest"));

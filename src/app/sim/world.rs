@@ -173,8 +173,9 @@ impl World {
             self.within(REST_MAX, || self.unrest()).await;
             self.check();
             self.accounts(self.vanished.load(Ordering::Relaxed) == 0);
-            self.end().await;
         }
+        // The operator's own attempt may have been cut short.
+        self.end().await;
         self.within(LEAVE_MAX, || self.leftovers()).await;
         self.balance();
     }
