@@ -124,6 +124,8 @@ impl Cluster {
                 match self.first_packet(host, &socket, &mut input).await {
                     Some(Initial::Startup(startup)) => self.welcome(host, &socket, &startup, input).await,
                     Some(Initial::Cancel { pid, secret }) => {
+                        let delay = self.dice.lock().pause(1500);
+                        tokio::time::sleep(delay).await;
                         if let Some(backend) = self.backends.lock().get(&pid)
                             && backend.secret == secret
                         {
