@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use common::console::Console;
@@ -642,7 +642,7 @@ fn storm(cluster: &Cluster, seed: u64) {
         let threads: Vec<_> = (0..CLIENTS).map(|id| scope.spawn(move || storm(id))).collect();
         is_last.wait();
         run(&mut Wire::app(cluster.target()), "NOTIFY last");
-        let diaries = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
+        let diaries = threads.into_iter().map(ScopedJoinHandle::join);
         diaries
             .map(|diary| diary.expect("the storm is survived"))
             .collect()
