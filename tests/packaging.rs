@@ -13,7 +13,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The configuration in a ConfigMap of Kubernetes: what is indented below its name.
+/// The configuration in a `ConfigMap` of Kubernetes: what is indented below its name.
 fn embedded(manifest: &str) -> String {
     let (_, rest) = manifest
         .split_once("  howdah.toml: |\n")
@@ -22,7 +22,7 @@ fn embedded(manifest: &str) -> String {
         .lines()
         .take_while(|line| line.is_empty() || line.starts_with("    "));
     lines
-        .map(|line| format!("{}\n", line.trim_start_matches("    ")))
+        .flat_map(|line| [line.trim_start_matches("    "), "\n"])
         .collect()
 }
 
