@@ -113,8 +113,6 @@ impl Plan {
         // The model knows no notifications, by which shared listening works.
         set("listen", "pin");
         set("defer_begin", dice.pick(&["true", "false", "false"]));
-        // The servers of this world send no notifications, by which those who listen would move.
-        set("listen", "pin");
         set("server_round_robin", dice.pick(&["true", "false"]));
         set("server_lifetime", dice.pick(&["0", "7s", "40s", "1h"]));
         set("server_idle_timeout", dice.pick(&["0", "2s", "10min"]));
