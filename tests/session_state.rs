@@ -255,6 +255,32 @@ fn sql_and_protocol_share_one_space_of_names() {
     });
 }
 
+/// Whether a name of SQL's is free again, is known before the server has been asked what is left.
+#[test]
+fn a_name_that_sql_has_just_given_back_can_be_taken_in_the_protocol() {
+    Pair::with_pool(3).alike(|wire| {
+        let extended = |sql: &str| [msg::extended(sql, &[]), msg::sync()].concat();
+        for free in ["DEALLOCATE ALL", "DEALLOCATE theirs", "SELECT 'nothing'"] {
+            wire.query("PREPARE theirs AS SELECT 'of SQL'");
+            let take = [msg::parse("theirs", "SELECT 'of the protocol'"), msg::sync()].concat();
+            let end = [msg::run("theirs", &[]), msg::sync()].concat();
+            wire.send(&[extended(free), take.clone(), end.clone()].concat());
+            for _ in 0..3 {
+                wire.until_ready();
+            }
+            wire.query("DEALLOCATE ALL");
+            wire.query("PREPARE theirs AS SELECT 'of SQL'");
+            wire.query("BEGIN");
+            wire.query(free);
+            wire.send(&[take, end].concat());
+            wire.until_ready();
+            wire.until_ready();
+            wire.query("ROLLBACK");
+            wire.query("DEALLOCATE ALL");
+        }
+    });
+}
+
 #[test]
 fn literals_mean_what_they_meant_when_they_were_parsed() {
     Pair::alike_one_and_two(|wire| {

@@ -16,7 +16,8 @@ use crate::wire::write;
 
 use super::names::Known;
 use super::quiet::{
-    bind_nothing, close_on_server, close_quietly, duplicate, prepare_empty, refuse, run_quietly, write_parse,
+    bind_nothing, close_on_server, close_quietly, duplicate, prepare_empty, refuse, run_quietly, try_name,
+    write_parse,
 };
 use super::requests::looks_like_ours;
 use super::talk::{Freeing, Pause, Talk};
@@ -53,7 +54,7 @@ impl Talk {
         match self.names.get(parse.name, segment) {
             Known::Uncertain => return Err(Pause::Blocked),
             Known::Statement(_) => duplicate(parse, server),
-            Known::Nothing if self.trail.sql_names.iter().any(|name| **name == *parse.name) => {
+            Known::Nothing if self.trail.has_sql_statement(parse.name) => {
                 duplicate(parse, server);
             }
             Known::Nothing if self.names.len() >= self.bounds.prepared => {
@@ -63,6 +64,9 @@ impl Talk {
                 refuse(server, too_large(self.bounds.prepared_bytes));
             }
             Known::Nothing => {
+                if self.trail.may_have_had_sql_statement(parse.name) {
+                    try_name(parse, server);
+                }
                 let statement = self.statements.intern(
                     parse.definition,
                     self.context_of_parse(),

@@ -101,6 +101,13 @@ pub(super) fn bind_nothing(server: &mut Connection, note: Note) {
     server.pipeline.sent(Request::Bind, Answer::Forward, Some(note));
 }
 
+/// Lets PostgreSQL say whether a name is taken that was taken a while ago. If it is not, nothing has happened.
+pub(super) fn try_name(parse: Parse<'_>, server: &mut Connection) {
+    write_parse(&mut server.output, parse.name, parse.definition);
+    server.pipeline.sent(Request::Parse, Answer::Skip, None);
+    close_quietly(parse.name, server);
+}
+
 /// A Parse of a name that is taken: PostgreSQL is to judge the statement first, and then to say so itself. A name that
 /// is taken for certain stands for the client's.
 pub(super) fn duplicate(parse: Parse<'_>, server: &mut Connection) {

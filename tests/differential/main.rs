@@ -5,6 +5,7 @@
 mod common;
 mod compare;
 mod families;
+mod losing;
 mod program;
 mod rng;
 mod shrink;

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::common::dice::Dice;
 use crate::common::howdah::{Against, Config};
+use crate::common::proxy::{Fate, Proxy, Towards, Trouble};
 use crate::common::wire::NoFrame;
 use crate::common::{Cluster, Howdah, Target, Wire};
 use crate::compare::transcript;
@@ -44,6 +46,8 @@ pub(crate) struct World {
     poolers: HashMap<usize, Howdah>,
     /// How long an answer may take that never comes.
     patience: Duration,
+    /// What the poolers reach their database by, if that is a network that loses connections.
+    bad_network: Option<Proxy>,
 }
 
 /// Where a round went another way than in PostgreSQL.
@@ -60,6 +64,26 @@ pub(crate) struct Difference {
 impl World {
     /// The world of this number, with poolers of this kind.
     pub(crate) fn new(cluster: &Cluster, number: usize, against: Against) -> Self {
+        Self::beyond(cluster, number, against, None)
+    }
+
+    /// A world in which connections between the pooler and its database are lost, at points that a seed tells.
+    pub(crate) fn losing(cluster: &Cluster, number: usize, seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let fate = move |_| {
+            let magnitude = 8 + dice.below(7);
+            Fate {
+                trouble: *dice.pick(&[Trouble::Cut, Trouble::Reset, Trouble::HalfClose]),
+                towards: *dice.pick(&[Towards::Server, Towards::Client]),
+                // Not in the login: the pooler would wait for longer and longer.
+                after: 1500 + dice.below(1 << magnitude),
+            }
+        };
+        let network = Proxy::before(cluster.target(), fate);
+        Self::beyond(cluster, number, Against::Howdah, Some(network))
+    }
+
+    fn beyond(cluster: &Cluster, number: usize, against: Against, bad_network: Option<Proxy>) -> Self {
         let [direct, pooled] = ["direct", "pooled"].map(|kind| format!("{kind}_{number}"));
         for database in [&direct, &pooled] {
             cluster.sql(&format!("CREATE DATABASE {database} OWNER app"));
@@ -67,19 +91,32 @@ impl World {
         }
         let start = |servers: usize| {
             let size = i64::try_from(servers).expect("a few");
-            let config: Config = Howdah::before(cluster).set("default_pool_size", size);
+            let mut config: Config = Howdah::before(cluster).set("default_pool_size", size);
+            if let Some(network) = &bad_network {
+                let port = network.target().port;
+                config = config
+                    .set("server_login_retry", "1s")
+                    .database(&pooled, &format!("host=127.0.0.1 port={port} sslmode=disable"));
+            }
             (servers, config.start_as(against))
         };
         let sizes = Family::ALL.map(Family::servers);
         let mut sizes = sizes.to_vec();
         sizes.sort_unstable();
         sizes.dedup();
+        let poolers = sizes.into_iter().map(start).collect();
         Self {
             direct: (cluster.target(), direct),
             pooled,
-            poolers: sizes.into_iter().map(start).collect(),
+            poolers,
             patience: Duration::from_secs(if against == Against::Howdah { 20 } else { 2 }),
+            bad_network,
         }
+    }
+
+    /// How many connections the poolers have made over a bad network.
+    pub(crate) fn connections(&self) -> u64 {
+        self.bad_network.as_ref().map_or(0, Proxy::connections)
     }
 
     /// Runs a round in both databases, up to the first difference.
@@ -102,9 +139,18 @@ impl World {
             .map(|client| format!("t_{client}"))
             .collect();
         let drop = Step::query(format!("DROP TABLE IF EXISTS {}", tables.join(", ")));
-        let (direct, pooled) = self.log_in(&weave::app(), family.servers());
-        for mut wire in [direct, pooled].into_iter().flatten() {
-            talk(&mut wire, &drop);
+        // Where connections are lost, it may take a few.
+        for _ in 0..20 {
+            let (direct, pooled) = self.log_in(&weave::app(), family.servers());
+            let wires = [direct, pooled].into_iter().flatten();
+            let done = wires.map(|mut wire| talk(&mut wire, &drop));
+            if done
+                .filter(|told| told.last().is_some_and(|line| line == "Z I"))
+                .count()
+                == 2
+            {
+                return;
+            }
         }
     }
 
@@ -143,6 +189,8 @@ struct Client {
     in_transaction: bool,
     /// The rest of its program would prove nothing.
     is_done: bool,
+    /// Whether the pooler may lose its server.
+    may_lose: bool,
 }
 
 impl Stage {
@@ -154,7 +202,9 @@ impl Stage {
                     pooled,
                     in_transaction: false,
                     is_done: false,
+                    may_lose: world.bad_network.is_some(),
                 }),
+                (Ok(_), Err(_)) if world.bad_network.is_some() => return Ok(()),
                 (direct, pooled) => {
                     let told = |result: Connected| vec![result.err().unwrap_or_default()];
                     return Err(Difference {
@@ -211,6 +261,11 @@ impl Client {
             (self.is_done, self.in_transaction) = (true, false);
             return Ok(());
         }
+        if self.may_lose && is_lost(&direct, &pooled) {
+            talk(&mut self.direct, &Step::query("ROLLBACK"));
+            (self.is_done, self.in_transaction) = (true, false);
+            return Ok(());
+        }
         if direct != pooled || is_silent {
             return Err((direct, pooled));
         }
@@ -229,6 +284,17 @@ fn is_healed(direct: &[String]) -> bool {
     direct
         .iter()
         .any(|line| line.contains("cached plan must not change result type"))
+}
+
+/// The client was let go, after nothing but what PostgreSQL said too. Who writes to a connection that is closed already
+/// may never read why it was: `tests/faults.rs` looks after that.
+fn is_lost(direct: &[String], pooled: &[String]) -> bool {
+    let Some(("(closed)", before)) = pooled.split_last().map(|(last, rest)| (last.as_str(), rest)) else {
+        return false;
+    };
+    let told = |line: &&String| line.starts_with("E ") && line.contains("FATAL");
+    let before = &before[..before.len() - usize::from(before.last().filter(told).is_some())];
+    direct.starts_with(before)
 }
 
 /// Does a step, and tells what came of it.
