@@ -107,6 +107,7 @@ fn nonsense_in_answer_to_a_query_ends_that_client_only() {
         ("no status at all", msg::typed(b'Z', b"")),
         ("a length of nothing", raw(b'T', 0)),
         ("a length of 4 GB", raw(b'D', u32::MAX)),
+        ("a notification of 1 MB", raw(b'A', 1 << 20)),
         ("a type that nobody knows", msg::typed(b'~', b"")),
         ("an answer to another question", msg::typed(b'1', b"")),
         ("a COPY in both directions", msg::typed(b'W', &[0, 0, 0])),

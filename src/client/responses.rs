@@ -116,6 +116,13 @@ impl Talk {
                 }
             }
             b'A' => {
+                // PostgreSQL's have 8 kB at most.
+                if header.len > server.input.len() {
+                    return Err(server_violation(format!(
+                        "a notification of {} bytes",
+                        header.len
+                    )));
+                }
                 let message = server.input.split_to(header.len);
                 self.tell_notifications(&message, server);
                 return Ok(());
