@@ -189,8 +189,6 @@ struct Client {
     in_transaction: bool,
     /// The rest of its program would prove nothing.
     is_done: bool,
-    /// Whether the pooler may lose its server.
-    may_lose: bool,
 }
 
 impl Stage {
@@ -202,7 +200,6 @@ impl Stage {
                     pooled,
                     in_transaction: false,
                     is_done: false,
-                    may_lose: world.bad_network.is_some(),
                 }),
                 (Ok(_), Err(_)) if world.bad_network.is_some() => return Ok(()),
                 (direct, pooled) => {
@@ -222,7 +219,7 @@ impl Stage {
                 continue;
             }
             self.clients[*client]
-                .step(step)
+                .step(step, world.bad_network.is_some())
                 .map_err(|(direct, pooled)| Difference {
                     step: number,
                     direct,
@@ -246,7 +243,8 @@ impl Stage {
 }
 
 impl Client {
-    fn step(&mut self, step: &Step) -> Result<(), (Vec<String>, Vec<String>)> {
+    /// `may_lose`: the pooler may lose its server meanwhile.
+    fn step(&mut self, step: &Step, may_lose: bool) -> Result<(), (Vec<String>, Vec<String>)> {
         if self.is_done {
             return Ok(());
         }
@@ -261,7 +259,7 @@ impl Client {
             (self.is_done, self.in_transaction) = (true, false);
             return Ok(());
         }
-        if self.may_lose && is_lost(&direct, &pooled) {
+        if may_lose && is_lost(&direct, &pooled) {
             talk(&mut self.direct, &Step::query("ROLLBACK"));
             (self.is_done, self.in_transaction) = (true, false);
             return Ok(());
@@ -292,9 +290,9 @@ fn is_lost(direct: &[String], pooled: &[String]) -> bool {
     let Some(("(closed)", before)) = pooled.split_last().map(|(last, rest)| (last.as_str(), rest)) else {
         return false;
     };
-    let told = |line: &&String| line.starts_with("E ") && line.contains("FATAL");
-    let before = &before[..before.len() - usize::from(before.last().filter(told).is_some())];
-    direct.starts_with(before)
+    let is_reason = |line: &String| line.starts_with("E ") && line.contains("FATAL");
+    let reasons = usize::from(before.last().is_some_and(is_reason));
+    direct.starts_with(&before[..before.len() - reasons])
 }
 
 /// Does a step, and tells what came of it.
