@@ -13,10 +13,6 @@ import pytest
 
 CLIENTS = 20
 
-# Session state that howdah does not carry from one transaction to the next yet; programs that need it are passed over,
-# unless HOWDAH_ALL_STATE is set. With PostgreSQL alone they all run.
-NOT_YET = {"listen"}
-
 
 def direct(**kwargs):
     """A connection past the pooler, to look at PostgreSQL from outside."""
@@ -54,19 +50,6 @@ async def async_crowd(work, clients=CLIENTS, **kwargs):
             return await work(number, conn)
 
     return await asyncio.wait_for(asyncio.gather(*(client(n) for n in range(clients))), 50)
-
-
-def through_howdah():
-    return os.environ.get("PGPORT", "5432") != os.environ.get("DIRECT_PORT", os.environ.get("PGPORT", "5432"))
-
-
-def pytest_collection_modifyitems(config, items):
-    if not through_howdah() or os.environ.get("HOWDAH_ALL_STATE"):
-        return
-    needs = lambda item: {feature for mark in item.iter_markers("state") for feature in mark.args}
-    passed_over = [item for item in items if needs(item) & NOT_YET]
-    config.hook.pytest_deselected(items=passed_over)
-    items[:] = [item for item in items if item not in passed_over]
 
 
 def run(coroutine):
