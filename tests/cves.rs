@@ -184,3 +184,61 @@ fn cve_2026_6664_nothing_that_is_said_before_the_login_harms_anybody() {
     let mut wire = Wire::login_with(howdah.target(), &params, Some("a secret")).expect("a login");
     assert_eq!(wire.value("SELECT 'well'"), "well");
 }
+
+#[test]
+fn cve_2024_45624_what_is_remembered_of_one_user_serves_no_other_and_no_longer_than_it_may() {
+    let cluster = Cluster::start();
+    cluster.sql(
+        "CREATE TABLE secrets (s text); INSERT INTO secrets VALUES ('x'); GRANT SELECT ON secrets TO app",
+    );
+    cluster.sql("CREATE ROLE stranger LOGIN");
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let read = "SELECT s FROM secrets";
+    let run = |wire: &mut Wire| {
+        let mut answers = vec![wire.query(read)];
+        wire.batch(&[msg::parse("s", read)]);
+        answers.push(wire.extended(&[msg::run("s", &[])]));
+        answers
+    };
+    let mut app = Wire::app(howdah.target());
+    assert!(run(&mut app).iter().all(|answer| answer.value() == "x"));
+    // The same statement is known, to another user's pool.
+    let mut stranger = Wire::login(howdah.target(), "stranger", "app");
+    assert!(run(&mut stranger).iter().all(|answer| answer.code() == "42501"));
+    cluster.sql("REVOKE SELECT ON secrets FROM app");
+    assert_eq!(app.extended(&[msg::run("s", &[])]).code(), "42501");
+    let mut late = Wire::app(howdah.target());
+    assert!(run(&mut late).iter().all(|answer| answer.code() == "42501"));
+}
+
+#[test]
+fn an_md5_response_is_good_for_one_challenge() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster)
+        .set("auth_type", "md5")
+        .user("app", "a secret")
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let challenged = || {
+        let mut wire = Wire::connect(howdah.target()).expect("a connection");
+        wire.send(&msg::startup(&[("user", "app"), ("database", "app")]));
+        let salt = wire.expect("R")[0].body[4..].to_vec();
+        (wire, salt)
+    };
+    let respond = |salt: &[u8]| {
+        let salt = salt.try_into().expect("four bytes");
+        let response = postgres_protocol::authentication::md5_hash(b"app", b"a secret", salt);
+        msg::password(&[response.as_bytes(), b"\0"].concat())
+    };
+    let (mut first, overheard) = challenged();
+    first.send(&respond(&overheard));
+    first.until_ready();
+    for _ in 0..5 {
+        let (mut replayed, salt) = challenged();
+        assert_ne!(salt, overheard);
+        replayed.send(&respond(&overheard));
+        assert_eq!(replayed.expect_fatal().code(), "28P01");
+    }
+}

@@ -322,3 +322,43 @@ fn cve_2026_42198_a_server_that_asks_for_much_work_stalls_nobody() {
         }
     });
 }
+
+#[test]
+fn cancel_requests_that_a_server_does_not_take_do_not_pile_up() {
+    let cancels = Arc::new(AtomicUsize::new(0));
+    let seen = cancels.clone();
+    let port = serve(move |stream, number| {
+        if number > 0 {
+            // Never answered, never closed.
+            seen.fetch_add(1, Ordering::Relaxed);
+            return wait(stream);
+        }
+        log_in(stream)?;
+        query(stream)?;
+        wait(stream)
+    });
+    let cluster = Cluster::start();
+    let howdah = before(&cluster, port);
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut wire = Wire::login(howdah.target(), "app", "fake");
+    wire.send(&msg::query("SELECT 1"));
+    let key = wire.key.clone().expect("a key");
+    wait_until("the query runs", || {
+        cancel_and_leave(&howdah, &key);
+        cancels.load(Ordering::Relaxed) > 0
+    });
+    for _ in 0..100 {
+        cancel_and_leave(&howdah, &key);
+    }
+    assert_eq!(Wire::app(howdah.target()).value("SELECT 1"), "1");
+    assert!(cancels.load(Ordering::Relaxed) <= 8, "each is a connection");
+}
+
+/// Asks for a cancel without waiting until it is done.
+fn cancel_and_leave(howdah: &Howdah, key: &(u32, Vec<u8>)) {
+    let mut asking = Wire::connect(howdah.target()).expect("a connection");
+    asking.send(&msg::cancel(key.0, &key.1));
+    thread::sleep(std::time::Duration::from_millis(5));
+}

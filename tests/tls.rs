@@ -171,6 +171,35 @@ fn cve_2021_3935_what_follows_an_ssl_request_in_clear_is_refused() {
 }
 
 #[test]
+fn cve_2021_23214_and_43766_nothing_said_in_clear_is_taken_for_said_by_who_has_the_certificate() {
+    let (cluster, certificates) = (Cluster::start(), Certificates::new());
+    let howdah = before(&cluster, &certificates, "verify-full")
+        .set("client_tls_ca_file", certificates.path("root.crt"))
+        .set("auth_type", "cert")
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let injected = [
+        msg::startup(&[("user", "app"), ("database", "app")]),
+        msg::query("SELECT 1"),
+    ]
+    .concat();
+    for request in [msg::ssl_request(), msg::gssenc_request()] {
+        let mut wire = Wire::connect(howdah.target()).expect("a connection");
+        wire.send(&[&request[..], &injected].concat());
+        assert_eq!(wire.expect_fatal().code(), "08P01");
+        // One by one, it is not encrypted, and so nobody.
+        let mut wire = Wire::connect(howdah.target()).expect("a connection");
+        wire.send(&msg::gssenc_request());
+        assert_eq!(wire.read_byte().ok(), Some(b'N'));
+        wire.send(&injected);
+        assert_eq!(wire.expect_fatal().code(), "28000");
+    }
+    assert_eq!(cluster.backends("true"), 0, "nothing of it reached the server");
+}
+
+#[test]
 fn scram_is_bound_to_the_channel() {
     let (cluster, certificates) = (Cluster::start(), Certificates::new());
     let howdah = before(&cluster, &certificates, "allow")

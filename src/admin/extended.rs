@@ -14,8 +14,10 @@ use crate::wire::frontend::{Parse, Target};
 use crate::wire::read::Reader;
 use crate::wire::{WireError, write};
 
-/// Statements, and portals, that one session may hold.
-const HELD_MAX: usize = 1000;
+/// Statements that one session may hold.
+const STATEMENTS_MAX: usize = 1000;
+/// Portals that one session may hold, each with the rows that have not been fetched.
+const PORTALS_MAX: usize = 10;
 
 /// What a session has prepared.
 #[derive(Debug, Default)]
@@ -77,7 +79,7 @@ impl Extended {
                 ));
             }
         };
-        room(self.statements.len())?;
+        room(self.statements.len(), STATEMENTS_MAX, "statements")?;
         self.statements.insert(parse.name.to_vec(), command);
         Ok(())
     }
@@ -99,7 +101,7 @@ impl Extended {
                 format!("portal \"{name}\" already exists"),
             ));
         }
-        room(self.portals.len())?;
+        room(self.portals.len(), PORTALS_MAX, "portals")?;
         let bound = Portal {
             command: self.statement(statement)?.clone(),
             formats,
@@ -260,13 +262,13 @@ fn formats(reader: &mut Reader<'_>) -> Result<Formats, Refusal> {
     Ok(Formats(formats))
 }
 
-fn room(held: usize) -> Result<(), Refusal> {
-    if held < HELD_MAX {
+fn room(held: usize, max: usize, what: &str) -> Result<(), Refusal> {
+    if held < max {
         return Ok(());
     }
     Err(Refusal::new(
         SqlState::PROGRAM_LIMIT,
-        format!("a session on the console holds at most {HELD_MAX} statements and portals of each"),
+        format!("a session on the console holds at most {max} {what}"),
     ))
 }
 

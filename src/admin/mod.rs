@@ -24,6 +24,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{Front, Visit};
+use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 
 pub use order::{Answer, Order, Shutdown, Task};
@@ -49,6 +50,10 @@ enum Rights {
 
 /// As long as it must be before protocol 3.2, and may be since. All that it opens is the end of somebody's waiting.
 const SECRET_LEN: usize = 4;
+
+/// Sessions of those who may only look; beyond them there is room for as many administrators. Each takes a connection and
+/// the memory of an answer, which no limit on clients counts.
+const SESSIONS_MAX: usize = 100;
 
 /// What all sessions on the console share.
 pub struct Console {
@@ -84,7 +89,10 @@ impl Console {
 
     /// Serves a visitor, from right after `AuthenticationOk` to the end.
     pub async fn serve(&self, visit: Visit) -> Farewell {
-        session::Session::new(self, self.sit(), visit).run().await
+        match self.sit(visit.is_admin) {
+            Ok(seat) => session::Session::new(self, seat, visit).run().await,
+            Err(refusal) => session::turn_away(visit.stream, refusal).await,
+        }
     }
 
     /// How many sessions there are.
@@ -104,7 +112,7 @@ impl Console {
         right
     }
 
-    fn sit(&self) -> Seat<'_> {
+    fn sit(&self, is_admin: bool) -> Result<Seat<'_>, Refusal> {
         let mut secret = [0; SECRET_LEN];
         random(&mut secret);
         let canceled = Arc::new(Notify::new());
@@ -113,6 +121,10 @@ impl Console {
             canceled: canceled.clone(),
         };
         let mut seats = self.seats.lock();
+        if seats.len() >= if is_admin { 2 * SESSIONS_MAX } else { SESSIONS_MAX } {
+            let message = "sorry, too many visitors on the console already";
+            return Err(Refusal::new(SqlState::TOO_MANY_CONNECTIONS, message));
+        }
         let pid = loop {
             let mut bytes = [0; 4];
             random(&mut bytes);
@@ -122,12 +134,12 @@ impl Console {
             }
         };
         seats.insert(pid, key);
-        Seat {
+        Ok(Seat {
             console: self,
             pid,
             secret,
             canceled,
-        }
+        })
     }
 }
 

@@ -12,13 +12,15 @@ use super::words::{self, Statement};
 use super::{Console, Rights, SERVER_VERSION, Seat};
 use crate::client::Visit;
 use crate::error::{Refusal, SqlState};
-use crate::farewell::Farewell;
+use crate::farewell::{Denial, Farewell};
 use crate::net::Stream;
 use crate::wire::write::{self, Severity};
 use crate::wire::{frontend, scan};
 
 /// The longest message in bytes; commands are short.
 const MESSAGE_MAX: usize = 64 * 1024;
+/// What is written before more is done, in bytes: whoever asks much at once gets it as fast as they read.
+const OUTPUT_MAX: usize = 64 * 1024;
 /// How long a peer may take to read the last words.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -80,6 +82,10 @@ impl<'a> Session<'a> {
                 Ok(Some((tag, body))) => self.handle(tag, &body).await,
                 Ok(None) => self.exchange().await,
                 Err(farewell) => Err(farewell),
+            };
+            let step = match step {
+                Ok(()) => self.relieve().await,
+                over => over,
             };
             if let Err(farewell) = step {
                 return self.leave(farewell).await;
@@ -194,6 +200,7 @@ impl<'a> Session<'a> {
             }
         }
         write::command_complete(&mut self.output, outcome.tag.as_bytes());
+        self.relieve().await?;
         Ok(true)
     }
 
@@ -279,6 +286,14 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Writes what there is to say if it has become much.
+    async fn relieve(&mut self) -> Result<(), Farewell> {
+        if self.output.len() < OUTPUT_MAX {
+            return Ok(());
+        }
+        self.write().await
+    }
+
     /// Writes what there is to say, then waits for more to hear.
     async fn exchange(&mut self) -> Result<(), Farewell> {
         self.write().await?;
@@ -301,6 +316,14 @@ impl<'a> Session<'a> {
         }
         farewell
     }
+}
+
+/// Ends a session before it has begun.
+pub(super) async fn turn_away(mut stream: Stream, refusal: Refusal) -> Farewell {
+    let mut output = BytesMut::new();
+    write::refusal(&mut output, Severity::Fatal, &refusal);
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, stream.drain(&mut output)).await;
+    Farewell::LoginRefused(Denial::Limit, refusal)
 }
 
 /// Ready when the client has left. What it sends meanwhile is kept, up to a bound.

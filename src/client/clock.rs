@@ -22,6 +22,8 @@ pub(super) struct Clock {
     unit_since: Option<Instant>,
     /// When the server last had nothing more to do within a transaction.
     quiet_since: Instant,
+    /// How much had come from the client, and when, when it last stopped within a message.
+    stopped: (u64, Instant),
     /// Since when the client has been in a transaction that no server knows of.
     deferred_since: Option<Instant>,
     /// What time it is, unless time may have passed since somebody has looked.
@@ -39,6 +41,7 @@ impl Clock {
             transaction_since: None,
             unit_since: None,
             quiet_since: now,
+            stopped: (0, now),
             deferred_since: None,
             moment: None,
             idle_limits: IdleLimits::default(),
@@ -128,12 +131,7 @@ impl Clock {
             SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
             "idle-in-transaction timeout",
         );
-        let idle = Limit::new(
-            self.idle_since,
-            policy.idle_transaction_timeout,
-            SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
-            "idle_transaction_timeout",
-        );
+        let idle = Self::idle_with_server(self.idle_since, policy);
         let whole = Limit::new(
             since,
             policy.transaction_timeout,
@@ -152,14 +150,22 @@ impl Clock {
         )
     }
 
-    /// Ready when the client has held its server for too long, in one way or another.
+    /// Ready when the client has held its server for too long, in one way or another. `unfinished` is how much has come
+    /// from it, if that ends within a message.
     pub(super) fn poll_busy(
         &mut self,
         cx: &mut Context<'_>,
         policy: &PoolSettings,
         server: &Connection,
+        unfinished: Option<u64>,
     ) -> Poll<Farewell> {
         self.let_pass();
+        if let Some(bytes) = unfinished
+            && self.stopped.0 != bytes
+        {
+            self.stopped = (bytes, Instant::now());
+        }
+        let stopped = unfinished.and_then(|_| Self::idle_with_server(self.stopped.1, policy));
         if server.pipeline.is_settled() && policy.pool_mode == PoolMode::Session {
             // The rest is the server's own business.
             let limit = self.idle_timeout(policy);
@@ -183,14 +189,18 @@ impl Clock {
                 SqlState::QUERY_CANCELED,
                 "query_timeout",
             ),
-            None => Limit::new(
-                self.quiet_since,
-                policy.idle_transaction_timeout,
-                SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
-                "idle_transaction_timeout",
-            ),
+            None => Self::idle_with_server(self.quiet_since, policy),
         };
-        self.poll_limits(cx, &[transaction, inner])
+        self.poll_limits(cx, &[transaction, inner, stopped])
+    }
+
+    fn idle_with_server(since: Instant, policy: &PoolSettings) -> Option<Limit> {
+        Limit::new(
+            since,
+            policy.idle_transaction_timeout,
+            SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
+            "idle_transaction_timeout",
+        )
     }
 
     fn poll_limits(&mut self, cx: &mut Context<'_>, limits: &[Option<Limit>]) -> Poll<Farewell> {

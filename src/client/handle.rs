@@ -12,6 +12,10 @@ use crate::error::Refusal;
 use crate::net::{PeerAddr, TlsInfo};
 use crate::server;
 
+/// Cancel requests for one query that are on their way at once. Each takes a connection to PostgreSQL, and one that
+/// arrives is enough.
+const CANCELS_MAX: u32 = 8;
+
 /// What a client is doing, as `SHOW CLIENTS` tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -222,6 +226,10 @@ impl Handle {
     pub(super) fn begin_cancel(&self) -> Option<Arc<server::Info>> {
         let server = self.server.lock();
         let info = server.as_ref().filter(|_| self.busy.load(Ordering::Acquire))?;
+        // Only under this lock does it grow.
+        if info.cancels.load(Ordering::Acquire) >= CANCELS_MAX {
+            return None;
+        }
         info.cancels.fetch_add(1, Ordering::AcqRel);
         Some(info.clone())
     }

@@ -96,7 +96,9 @@ impl Session {
                 && server.output.len() < HIGH_WATER
                 && self.talk.output.len() < HIGH_WATER;
             if !(moved || more_to_send || crowded && written) {
-                return self.clock.poll_busy(cx, &self.policy, server).map(Stop::Client);
+                let unfinished = (!self.talk.up.is_done()).then_some(self.talk.tally.bytes_received);
+                let limit = self.clock.poll_busy(cx, &self.policy, server, unfinished);
+                return limit.map(Stop::Client);
             }
         }
     }

@@ -46,6 +46,8 @@ impl Talk {
                 b'P' if self.parse_without_server(header) => {}
                 b'Q' if self.transact_without_server(header) => {}
                 b'Q' if self.deallocate_without_server(header) => {}
+                // A client that stops within a message should keep no server from others meanwhile.
+                _ if header.len <= QUERY_LOOK_MAX && self.input.len() < header.len => return Pause::NeedMore,
                 _ => return Pause::NeedServer,
             }
         }

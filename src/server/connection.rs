@@ -11,7 +11,7 @@ use crate::error::{Refusal, SqlState};
 use crate::net::{PeerAddr, Stream, TlsInfo};
 use crate::sql::{Deallocation, Verdict, deallocation};
 use crate::wire::backend::{self, ErrorFields, Status};
-use crate::wire::pipeline::{Answer, Pipeline, Request};
+use crate::wire::pipeline::{Answer, Pipeline, Request, Weigh};
 use crate::wire::{WireError, write};
 
 use super::connect::Message;
@@ -63,6 +63,20 @@ pub enum Note {
         /// What it deallocates, among other things, if it comes that far.
         forgets: Vec<Forgotten>,
     },
+}
+
+impl Weigh for Note {
+    fn bytes(&self) -> usize {
+        let names = |forgotten: &[Forgotten]| forgotten.iter().map(|(name, _)| name.len()).sum::<usize>();
+        match self {
+            Self::Learn { name, .. } | Self::Alias(name) | Self::Forget((name, _)) => name.len(),
+            Self::Unnamed(unnamed) => unnamed.as_ref().map_or(0, |unnamed| unnamed.definition.len()),
+            Self::Deallocate(forgotten, _) => names(forgotten),
+            Self::Query { alias, forgets } => alias.as_ref().map_or(0, |name| name.len()) + names(forgets),
+            Self::Injected(_) | Self::Evicted(_) | Self::InjectedUnnamed(_) => 0,
+            Self::Refuse(_) | Self::Uses { .. } | Self::Begin => 0,
+        }
+    }
 }
 
 /// A name that a client is giving up, and what it stood for.

@@ -62,6 +62,12 @@ pub struct Entry<N> {
     pub note: Option<N>,
 }
 
+/// What a note takes of memory beside itself.
+pub trait Weigh {
+    /// So many bytes.
+    fn bytes(&self) -> usize;
+}
+
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -114,6 +120,8 @@ enum Trust {
 /// Requests in flight beyond which no more should be sent, so that a client which never stops asking cannot fill the
 /// memory.
 const REQUESTS_MAX: usize = 10_000;
+/// The same for what their notes hold, in bytes: the texts of statements, mostly.
+const NOTES_MAX: usize = 1 << 20;
 
 /// The queue of requests in flight.
 #[derive(Debug)]
@@ -128,6 +136,8 @@ pub struct Pipeline<N> {
     flushed: bool,
     /// Sync, Query and Function entries in the queue.
     units: usize,
+    /// What the notes in the queue hold, in bytes.
+    notes: usize,
     /// Counts the segments that were begun, from 1.
     segment: u64,
 }
@@ -142,12 +152,19 @@ impl<N> Default for Pipeline<N> {
             segment_open: false,
             flushed: false,
             units: 0,
+            notes: 0,
             segment: 1,
         }
     }
 }
 
-impl<N> Pipeline<N> {
+impl<N: Weigh> Entry<N> {
+    fn weight(&self) -> usize {
+        self.note.as_ref().map_or(0, Weigh::bytes)
+    }
+}
+
+impl<N: Weigh> Pipeline<N> {
     /// Transaction status as of the last `ReadyForQuery`.
     pub fn status(&self) -> Status {
         self.status
@@ -185,7 +202,7 @@ impl<N> Pipeline<N> {
 
     /// Whether so much is in flight that some of it should be answered first.
     pub fn is_full(&self) -> bool {
-        self.queue.len() >= REQUESTS_MAX
+        self.queue.len() >= REQUESTS_MAX || self.notes >= NOTES_MAX
     }
 
     /// Whether the server has to be asked for the answers that are in flight, which it may hold back until a unit
@@ -227,11 +244,13 @@ impl<N> Pipeline<N> {
             self.segment_open = true;
         }
         self.flushed = false;
-        self.queue.push_back(Entry {
+        let entry = Entry {
             request,
             answer,
             note,
-        });
+        };
+        self.notes += entry.weight();
+        self.queue.push_back(entry);
         None
     }
 
@@ -298,7 +317,7 @@ impl<N> Pipeline<N> {
                         self.mode = Mode::Normal;
                     }
                 }
-                if let Some(entry) = self.queue.pop_front() {
+                if let Some(entry) = self.pop() {
                     done(entry, Outcome::Done);
                 }
             }
@@ -320,7 +339,7 @@ impl<N> Pipeline<N> {
                 if request.ends_unit() {
                     self.units -= 1;
                 }
-                let fake = self.queue.pop_front();
+                let fake = self.pop();
                 self.drop_copy_ends();
                 fake
             }
@@ -331,6 +350,12 @@ impl<N> Pipeline<N> {
     /// The request that the server is answering.
     pub fn head(&self) -> Option<&Entry<N>> {
         self.queue.front()
+    }
+
+    fn pop(&mut self) -> Option<Entry<N>> {
+        let entry = self.queue.pop_front()?;
+        self.notes -= entry.weight();
+        Some(entry)
     }
 
     fn head_route(&self) -> Route {
@@ -382,6 +407,7 @@ impl<N> Pipeline<N> {
         let end = sync.unwrap_or(self.queue.len());
         let ends_unit = |entry: &&Entry<N>| entry.request.ends_unit();
         self.units -= self.queue.iter().take(end).filter(ends_unit).count();
+        self.notes -= self.queue.iter().take(end).map(Entry::weight).sum::<usize>();
         let mut failed = self.queue.drain(..end).rev().peekable();
         while let Some(entry) = failed.next() {
             let outcome = match failed.peek() {
@@ -400,7 +426,7 @@ impl<N> Pipeline<N> {
         };
         self.mode = Mode::CopyIn;
         while self.mode == Mode::CopyIn {
-            let Some(entry) = self.queue.pop_front() else {
+            let Some(entry) = self.pop() else {
                 break;
             };
             self.units -= usize::from(entry.request.ends_unit());

@@ -18,7 +18,6 @@ use super::*;
 use crate::auth::Learned;
 use crate::client::{ClientLimits, House, Newcomer, Seat as ClientSeat};
 use crate::config::Config;
-use crate::error::{Refusal, SqlState};
 use crate::net::{PeerAddr, Stream};
 use crate::pool::{Pool, Servers};
 use crate::wire::backend::ErrorFields;

@@ -164,3 +164,76 @@ async fn another_ones_driver_understands_every_table() {
     connection.await.unwrap().unwrap();
     assert_eq!(session.await.unwrap(), Farewell::Finished);
 }
+
+#[tokio::test]
+async fn whoever_asks_much_at_once_gets_it_as_fast_as_they_read() {
+    let (console, _orders) = console();
+    let mut greedy = Guest::new(&console, Rights::Stats).await;
+    // Hundreds of megabytes of answers, none of which is read for now.
+    let query = "SHOW CONFIG;".repeat(5_000);
+    let mut out = BytesMut::new();
+    write::query(&mut out, query.as_bytes());
+    greedy.send(&out).await;
+    let before = resident();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 20_000, "{grown} kB for answers that nobody reads");
+    let answers = greedy.listen().await;
+    assert_eq!(answers.iter().filter(|(tag, _)| *tag == b'C').count(), 5_000);
+}
+
+/// Memory of this process that is in use, in kB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn those_who_look_leave_room_for_those_who_act() {
+    let (console, _orders) = console();
+    let mut crowd = Vec::new();
+    for _ in 0..SESSIONS_MAX {
+        crowd.push(Guest::new(&console, Rights::Stats).await);
+    }
+    let mut late = Guest::silent(&console, Rights::Stats);
+    assert_eq!(code(&late.listen().await), "53300");
+    assert_eq!(late.session.await.unwrap().label(), "login_refused");
+    let mut admin = Guest::new(&console, Rights::Admin).await;
+    assert_eq!(completion(&admin.query("SHOW VERSION").await), "SHOW");
+    drop(crowd.pop());
+    while console.sessions() > SESSIONS_MAX {
+        tokio::task::yield_now().await;
+    }
+    drop(admin);
+    while console.sessions() >= SESSIONS_MAX {
+        tokio::task::yield_now().await;
+    }
+    Guest::new(&console, Rights::Stats).await;
+}
+
+#[tokio::test]
+async fn a_session_holds_the_rows_of_few_portals() {
+    let (console, _orders) = console();
+    let mut guest = Guest::new(&console, Rights::Stats).await;
+    let mut out = BytesMut::new();
+    write::message(&mut out, b'P', |out| out.put_slice(b"s\0SHOW CONFIG\0\0\0"));
+    for n in 0..11 {
+        let portal = format!("p{n}\0");
+        write::message(&mut out, b'B', |out| {
+            out.put_slice(portal.as_bytes());
+            out.put_slice(b"s\0\0\0\0\0\0\0");
+        });
+        write::message(&mut out, b'E', |out| {
+            out.put_slice(portal.as_bytes());
+            out.put_i32(1);
+        });
+    }
+    write::empty(&mut out, b'S');
+    guest.send(&out).await;
+    let answers = guest.listen().await;
+    assert_eq!(tags(&answers), format!("1{}EZ", "2Ds".repeat(10)));
+    assert_eq!(code(&answers), "54000");
+}

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Answer, Outcome, Pipeline, Request, Status};
+use super::{Answer, Outcome, Pipeline, Request, Status, Weigh};
 use crate::chance::Input;
 
 /// What a command does.
@@ -191,6 +191,12 @@ impl Server {
     }
 }
 
+impl Weigh for usize {
+    fn bytes(&self) -> usize {
+        *self % 1000
+    }
+}
+
 /// Client, queue and server together.
 #[derive(Debug)]
 pub(super) struct World {
@@ -244,6 +250,8 @@ impl World {
     }
 
     fn check(&self) {
+        let notes = self.pipeline.queue.iter().map(super::Entry::weight);
+        assert_eq!(self.pipeline.notes, notes.sum::<usize>());
         if self.pipeline.is_doubtful() {
             return;
         }

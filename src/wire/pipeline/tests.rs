@@ -289,3 +289,20 @@ fn only_commands_begin_to_copy() {
         assert_eq!(answer, Err(Unexpected(b'G')), "{request:?}");
     }
 }
+
+#[test]
+fn what_notes_hold_is_counted_until_they_come_back() {
+    let mut pipeline: Pipeline<usize> = Pipeline::default();
+    for _ in 0..NOTES_MAX / 999 {
+        pipeline.sent(Parse, Answer::Forward, Some(999));
+    }
+    assert!(!pipeline.is_full());
+    pipeline.sent(Parse, Answer::Forward, Some(999));
+    assert!(pipeline.is_full());
+    feed(&mut pipeline, "1");
+    assert!(!pipeline.is_full());
+    pipeline.sent(Parse, Answer::Fake, Some(999));
+    assert!(pipeline.is_full());
+    feed(&mut pipeline, "E");
+    assert!(!pipeline.is_full() && !pipeline.in_flight() && pipeline.notes == 0);
+}

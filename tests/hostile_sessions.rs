@@ -1,0 +1,169 @@
+//! Logged-in clients who want more than their share, or what is another's: servers, memory, connections, names.
+
+mod common;
+
+use std::io::Write as _;
+use std::thread;
+
+use common::net::wait_until;
+use common::{Cluster, Howdah, Wire, msg};
+
+/// The most memory that a process has ever used, in kB.
+fn peak(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the pooler runs");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let number = line.expect("Linux tells it").split_whitespace().nth(1);
+    number.expect("a number").parse().expect("of kB")
+}
+
+#[test]
+fn a_client_that_stops_within_a_message_keeps_no_server_from_others() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let bind = msg::bind("", "", &[Some("a value")]);
+    let query = msg::query(&format!("SELECT 1 -- {}", "x".repeat(10_000)));
+    let call = msg::function_call(1, &["a value"]);
+    for message in [&bind, &query, &call] {
+        let mut slow = Wire::app(howdah.target());
+        let (first, second) = message.split_at(message.len() - 3);
+        slow.send(first);
+        for turn in 0..3 {
+            let mut other = Wire::app(howdah.target());
+            assert_eq!(other.value(&format!("SELECT {turn}")), turn.to_string());
+        }
+        // It is carried out when it is whole.
+        slow.send(&[second, &msg::sync()].concat());
+        while slow.read().kind != b'Z' {}
+        slow.vanish();
+    }
+}
+
+#[test]
+fn a_client_that_stops_within_a_long_message_is_idle_with_a_server() {
+    let cluster = Cluster::start();
+    let config = Howdah::with_pool(&cluster, 1).config.clone();
+    let howdah = config.set("idle_transaction_timeout", "500ms").start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let query = msg::query(&format!("SELECT 1 -- {}", "x".repeat(1_000_000)));
+    let mut slow = Wire::app(howdah.target());
+    slow.send(&query[..200_000]);
+    assert_eq!(Wire::app(howdah.target()).value("SELECT 'served'"), "served");
+    assert_eq!(slow.expect_fatal().code(), "25P03");
+    // Whoever goes on is not idle.
+    let mut steady = Wire::app(howdah.target());
+    for piece in query.chunks(100_000) {
+        steady.send(piece);
+        thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!(steady.kinds_until_ready(), "TDCZ");
+}
+
+#[test]
+fn texts_on_their_way_are_bounded_in_memory() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let Some(pid) = howdah.pid() else { return };
+    const COUNT: usize = 60;
+    let text = format!("SELECT 1 -- {}", "x".repeat(1_000_000));
+    let mut wire = Wire::app(howdah.target());
+    let before = peak(pid);
+    let mut writer = wire.writer();
+    // PostgreSQL holds its short answers back until it is asked for them, and howdah remembers the texts until then.
+    let writing = thread::spawn(move || {
+        for _ in 0..COUNT {
+            writer.write_all(&msg::parse("", &text))?;
+        }
+        writer.write_all(&msg::sync())
+    });
+    assert_eq!(wire.kinds_until_ready(), format!("{}Z", "1".repeat(COUNT)));
+    writing.join().expect("it does not panic").expect("all is taken");
+    let grown = peak(pid) - before;
+    assert!(grown < 25_000, "{grown} kB for {COUNT} MB of texts");
+}
+
+#[test]
+fn a_setting_of_any_size_is_not_kept_in_memory() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let Some(pid) = howdah.pid() else { return };
+    let before = peak(pid);
+    let mut greedy = Wire::app(howdah.target());
+    greedy.send(&msg::query(
+        "SELECT length(set_config('app.big', repeat('x', 100000000), false))",
+    ));
+    while !matches!(greedy.try_read(), Ok(frame) if frame.kind == b'Z') {}
+    assert_eq!(Wire::app(howdah.target()).value("SELECT 'served'"), "served");
+    let grown = peak(pid) - before;
+    assert!(grown < 20_000, "{grown} kB for a setting of 100 MB");
+}
+
+#[test]
+fn another_clients_statement_cannot_be_replaced_by_a_name_that_is_made_up_at_run_time() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let (mut owner, mut thief) = (Wire::app(howdah.target()), Wire::app(howdah.target()));
+    owner.batch(&[msg::parse("mine", "SELECT 'mine'")]);
+    assert_eq!(owner.extended(&[msg::run("mine", &[])]).value(), "mine");
+    let replace = |n: usize| {
+        format!(
+            "DO $$BEGIN EXECUTE 'DEALLOCATE how' || 'dah_{n}'; EXECUTE 'PREPARE how' || 'dah_{n} AS SELECT ''evil'''; \
+             EXCEPTION WHEN invalid_sql_statement_name THEN NULL; END$$"
+        )
+    };
+    for n in 1..10 {
+        thief.query(&replace(n));
+    }
+    drop(thief);
+    for _ in 0..3 {
+        let answer = owner.extended(&[msg::run("mine", &[])]);
+        // That it costs a failure is a known limit; that it runs somebody else's statement would be another matter.
+        assert!(answer.code() == "26000" || answer.value() == "mine", "{answer:?}");
+    }
+    assert_eq!(owner.extended(&[msg::run("mine", &[])]).value(), "mine");
+}
+
+#[test]
+fn a_named_deallocate_removes_no_other_clients_statement() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let (mut owner, mut thief) = (Wire::app(howdah.target()), Wire::app(howdah.target()));
+    owner.batch(&[msg::parse("mine", "SELECT 'mine'")]);
+    assert_eq!(owner.extended(&[msg::run("mine", &[])]).value(), "mine");
+    for n in 1..10 {
+        let name = format!("d{n}");
+        thief.batch(&[msg::parse(&name, &format!("DEALLOCATE howdah_{n}"))]);
+        thief.extended(&[msg::run(&name, &[])]);
+    }
+    assert_eq!(owner.extended(&[msg::run("mine", &[])]).value(), "mine");
+}
+
+#[test]
+fn a_thousand_cancel_requests_are_as_good_as_one() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let mut wire = Wire::app(howdah.target());
+    let key = wire.key.clone().expect("a key");
+    for _ in 0..3 {
+        wire.send(&msg::query("SELECT pg_sleep(60)"));
+        wait_until("it runs", || cluster.backends("state = 'active'") == 1);
+        let target = howdah.target();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        common::wire::cancel(target, &key);
+                    }
+                });
+            }
+        });
+        assert_eq!(wire.answer().code(), "57014");
+        // None of them is left for the next query, whoever's it is.
+        assert_eq!(
+            Wire::app(howdah.target()).value("SELECT 1 FROM pg_sleep(0.1)"),
+            "1"
+        );
+        assert_eq!(wire.value("SELECT 'well'"), "well");
+    }
+}
