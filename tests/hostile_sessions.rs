@@ -84,6 +84,28 @@ fn texts_on_their_way_are_bounded_in_memory() {
 }
 
 #[test]
+fn answers_of_the_console_take_no_more_memory_than_is_read() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster).set("stats_users", "app").start();
+    let Some(pid) = howdah.pid().filter(|_| howdah.is_howdah()) else {
+        return;
+    };
+    let mut greedy = Wire::login(howdah.target(), "app", "howdah");
+    let before = peak(pid);
+    const COUNT: usize = 2_000;
+    greedy.send(&msg::query(&"SHOW CONFIG;".repeat(COUNT)));
+    assert_eq!(Wire::app(howdah.target()).value("SELECT 'served'"), "served");
+    let answers = greedy.until_ready();
+    assert_eq!(answers.iter().filter(|frame| frame.kind == b'C').count(), COUNT);
+    let bytes: usize = answers.iter().map(|frame| frame.body.len()).sum();
+    let grown = peak(pid) - before;
+    assert!(
+        grown * 1_000 < bytes as u64 / 2,
+        "{grown} kB for {bytes} bytes of answers"
+    );
+}
+
+#[test]
 fn a_setting_of_any_size_is_not_kept_in_memory() {
     let cluster = Cluster::start();
     let howdah = Howdah::with_pool(&cluster, 1);

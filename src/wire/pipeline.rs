@@ -374,7 +374,7 @@ impl<N: Weigh> Pipeline<N> {
             .front()
             .is_some_and(|entry| entry.request == Request::CopyEnd)
         {
-            self.queue.pop_front();
+            self.pop();
         }
     }
 
