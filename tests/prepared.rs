@@ -126,6 +126,25 @@ fn deallocate_in_every_spelling() {
 }
 
 #[test]
+fn a_deallocate_of_what_has_gone_since_it_was_parsed_fails() {
+    Pair::alike_one_and_two(|wire| {
+        let gone = [
+            msg::parse("", "DEALLOCATE a"),
+            msg::close_statement("a"),
+            msg::bind("", "", &[]),
+            msg::execute("", 0),
+        ];
+        wire.batch(&[msg::parse("a", "SELECT 1")]);
+        wire.batch(&gone);
+        wire.batch(&[msg::parse("a", "SELECT 2")]);
+        for message in gone {
+            wire.batch(&[message]);
+        }
+        wire.batch(&[msg::parse("a", "SELECT 3"), msg::run("a", &[])]);
+    });
+}
+
+#[test]
 fn deallocate_within_transactions_and_pipelines() {
     Pair::alike_one_and_two(|wire| {
         wire.batch(&[msg::parse("s", "SELECT 's'")]);

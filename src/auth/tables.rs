@@ -132,6 +132,7 @@ pub(super) fn tables(path: &Path, files: &dyn Files) -> (Vec<Line>, Vec<Fault>) 
         lines: Vec::new(),
         faults: Vec::new(),
         lines_left: LINES_MAX,
+        is_too_deep: false,
     };
     if let Err(message) = reader.include(path, 0) {
         reader.faults.push(Fault::of_file(path, message));
@@ -144,6 +145,8 @@ struct Reader<'a> {
     lines: Vec<Line>,
     faults: Vec<Fault>,
     lines_left: usize,
+    /// Files that include each other are read no further: there would be no end to them.
+    is_too_deep: bool,
 }
 
 impl Reader<'_> {
@@ -152,6 +155,9 @@ impl Reader<'_> {
         let text = self.text(path, depth)?;
         let file: Arc<str> = path.display().to_string().into();
         for (number, text) in logical_lines(&text) {
+            if self.is_too_deep {
+                return Ok(());
+            }
             if self.lines_left == 0 {
                 return Err(format!("there are more than {LINES_MAX} lines in these files"));
             }
@@ -173,9 +179,10 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn text(&self, path: &Path, depth: usize) -> Result<String, String> {
+    fn text(&mut self, path: &Path, depth: usize) -> Result<String, String> {
         let name = path.display();
         if depth > DEPTH_MAX {
+            self.is_too_deep = true;
             return Err(format!(
                 "could not open file \"{name}\": maximum nesting depth exceeded"
             ));
@@ -257,9 +264,11 @@ impl Reader<'_> {
             lines: Vec::new(),
             faults: Vec::new(),
             lines_left: self.lines_left,
+            is_too_deep: self.is_too_deep,
         };
-        reader.include(path, depth)?;
-        self.lines_left = reader.lines_left;
+        let read = reader.include(path, depth);
+        (self.lines_left, self.is_too_deep) = (reader.lines_left, reader.is_too_deep);
+        read?;
         match reader.faults.first() {
             Some(fault) => Err(fault.to_string()),
             None => Ok(reader
@@ -379,6 +388,7 @@ mod tests {
             lines: Vec::new(),
             faults: Vec::new(),
             lines_left: 1,
+            is_too_deep: false,
         };
         let fields = reader.fields(text, Path::new("f"), 0).unwrap();
         let word = |word: &Word| format!("{}{}", if word.quoted { "'" } else { "" }, word.text);

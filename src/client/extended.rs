@@ -490,6 +490,17 @@ impl Talk {
             return Ok(());
         };
         let segment = server.pipeline.segment();
+        if let Deallocates::Name(name) = &effect {
+            match self.names.get(name, segment) {
+                Known::Uncertain => return Err(Pause::Blocked),
+                Known::Nothing => {
+                    let name = name.clone();
+                    self.deallocate_what_has_gone(header, name, &on_server, server);
+                    return Ok(());
+                }
+                Known::Statement(_) => {}
+            }
+        }
         let forgotten = self.forget(&effect, segment)?;
         // It is executed for real, so that PostgreSQL judges whether it may run at all: a statement without a name was
         // parsed as a DEALLOCATE of the decoy, others find one of the name that they were parsed with.
@@ -504,6 +515,23 @@ impl Talk {
             .sent(Request::Execute, Answer::Forward, Some(note));
         self.portal = None;
         Ok(())
+    }
+
+    /// The statement of that name has gone since its DEALLOCATE was parsed, and PostgreSQL is to say so.
+    fn deallocate_what_has_gone(
+        &mut self,
+        header: Header,
+        name: Box<[u8]>,
+        on_server: &[u8],
+        server: &mut Connection,
+    ) {
+        if *on_server == *DECOY {
+            close_quietly(DECOY, server);
+        }
+        self.portal = None;
+        self.forward(header, server);
+        let alias = Some(Note::Alias(name));
+        server.pipeline.sent(Request::Execute, Answer::Forward, alias);
     }
 }
 

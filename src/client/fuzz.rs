@@ -76,16 +76,21 @@ fn sound(input: &mut Input<'_>) -> Vec<u8> {
     let name = input.pick(&["", "a", "b", "c", "howdah_1"]).as_bytes();
     match input.byte() % 20 {
         0..5 => {
-            // A named DEALLOCATE removes nothing of the client's: see "Prepared statements" in ARCHITECTURE.md.
-            let last = if name.is_empty() { "DEALLOCATE a" } else { "four" };
-            let text = input.pick(&["one", "two", "three", "bad", "fail", last]);
+            let text = input.pick(&["one", "two", "three", "four", "bad", "fail"]);
             message(b'P', &[name, b"\0", text.as_bytes(), b"\0\0\0"])
         }
         5..10 => {
             let bind = message(b'B', &[b"\0", name, b"\0\0\0\0\0\0\0"]);
             [bind, message(b'E', &[b"\0\0\0\0\0"])].concat()
         }
-        10 | 11 => message(b'D', &[b"S", name, b"\0"]),
+        // A DEALLOCATE means what its name stands for when it is parsed: see ARCHITECTURE.md.
+        10 => [
+            message(b'P', &[b"\0DEALLOCATE a\0\0\0"]),
+            message(b'B', &[b"\0\0\0\0\0\0\0\0"]),
+            message(b'E', &[b"\0\0\0\0\0"]),
+        ]
+        .concat(),
+        11 => message(b'D', &[b"S", name, b"\0"]),
         12 | 13 => message(b'C', &[b"S", name, b"\0"]),
         14 | 15 => {
             let text = input.pick(&["one", "fail", "DEALLOCATE a", "DEALLOCATE ALL"]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 
 use crate::error::Refusal;
-use crate::server::{Connection, DECOY, NOTHING, Note, Statement};
+use crate::server::{Connection, NOTHING, Note, Statement};
 use crate::wire::frontend::Parse;
 use crate::wire::pipeline::{Answer, Request};
 use crate::wire::write;
@@ -53,7 +53,7 @@ pub(super) fn hide_shared(server: &mut Connection) {
         .iter()
         .map(|statement| statement.name.clone())
         .collect();
-    let own = [NOTHING, DECOY].into_iter();
+    let own = std::iter::once(NOTHING);
     own.chain(names.iter().map(|name| &**name))
         .for_each(|name| close_quietly(name, server));
     server.prepared.forget_all();

@@ -7,6 +7,7 @@ mod functions;
 mod lookup;
 mod lore;
 mod markers;
+mod note;
 mod parameters;
 mod questions;
 mod repose;
@@ -18,12 +19,11 @@ mod unseen;
 
 pub use cancel::CancelKey;
 pub use connect::{Address, ConnectError, Target};
-pub use connection::{
-    Connection, Deallocates, Failure, Forgotten, Gone, Info, Leftovers, Note, Unnamed, UnnamedSlot,
-};
+pub use connection::{Connection, Failure, Gone, Info, Leftovers, Unnamed, UnnamedSlot};
 pub use functions::FunctionTable;
 pub use lore::Lore;
 pub use markers::Mark;
+pub use note::{Deallocates, Forgotten, Note};
 pub use parameters::Parameters;
 pub use questions::{Answer, Question, Remains, Row, State, Value};
 pub use repose::{IDLE_SESSION_TIMEOUT, IdleLimits};

@@ -13,8 +13,9 @@ use super::Settings;
 pub const NAME_PREFIX: &str = "howdah_";
 /// The name of no statement, taken and given back where a request is bound to fail.
 pub const NOTHING: &[u8] = b"howdah_0";
-/// The statement that an intercepted DEALLOCATE removes in place of the client's.
-pub const DECOY: &[u8] = b"howdah_decoy";
+/// The statement that an intercepted DEALLOCATE removes in place of the client's, if there is still one of that name; an
+/// error over it is told with the client's name.
+pub const DECOY: &[u8] = NOTHING;
 
 /// A statement as servers know it.
 #[derive(Debug)]

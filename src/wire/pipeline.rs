@@ -68,6 +68,12 @@ pub trait Weigh {
     fn bytes(&self) -> usize;
 }
 
+impl Weigh for () {
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

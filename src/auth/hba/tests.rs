@@ -422,6 +422,20 @@ fn files_that_include_each_other_end() {
     assert!(faults.contains("maximum nesting depth exceeded"), "{faults}");
     let many = "include hba\n".repeat(9);
     let faults = parse_all(&[("/etc/hba", many.leak())]).unwrap_err();
+    assert_eq!(
+        faults.matches("maximum nesting depth exceeded").count(),
+        1,
+        "{faults}"
+    );
+    // Nor do those go on for ever that only include the next one, each many times.
+    let names = [
+        "/etc/hba", "/etc/b", "/etc/c", "/etc/d", "/etc/e", "/etc/f", "/etc/g",
+    ];
+    let next = |name: &str| -> &'static str { format!("include {name}\n").repeat(9).leak() };
+    let texts = names.iter().skip(1).map(|name| next(name));
+    let files: Vec<(&str, &str)> = names.iter().copied().zip(texts).collect();
+    let all = [&files[..], &[("/etc/g", "local all all trust\n")]].concat();
+    let faults = parse_all(&all).unwrap_err();
     assert!(faults.contains("more than 100000 lines"), "no end in sight");
     let faults = parse_all(&[("/etc/hba", "local @hba all trust\n")]).unwrap_err();
     assert!(faults.contains("maximum nesting depth exceeded"), "{faults}");

@@ -285,6 +285,10 @@ impl World {
                 world.check();
             }
         }
+        while !world.server.said.is_empty() {
+            world.deliver();
+            world.check();
+        }
         assert!(world.pipeline.is_settled() || world.pipeline.is_doubtful());
     }
 }
