@@ -50,6 +50,23 @@ fn a_running_query_is_cancelled() {
 }
 
 #[test]
+fn a_cancel_connection_stays_open_until_the_server_has_taken_the_request() {
+    let (cluster, howdah) = setup(1);
+    let mut wire = Wire::app(howdah.target());
+    wire.send(&msg::query("SELECT pg_sleep(60)"));
+    wait_active(&cluster, 1);
+    cluster.pause();
+    let (pid, secret) = key(&wire);
+    let mut cancelling = Wire::connect(howdah.target()).expect("howdah takes connections");
+    cancelling.send(&msg::cancel(pid, &secret));
+    // libpq takes the end for a promise that the next query is safe.
+    cancelling.expect_silence(Duration::from_millis(300));
+    cluster.resume();
+    assert_eq!(cancelling.expect_closed(), []);
+    assert_eq!(wire.answer().code(), "57014");
+}
+
+#[test]
 fn a_cancel_within_a_transaction_leaves_it_failed() {
     let (cluster, howdah) = setup(1);
     let mut wire = Wire::app(howdah.target());

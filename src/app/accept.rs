@@ -87,7 +87,11 @@ pub(super) async fn welcome(stream: Stream, process: Arc<Process>, logging_in: L
             farewell
         }
         Outcome::Console(visit) => Box::pin(process.console(*visit)).await,
-        Outcome::Cancel { pid, secret } => {
+        Outcome::Cancel {
+            pid,
+            secret,
+            stream: _until_then,
+        } => {
             Box::pin(process.cancel(pid, &secret)).await;
             Farewell::CancelRequest
         }

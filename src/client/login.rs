@@ -44,6 +44,9 @@ pub enum Outcome {
         pid: i32,
         /// The secret that the session was told.
         secret: Vec<u8>,
+        /// The connection, open until that has been done: closed, it tells the client that its next query is safe
+        /// ("Canceling Requests in Progress" in the manual).
+        stream: Stream,
     },
     /// It is over already; the peer has been told.
     Ended(Box<Ended>),
@@ -106,7 +109,11 @@ pub async fn login(stream: Stream, front: Arc<Front>, place: &LoggingIn) -> Outc
         }
     };
     match result {
-        Ok(Entered::Cancel { pid, secret }) => Outcome::Cancel { pid, secret },
+        Ok(Entered::Cancel { pid, secret }) => Outcome::Cancel {
+            pid,
+            secret,
+            stream: entrance.door.stream,
+        },
         Ok(Entered::Session(admitted)) => entrance.welcome(*admitted).await,
         Ok(Entered::Console {
             user,
