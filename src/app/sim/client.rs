@@ -230,7 +230,12 @@ impl Visit {
         let cancels = batch.kind == Kind::Sleeps && self.dice.one_in(2);
         let asked = batch.bytes.clone();
         let answers = if cancels {
-            let cancelling = cancel(self.world.clone(), self.key.clone(), self.dice.fork());
+            let cancelling = cancel(
+                self.world.clone(),
+                self.author.name.clone(),
+                self.key.clone(),
+                self.dice.fork(),
+            );
             // Until that is over, it could hit the next request.
             tokio::join!(self.exchange(batch.bytes, batch.ends), cancelling).0
         } else {
@@ -400,11 +405,12 @@ fn is_compared(message: &Message) -> bool {
 }
 
 /// Sends a cancel request after a while, and waits until it has been taken.
-async fn cancel(world: Arc<World>, key: Option<(i32, Vec<u8>)>, mut dice: Dice) {
+async fn cancel(world: Arc<World>, name: String, key: Option<(i32, Vec<u8>)>, mut dice: Dice) {
     tokio::time::sleep(dice.pause(1500)).await;
     let (Some((pid, secret)), Some(socket)) = (key, world.dial(&mut dice)) else {
         return;
     };
+    world.trace.say(|| format!("{name}: cancels"));
     let mut packet = BytesMut::new();
     startup::write_cancel(&mut packet, pid, &secret);
     let mut rest = BytesMut::new();

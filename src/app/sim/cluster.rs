@@ -123,19 +123,23 @@ impl Cluster {
                 let mut input = BytesMut::new();
                 match self.first_packet(host, &socket, &mut input).await {
                     Some(Initial::Startup(startup)) => self.welcome(host, &socket, &startup, input).await,
-                    Some(Initial::Cancel { pid, secret }) => {
-                        let delay = self.dice.lock().pause(1500);
-                        tokio::time::sleep(delay).await;
-                        if let Some(backend) = self.backends.lock().get(&pid)
-                            && backend.secret == secret
-                        {
-                            // Only those who sleep now hear it.
-                            backend.cancel.notify_waiters();
-                        }
-                    }
+                    Some(Initial::Cancel { pid, secret }) => self.cancel(pid, &secret).await,
                     Some(Initial::Ssl | Initial::Gssenc) | None => {}
                 }
             } => {}
+        }
+    }
+
+    /// A cancel request may come late; only those who sleep then hear it.
+    async fn cancel(&self, pid: i32, secret: &[u8]) {
+        self.trace.say(|| format!("server {pid}: is to cancel"));
+        let delay = self.dice.lock().pause(1500);
+        tokio::time::sleep(delay).await;
+        self.trace.say(|| format!("server {pid}: cancels"));
+        if let Some(backend) = self.backends.lock().get(&pid)
+            && backend.secret == secret
+        {
+            backend.cancel.notify_waiters();
         }
     }
 

@@ -228,10 +228,10 @@ fn extended(batch: &mut Batch, text: &str, parameter: Option<&str>, dice: &mut D
 
 /// A statement with a name: made, or used again.
 fn named(batch: &mut Batch, token: &str, dice: &mut Dice, session: &Session) {
-    let names: Vec<&String> = session
-        .statements
-        .keys()
-        .filter(|name| name.starts_with('s'))
+    // The unnamed one outlives its segment too.
+    let names = session.statements.keys();
+    let names: Vec<&String> = names
+        .filter(|name| name.is_empty() || name.starts_with('s'))
         .collect();
     if names.is_empty() || dice.one_in(4) {
         let name = format!("s{}", dice.below(6));
