@@ -76,3 +76,28 @@ fn the_image_needs_no_more_than_is_copied_into_it() {
         "members are not copied"
     );
 }
+
+#[test]
+fn the_bill_of_materials_lists_what_is_built_in_and_not_what_only_tests_need() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/sbom");
+    let mut command = std::process::Command::new(script);
+    let bill = run::succeed(
+        command.arg("x86_64-unknown-linux-gnu"),
+        std::time::Duration::from_secs(60),
+    );
+    let manifest: toml::Table = read("Cargo.toml").parse().expect("TOML");
+    let named = |table: &str| {
+        let packages = manifest[table].as_table().expect("a table").keys().cloned();
+        packages.collect::<Vec<_>>()
+    };
+    let lists = |package: &str| bill.contains(&format!("\"purl\": \"pkg:cargo/{package}@"));
+    let needed = named("dependencies");
+    for package in &needed {
+        assert!(lists(package), "{package} is built in");
+    }
+    let others = named("dev-dependencies");
+    for package in others.iter().filter(|package| !needed.contains(package)) {
+        assert!(!lists(package), "{package} is for tests");
+    }
+    assert!(bill.contains("\"alg\": \"SHA-256\"") && bill.contains("\"expression\": \"MIT\""));
+}
