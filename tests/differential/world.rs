@@ -3,18 +3,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::client::{Client, Side, Told};
 use crate::common::dice::Dice;
 use crate::common::howdah::{Against, Config};
 use crate::common::proxy::{Fate, Proxy, Towards, Trouble};
-use crate::common::wire::NoFrame;
 use crate::common::{Cluster, Howdah, Target, Wire};
-use crate::compare::transcript;
 use crate::families::Family;
 use crate::program::{Login, Round, Step};
 use crate::weave;
-
-/// What is told of an answer that does not come. PostgreSQL itself always gives one, or the step is wrong.
-const SILENCE: &str = "(no answer)";
 
 /// What programs find in their database.
 const SCHEMA: &str = "
@@ -123,7 +119,7 @@ impl World {
     pub(crate) fn run(&self, family: Family, round: &Round) -> Result<(), Difference> {
         let mut stage = Stage {
             clients: Vec::new(),
-            servers: family.servers(),
+            family,
         };
         let outcome = stage.play(self, round);
         stage.leave(round);
@@ -143,7 +139,7 @@ impl World {
         for _ in 0..20 {
             let (direct, pooled) = self.log_in(&weave::app(), family.servers());
             let wires = [direct, pooled].into_iter().flatten();
-            let done = wires.map(|mut wire| talk(&mut wire, &drop));
+            let done = wires.map(|wire| Side::new(wire).talk(&drop));
             if done
                 .filter(|told| told.last().is_some_and(|line| line == "Z I"))
                 .count()
@@ -180,28 +176,17 @@ type Connected = Result<Wire, String>;
 /// The clients of a round while it runs.
 struct Stage {
     clients: Vec<Client>,
-    servers: usize,
-}
-
-struct Client {
-    direct: Wire,
-    pooled: Wire,
-    in_transaction: bool,
-    /// The rest of its program would prove nothing.
-    is_done: bool,
+    family: Family,
 }
 
 impl Stage {
     fn play(&mut self, world: &World, round: &Round) -> Result<(), Difference> {
+        let servers = self.family.servers();
+        let may_lose = world.bad_network.is_some();
         for login in &round.logins {
-            match world.log_in(login, self.servers) {
-                (Ok(direct), Ok(pooled)) => self.clients.push(Client {
-                    direct,
-                    pooled,
-                    in_transaction: false,
-                    is_done: false,
-                }),
-                (Ok(_), Err(_)) if world.bad_network.is_some() => return Ok(()),
+            match world.log_in(login, servers) {
+                (Ok(direct), Ok(pooled)) => self.clients.push(Client::new(direct, pooled, may_lose)),
+                (Ok(_), Err(_)) if may_lose => return Ok(()),
                 (direct, pooled) => {
                     let told = |result: Connected| vec![result.err().unwrap_or_default()];
                     return Err(Difference {
@@ -214,110 +199,36 @@ impl Stage {
         }
         for (number, (client, step)) in round.steps.iter().enumerate() {
             let busy = self.clients.iter().filter(|client| client.in_transaction).count();
-            if busy >= self.servers && !self.clients[*client].in_transaction {
+            if busy >= servers && !self.clients[*client].in_transaction {
                 // It would wait for ever.
                 continue;
             }
-            self.clients[*client]
-                .step(step, world.bad_network.is_some())
-                .map_err(|(direct, pooled)| Difference {
-                    step: number,
-                    direct,
-                    pooled,
-                })?;
+            self.step(*client, step).map_err(|(direct, pooled)| Difference {
+                step: number,
+                direct,
+                pooled,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, client: usize, step: &Step) -> Result<(), Told> {
+        self.clients[client].step(step)?;
+        if self.family == Family::Listen {
+            self.clients.iter_mut().try_for_each(Client::catch_up)?;
         }
         Ok(())
     }
 
     fn leave(self, round: &Round) {
         for (client, login) in self.clients.into_iter().zip(&round.logins) {
-            for wire in [client.direct, client.pooled] {
+            for side in [client.direct, client.pooled] {
                 if login.is_polite {
-                    wire.terminate();
+                    side.wire.terminate();
                 } else {
-                    wire.vanish();
+                    side.wire.vanish();
                 }
             }
         }
     }
-}
-
-impl Client {
-    /// `may_lose`: the pooler may lose its server meanwhile.
-    fn step(&mut self, step: &Step, may_lose: bool) -> Result<(), (Vec<String>, Vec<String>)> {
-        if self.is_done {
-            return Ok(());
-        }
-        let direct = talk(&mut self.direct, step);
-        let pooled = talk(&mut self.pooled, step);
-        self.in_transaction = direct.last().is_some_and(|line| line != "Z I");
-        let parameters = |wire: &Wire| format!("{:?}", wire.params);
-        let is_silent = direct.last().is_some_and(|line| line == SILENCE);
-        if direct != pooled && is_healed(&direct) {
-            talk(&mut self.direct, &Step::query("ROLLBACK"));
-            talk(&mut self.pooled, &Step::query("ROLLBACK"));
-            (self.is_done, self.in_transaction) = (true, false);
-            return Ok(());
-        }
-        if may_lose && is_lost(&direct, &pooled) {
-            talk(&mut self.direct, &Step::query("ROLLBACK"));
-            (self.is_done, self.in_transaction) = (true, false);
-            return Ok(());
-        }
-        if direct != pooled || is_silent {
-            return Err((direct, pooled));
-        }
-        let (direct, pooled) = (parameters(&self.direct), parameters(&self.pooled));
-        if direct == pooled {
-            Ok(())
-        } else {
-            Err((vec![direct], vec![pooled]))
-        }
-    }
-}
-
-/// A plan that PostgreSQL has to refuse for as long as the statement lives. The pooler makes it anew where no driver is
-/// misled, after one refusal at the latest: there it is better on purpose.
-fn is_healed(direct: &[String]) -> bool {
-    direct
-        .iter()
-        .any(|line| line.contains("cached plan must not change result type"))
-}
-
-/// The client was let go, after nothing but what PostgreSQL said too. Who writes to a connection that is closed already
-/// may never read why it was: `tests/faults.rs` looks after that.
-fn is_lost(direct: &[String], pooled: &[String]) -> bool {
-    let Some(("(closed)", before)) = pooled.split_last().map(|(last, rest)| (last.as_str(), rest)) else {
-        return false;
-    };
-    let is_reason = |line: &String| line.starts_with("E ") && line.contains("FATAL");
-    let reasons = usize::from(before.last().is_some_and(is_reason));
-    direct.starts_with(&before[..before.len() - reasons])
-}
-
-/// Does a step, and tells what came of it.
-fn talk(wire: &mut Wire, step: &Step) -> Vec<String> {
-    wire.send(&step.to_bytes());
-    let mut frames = Vec::new();
-    let mut ends = step.ends();
-    while ends > 0 {
-        match wire.try_read() {
-            Ok(frame) => {
-                ends -= usize::from(frame.kind == b'Z');
-                if frame.kind == b'G' {
-                    wire.send(&step.copy_bytes());
-                }
-                frames.push(frame);
-            }
-            Err(why) => {
-                let mut lines = transcript(&frames);
-                lines.push(match why {
-                    NoFrame::Closed => "(closed)".to_owned(),
-                    NoFrame::Timeout => SILENCE.to_owned(),
-                });
-                return lines;
-            }
-        }
-    }
-    transcript(&frames)
 }

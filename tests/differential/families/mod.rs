@@ -109,13 +109,15 @@ pub(crate) enum Family {
     Hidden,
     /// DISCARD and its like.
     Discard,
-    /// All of them.
+    /// Most of them.
     Mixed,
+    /// LISTEN and NOTIFY.
+    Listen,
 }
 
 impl Family {
     /// Every one.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Unreported,
         Self::Reported,
         Self::Options,
@@ -133,6 +135,7 @@ impl Family {
         Self::Hidden,
         Self::Discard,
         Self::Mixed,
+        Self::Listen,
     ];
 
     /// Whether its clients may keep servers: then there have to be enough, or they would wait for each other.
@@ -220,6 +223,7 @@ impl Family {
             Self::Copy => protocol::copy(author),
             Self::Hidden => state::hidden(author),
             Self::Discard => state::discard(author),
+            Self::Listen => state::listen(author),
             Self::Mixed => {
                 let others = [
                     Self::Unreported,

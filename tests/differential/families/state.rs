@@ -114,6 +114,25 @@ pub(super) fn hidden(author: &mut Author<'_>) -> Step {
     author.send(sql)
 }
 
+pub(super) fn listen(author: &mut Author<'_>) -> Step {
+    let channel = author.pick(&["news", "\"Other News\"", "gossip"]);
+    let payload = author.rng.below(3);
+    let sql = match author.rng.below(16) {
+        0..=3 => format!("LISTEN {channel}"),
+        4 => format!("UNLISTEN {channel}"),
+        5 => "UNLISTEN *".to_owned(),
+        6..=8 => format!("NOTIFY {channel}, 'of {} {payload}'", author.client),
+        9 => format!("NOTIFY {channel}"),
+        10 => format!("SELECT pg_notify('gossip', 'called {payload}')"),
+        11 => format!("DO $$ BEGIN PERFORM pg_notify('news', 'hidden {payload}'); END $$"),
+        12 => format!("NOTIFY {channel}, 'a'; NOTIFY {channel}, 'b'; NOTIFY {channel}, 'a'"),
+        13 => "SELECT c FROM pg_listening_channels() AS c ORDER BY c".to_owned(),
+        14 => "SELECT 1".to_owned(),
+        _ => "DISCARD ALL".to_owned(),
+    };
+    author.send(sql)
+}
+
 pub(super) fn discard(author: &mut Author<'_>) -> Step {
     match author.rng.below(12) {
         0 | 1 => author.send("DISCARD ALL"),
