@@ -252,6 +252,24 @@ fn sql_and_protocol_share_one_space_of_names() {
         wire.query("EXECUTE theirs");
         wire.query("DEALLOCATE ALL");
         wire.query("EXECUTE mine (21)");
+        // In one transaction, before anybody has been asked.
+        wire.query("BEGIN");
+        wire.query("PREPARE early AS SELECT 'early'");
+        wire.batch(&[msg::parse("early", "SELECT 1")]);
+        wire.query("ROLLBACK");
+        wire.batch(&[
+            msg::close_statement("early"),
+            msg::parse("early", "SELECT 2"),
+            msg::run("early", &[]),
+        ]);
+        wire.batch(&[msg::extended("PREPARE early AS SELECT 3", &[])]);
+        wire.batch(&[msg::run("early", &[])]);
+        wire.batch(&[
+            msg::parse("both", "SELECT 1"),
+            msg::extended("PREPARE both AS SELECT 2", &[]),
+        ]);
+        wire.batch(&[msg::parse("self", "DEALLOCATE self"), msg::run("self", &[])]);
+        wire.batch(&[msg::run("self", &[])]);
     });
 }
 

@@ -54,9 +54,6 @@ impl Talk {
         match self.names.get(parse.name, segment) {
             Known::Uncertain => return Err(Pause::Blocked),
             Known::Statement(_) => duplicate(parse, server),
-            Known::Nothing if self.trail.has_sql_statement(parse.name) => {
-                duplicate(parse, server);
-            }
             Known::Nothing if self.names.len() >= self.bounds.prepared => {
                 refuse(server, too_many(self.bounds.prepared));
             }
@@ -64,16 +61,18 @@ impl Talk {
                 refuse(server, too_large(self.bounds.prepared_bytes));
             }
             Known::Nothing => {
-                if self.trail.may_have_had_sql_statement(parse.name) {
-                    try_name(parse, server);
-                }
                 let statement = self.statements.intern(
                     parse.definition,
                     self.context_of_parse(),
                     &self.current_settings(),
                 );
                 let name = parse.name.to_vec();
-                self.parse_named(&name, statement, server)?;
+                if self.trail.may_have_sql_statements() {
+                    try_name(&parse, server);
+                    self.names.learn(&name, statement, segment);
+                } else {
+                    self.parse_named(&name, statement, server)?;
+                }
             }
         }
         self.discard(header);

@@ -101,13 +101,6 @@ pub(super) fn bind_nothing(server: &mut Connection, note: Note) {
     server.pipeline.sent(Request::Bind, Answer::Forward, Some(note));
 }
 
-/// Lets PostgreSQL say whether a name is taken that was taken a while ago. If it is not, nothing has happened.
-pub(super) fn try_name(parse: Parse<'_>, server: &mut Connection) {
-    write_parse(&mut server.output, parse.name, parse.definition);
-    server.pipeline.sent(Request::Parse, Answer::Skip, None);
-    close_quietly(parse.name, server);
-}
-
 /// A Parse of a name that is taken: PostgreSQL is to judge the statement first, and then to say so itself. A name that
 /// is taken for certain stands for the client's.
 pub(super) fn duplicate(parse: Parse<'_>, server: &mut Connection) {
@@ -118,4 +111,16 @@ pub(super) fn duplicate(parse: Parse<'_>, server: &mut Connection) {
         Answer::Forward,
         Some(Note::Alias(parse.name.into())),
     );
+}
+
+/// A Parse of a name that SQL's own PREPARE may have taken: whether it has, only the server knows. What is prepared under
+/// the client's name there does not stay, because others call other statements so.
+pub(super) fn try_name(parse: &Parse<'_>, server: &mut Connection) {
+    write_parse(&mut server.output, parse.name, parse.definition);
+    let note = Note::Learn {
+        name: parse.name.into(),
+        prepares: None,
+    };
+    server.pipeline.sent(Request::Parse, Answer::Forward, Some(note));
+    close_quietly(parse.name, server);
 }

@@ -370,21 +370,6 @@ impl Trail {
         !self.sql_names.is_empty() || self.marks.as_deref().is_some_and(prepares)
     }
 
-    /// Whether the server has a statement of this name that SQL's own PREPARE made.
-    pub(super) fn has_sql_statement(&self, name: &[u8]) -> bool {
-        self.sql_names.iter().any(|have| **have == *name) && !self.may_have_gone()
-    }
-
-    /// Whether the server had one when it was last asked, and perhaps no more: a DEALLOCATE has gone out since.
-    pub(super) fn may_have_had_sql_statement(&self, name: &[u8]) -> bool {
-        self.sql_names.iter().any(|have| **have == *name) && self.may_have_gone()
-    }
-
-    fn may_have_gone(&self) -> bool {
-        let gone = |marks: &Marks| marks.effects.intersects(RELEASING.union(Effects::OPAQUE));
-        self.marks.as_deref().is_some_and(gone)
-    }
-
     /// Some of what keeps the client's server may have gone.
     pub(super) fn mark_release(&mut self) {
         let marks = self.marks.get_or_insert_default();

@@ -76,7 +76,7 @@ impl Talk {
             let here = self.input.len().min(header.len);
             let text = self.input.get(HEADER_LEN..here).unwrap_or_default();
             self.trail.mark(&verdict, text, Barrier::Now);
-            lent = self.spoken_of(&verdict);
+            lent = self.spoken_of(&verdict, 0);
         }
         Ok(match (shows, lent.is_empty()) {
             // Nothing could be prepared, and nothing is going to be found.
@@ -87,13 +87,13 @@ impl Talk {
         })
     }
 
-    /// The client's own statements that SQL's PREPARE and EXECUTE speak of by name.
-    fn spoken_of(&self, verdict: &Verdict) -> Vec<(Box<[u8]>, Arc<Statement>)> {
+    /// The client's own statements that SQL's PREPARE and EXECUTE speak of by name, in this segment.
+    fn spoken_of(&self, verdict: &Verdict, segment: u64) -> Vec<(Box<[u8]>, Arc<Statement>)> {
         let details = verdict.details();
         let prepares = details.prepares.iter().map(|prepared| &prepared.name);
         let mut spoken_of: Vec<(Box<[u8]>, _)> = Vec::new();
         for name in details.executes.iter().chain(prepares) {
-            if let Known::Statement(statement) = self.names.get(name, 0)
+            if let Known::Statement(statement) = self.names.get(name, segment)
                 && !spoken_of.iter().any(|(have, _)| have == name)
             {
                 spoken_of.push((name.clone(), statement));
@@ -151,7 +151,7 @@ impl Talk {
             refuse(server, refusal);
             return Ok(true);
         }
-        let spoken_of = self.spoken_of(&verdict);
+        let spoken_of = self.spoken_of(&verdict, server.pipeline.segment());
         if server.pipeline.status() != Status::Failed {
             lend(&spoken_of, server);
             let names = spoken_of.into_iter().map(|(name, _)| name);

@@ -47,9 +47,7 @@ fn change(author: &mut Author<'_>, choices: &[Choice]) -> String {
         4 => format!("SET LOCAL {name} = '{value}'"),
         5 => format!("SELECT set_config('{name}', '{value}', false)"),
         6 => format!("SELECT set_config('{name}', '{value}', true)"),
-        7 => format!(
-            "SELECT set_config(n, v, false) FROM (VALUES ('{name}', '{value}'), ('{other}', '{other_value}')) AS s(n, v)"
-        ),
+        7 => computed((name, value), (other, other_value)),
         8 => format!("RESET {name}"),
         9 => format!("SET {name} TO DEFAULT"),
         10 => format!("SET {name} = '{value}'; SET {other} = '{other_value}'"),
@@ -59,10 +57,29 @@ fn change(author: &mut Author<'_>, choices: &[Choice]) -> String {
     }
 }
 
+/// What a setting is set to whose name nobody can read. Not to what it is in a new session of the server: that looks as
+/// if it had been reset, which leads back to startup parameters.
+fn unlike_reset<'a>(name: &str, value: &'a str) -> &'a str {
+    match (name, value) {
+        (_, "") => "some",
+        ("statement_timeout", "0") => "69s",
+        ("bytea_output", "hex") => "escape",
+        _ => value,
+    }
+}
+
+/// Sets two settings whose names are computed.
+fn computed((name, value): (&str, &str), (other, other_value): (&str, &str)) -> String {
+    let (value, other_value) = (unlike_reset(name, value), unlike_reset(other, other_value));
+    format!(
+        "SELECT set_config(n, v, false) FROM (VALUES ('{name}', '{value}'), ('{other}', '{other_value}')) AS s(n, v)"
+    )
+}
+
 /// A change whose name or value comes with the Bind.
 fn bound(author: &mut Author<'_>, choices: &[Choice]) -> Step {
     let (name, values) = choices[author.rng.below(choices.len())];
-    let value = author.pick(values).to_owned();
+    let value = unlike_reset(name, author.pick(values)).to_owned();
     let sql = author.pick(&[
         "SELECT set_config($1, $2, false)",
         "SELECT set_config($1, $2, true)",
