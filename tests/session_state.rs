@@ -374,6 +374,8 @@ fn reset_leads_back_to_what_the_client_logged_in_with() {
         let told = |target, noise: Option<&mut Wire>| {
             let mut wire = login(target);
             wire.query("SET statement_timeout = '5s'; SET timezone = 'CET'; SET application_name = 'other'");
+            // What a new session of the server has; a RESET that is undone leaves it.
+            wire.query("SET app.own = ''");
             wire.query(change);
             if let Some(noise) = noise {
                 noise.query("BEGIN");

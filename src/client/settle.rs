@@ -213,7 +213,9 @@ impl Session {
             there.put(&value.name, kept);
             // Within a function that nobody has read, RESET and a SET to the same value cannot be told apart.
             let is_reset = answer.set.is_some() || marks.is_some_and(|marks| marks.resets(&value.name));
-            let restored = is_reset && is_default;
+            // What the client has had before is what it has again, or still: its RESET has been undone.
+            let is_as_before = had.get(&value.name) == value.current.as_deref();
+            let restored = is_reset && is_default && !is_as_before;
             match own_value(&value.name) {
                 Some(own) if restored || value.current.is_none() => extra.put(&value.name, Some(own)),
                 Some(_) => extra.put(&value.name, value.current.as_deref()),

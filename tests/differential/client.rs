@@ -15,16 +15,33 @@ const HEARING_MAX: Duration = Duration::from_secs(5);
 /// What PostgreSQL said and what the pooler said, where that differs.
 pub(crate) type Told = (Vec<String>, Vec<String>);
 
+/// Where a client is in its program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Idle,
+    InTransaction,
+    InFailedTransaction,
+    /// The rest of its program would prove nothing.
+    Done,
+}
+
+impl Standing {
+    fn after(told: &[String]) -> Self {
+        match told.last().map(String::as_str) {
+            Some("Z E") => Self::InFailedTransaction,
+            Some("Z I") => Self::Idle,
+            _ => Self::InTransaction,
+        }
+    }
+}
+
 /// Both of a client's connections.
 pub(crate) struct Client {
     /// To PostgreSQL.
     pub(crate) direct: Side,
     /// To the pooler.
     pub(crate) pooled: Side,
-    /// It is in a transaction, and holds a server.
-    pub(crate) in_transaction: bool,
-    /// The rest of its program would prove nothing.
-    is_done: bool,
+    standing: Standing,
     /// Whether the pooler may lose its server.
     may_lose: bool,
 }
@@ -35,30 +52,41 @@ impl Client {
         Self {
             direct: Side::new(direct),
             pooled: Side::new(pooled),
-            in_transaction: false,
-            is_done: false,
+            standing: Standing::Idle,
             may_lose,
         }
     }
 
+    /// Whether it holds a server.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        matches!(
+            self.standing,
+            Standing::InTransaction | Standing::InFailedTransaction
+        )
+    }
+
     /// Does a step on both sides.
     pub(crate) fn step(&mut self, step: &Step) -> Result<(), Told> {
-        if self.is_done {
+        if self.standing == Standing::Done {
             return Ok(());
         }
         let direct = self.direct.talk(step);
         let pooled = self.pooled.talk(step);
-        self.in_transaction = direct.last().is_some_and(|line| line != "Z I");
+        let before = std::mem::replace(&mut self.standing, Standing::after(&direct));
+        let was_failed = before == Standing::InFailedTransaction;
+        if was_failed && fails_for_another_reason(&direct, &pooled) {
+            return Ok(());
+        }
         let is_silent = direct.last().is_some_and(|line| line == SILENCE);
         if direct != pooled && is_healed(&direct) {
             self.direct.talk(&Step::query("ROLLBACK"));
             self.pooled.talk(&Step::query("ROLLBACK"));
-            (self.is_done, self.in_transaction) = (true, false);
+            self.standing = Standing::Done;
             return Ok(());
         }
         if self.may_lose && is_lost(&direct, &pooled) {
             self.direct.talk(&Step::query("ROLLBACK"));
-            (self.is_done, self.in_transaction) = (true, false);
+            self.standing = Standing::Done;
             return Ok(());
         }
         if direct != pooled || is_silent {
@@ -75,7 +103,7 @@ impl Client {
 
     /// Hears what others have notified it of. How soon that is is nowhere defined, but for what comes before what.
     pub(crate) fn catch_up(&mut self) -> Result<(), Told> {
-        if self.in_transaction || self.is_done {
+        if self.standing != Standing::Idle {
             return Ok(());
         }
         // The signal is there by now, and is attended to before the next ReadyForQuery. The pooler is not to be asked: others
@@ -177,7 +205,15 @@ fn is_lost(direct: &[String], pooled: &[String]) -> bool {
     let Some(("(closed)", before)) = pooled.split_last().map(|(last, rest)| (last.as_str(), rest)) else {
         return false;
     };
-    let told = |line: &&String| line.starts_with("E ") && line.contains("FATAL");
-    let before = &before[..before.len() - usize::from(before.last().filter(told).is_some())];
-    direct.starts_with(before)
+    let is_reason = |line: &String| line.starts_with("E ") && line.contains("FATAL");
+    let reasons = usize::from(before.last().is_some_and(is_reason));
+    direct.starts_with(&before[..before.len() - reasons])
+}
+
+/// In a transaction that has failed nothing can be prepared any more: where the server lacks the client's statement, that is
+/// all that the client is told of it.
+fn fails_for_another_reason(direct: &[String], pooled: &[String]) -> bool {
+    let still_failed = |told: &[String]| told.last().is_some_and(|line| line == "Z E");
+    let says_so = |line: &String| line.starts_with("E ") && line.contains("25P02");
+    still_failed(direct) && still_failed(pooled) && pooled.iter().any(says_so)
 }

@@ -198,8 +198,12 @@ impl Stage {
             }
         }
         for (number, (client, step)) in round.steps.iter().enumerate() {
-            let busy = self.clients.iter().filter(|client| client.in_transaction).count();
-            if busy >= servers && !self.clients[*client].in_transaction {
+            let busy = self
+                .clients
+                .iter()
+                .filter(|client| client.is_in_transaction())
+                .count();
+            if busy >= servers && !self.clients[*client].is_in_transaction() {
                 // It would wait for ever.
                 continue;
             }
