@@ -132,7 +132,26 @@ impl Step {
         };
         // The last one is what the client waits for.
         let smaller = (0..messages.len().saturating_sub(1)).map(without);
-        smaller.filter(Self::has_certain_ends).collect()
+        let is_fit = |step: &Self| step.has_certain_ends() && step.binds_what_it_runs();
+        smaller.filter(is_fit).collect()
+    }
+
+    /// Whether it leaves the portal without a name alone that somebody else has left there; see `families::protocol`.
+    fn binds_what_it_runs(&self) -> bool {
+        let Self::Send(messages) = self else { return true };
+        let mut is_bound = false;
+        messages.iter().all(|message| match message {
+            Message::Bind(portal, ..) if portal.is_empty() => {
+                is_bound = true;
+                true
+            }
+            Message::Execute(portal, _) | Message::DescribePortal(portal) => is_bound || !portal.is_empty(),
+            Message::Query(_) | Message::Sync => {
+                is_bound = false;
+                true
+            }
+            _ => true,
+        })
     }
 
     /// Whether it brings as many `ReadyForQuery` as [`Self::ends`] says whatever fails: a Query behind something that has
