@@ -110,6 +110,8 @@ impl Plan {
                 "session",
             ]),
         );
+        // The model knows no notifications, by which shared listening works.
+        set("listen", "pin");
         set("defer_begin", dice.pick(&["true", "false", "false"]));
         set("server_round_robin", dice.pick(&["true", "false"]));
         set("server_lifetime", dice.pick(&["0", "7s", "40s", "1h"]));
