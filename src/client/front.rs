@@ -18,12 +18,12 @@ use crate::net::tls::Acceptor;
 use crate::pool::{LimitName, PinPermit, Pool, PoolKey, Registry, Servers, bounds};
 use crate::server::{Address, Lore, Resolver, Target};
 
-use super::access::Access;
 use super::clients::{ClientLimits, Clients, LoggingIn};
-use super::encryption::{self, Connectors};
-use super::hashing::Hashing;
-use super::secrets::Secrets;
-use super::threshold::Handshakes;
+use super::login::access::Access;
+use super::login::encryption::{self, Connectors};
+use super::login::hashing::Hashing;
+use super::login::secrets::Secrets;
+use super::login::threshold::Handshakes;
 
 /// How many connections more than `max_client_conn` may be logging in: cancel requests and visitors of the console.
 const STRANGERS_SPARE: usize = 50;

@@ -35,7 +35,7 @@ pub enum Note {
     Uses {
         /// Of the statement.
         id: u64,
-        /// Which of the client's names for it was used: see `client::names`.
+        /// Which of the client's names for it was used: see `client::talk::names`.
         order: u64,
     },
     /// An Execute of a DEALLOCATE by a client: of these names, or of all there are.

@@ -18,11 +18,11 @@ const STATEMENT_SHOWN_MAX: usize = 100;
 const CANDIDATES_MAX: usize = 256;
 
 /// A setting's name in lower case, and its value.
-pub(super) type Own = (Box<[u8]>, Box<[u8]>);
+pub(in crate::client) type Own = (Box<[u8]>, Box<[u8]>);
 
 /// What marks lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Following {
+pub(in crate::client) enum Following {
     /// Nobody looks: leaks are wanted.
     Not,
     /// The server is the client's to its end; only RESET has to lead back to what the client asked for.
@@ -46,21 +46,21 @@ pub(super) enum Barrier {
 
 /// What is done before the client hears that its request is done.
 #[derive(Debug)]
-pub(super) struct Interlude {
+pub(in crate::client) struct Interlude {
     /// Settings of the client's own that are put back where RESET has taken them away.
-    pub(super) restores: Vec<Own>,
+    pub(in crate::client) restores: Vec<Own>,
     /// Something failed, so that there may be nothing to put back.
-    pub(super) failed: bool,
+    pub(in crate::client) failed: bool,
     /// What the client was told of its session before something was kept from it.
-    pub(super) believed: Option<Arc<Parameters>>,
+    pub(in crate::client) believed: Option<Arc<Parameters>>,
     /// What the client will be told once it is over.
-    pub(super) held: Option<Status>,
+    pub(in crate::client) held: Option<Status>,
 }
 
 /// What has been left behind since the server was last asked.
 #[derive(Debug, Default)]
-pub(super) struct Marks {
-    pub(super) effects: Effects,
+pub(in crate::client) struct Marks {
+    pub(in crate::client) effects: Effects,
     settings: Vec<Box<[u8]>>,
     /// Settings that were set for the transaction, of which custom ones leave a trace the first time.
     locals: Vec<Box<[u8]>>,
@@ -68,7 +68,7 @@ pub(super) struct Marks {
     candidates: Vec<Box<[u8]>>,
     resets: Resetting,
     /// The beginning of the first statement that left one.
-    pub(super) statement: Box<str>,
+    pub(in crate::client) statement: Box<str>,
 }
 
 /// Which settings have been given their startup values back.
@@ -104,30 +104,30 @@ const PASSING: Effects = Effects::NOTIFY
 
 /// One client's trail.
 #[derive(Debug)]
-pub(super) struct Trail {
-    pub(super) following: Following,
+pub(in crate::client) struct Trail {
+    pub(in crate::client) following: Following,
     pub(super) opaque: Opaque,
-    pub(super) reading: Reading,
+    pub(in crate::client) reading: Reading,
     /// What is created without saying where is temporary, by `search_path`.
     makes_temp: bool,
-    pub(super) functions: Arc<FunctionTable>,
-    pub(super) marks: Option<Box<Marks>>,
+    pub(in crate::client) functions: Arc<FunctionTable>,
+    pub(in crate::client) marks: Option<Box<Marks>>,
     /// The client may leave what needs a server of its own.
-    pub(super) may_pin: bool,
+    pub(in crate::client) may_pin: bool,
     /// What the last statement would have left that had to wait for that.
-    pub(super) wanted: Remains,
+    pub(in crate::client) wanted: Remains,
     pub(super) barrier: Barrier,
-    pub(super) interlude: Option<Box<Interlude>>,
+    pub(in crate::client) interlude: Option<Box<Interlude>>,
     /// The client's statements of SQL's own PREPARE, when the server was last asked.
-    pub(super) sql_names: Vec<Box<[u8]>>,
+    pub(in crate::client) sql_names: Vec<Box<[u8]>>,
     /// The client's names under which the server has statements until the next Sync.
     pub(super) lent: Vec<Box<[u8]>>,
     /// Why the statement that comes next may not leave what it would.
-    pub(super) turned_down: Option<Box<Refusal>>,
+    pub(in crate::client) turned_down: Option<Box<Refusal>>,
     /// What the client asked for when it logged in: RESET leads back to that.
-    pub(super) own: Arc<[Own]>,
+    pub(in crate::client) own: Arc<[Own]>,
     /// Databases that statements on their way out need without connections.
-    pub(super) cleared: Vec<Box<[u8]>>,
+    pub(in crate::client) cleared: Vec<Box<[u8]>>,
 }
 
 /// Effects that may concern settings which no text names.
@@ -178,7 +178,7 @@ fn beginning(text: &[u8]) -> Box<str> {
 }
 
 /// What a text may do.
-pub(super) enum Judged {
+pub(in crate::client) enum Judged {
     /// Nothing that lasts.
     Inert,
     /// Nothing that matters to this client now.
@@ -188,7 +188,7 @@ pub(super) enum Judged {
 }
 
 impl Trail {
-    pub(super) fn new(functions: Arc<FunctionTable>, own: Arc<[Own]>) -> Self {
+    pub(in crate::client) fn new(functions: Arc<FunctionTable>, own: Arc<[Own]>) -> Self {
         Self {
             following: Following::Not,
             opaque: Opaque::Check,
@@ -221,7 +221,7 @@ impl Trail {
     }
 
     /// Takes over what a pool is set to now.
-    pub(super) fn obey(&mut self, policy: &PoolSettings) {
+    pub(in crate::client) fn obey(&mut self, policy: &PoolSettings) {
         self.opaque = policy.opaque;
         self.following = match (policy.pool_mode, policy.session_state) {
             (_, SessionState::Ignore) => Following::Not,
@@ -246,7 +246,7 @@ impl Trail {
     }
 
     /// What a text may leave behind.
-    pub(super) fn judge(&self, text: &[u8]) -> Judged {
+    pub(in crate::client) fn judge(&self, text: &[u8]) -> Judged {
         if self.following == Following::Not {
             return Judged::Passing;
         }
@@ -394,13 +394,13 @@ impl Marks {
     }
 
     /// Whether something may have been changed that no question finds.
-    pub(super) fn may_be_unseen(&self) -> bool {
+    pub(in crate::client) fn may_be_unseen(&self) -> bool {
         self.effects.intersects(UNSEEN)
     }
 
     /// What to ask the server of the client who left these, and who so far had `settings`. `None`: nothing.
     /// `functions_set` are the custom settings that functions may have set.
-    pub(super) fn question(
+    pub(in crate::client) fn question(
         &self,
         settings: &Settings,
         keeps: Remains,
@@ -450,12 +450,12 @@ impl Marks {
     }
 
     /// What has been done that no question can tell.
-    pub(super) fn unseen(&self) -> Remains {
+    pub(in crate::client) fn unseen(&self) -> Remains {
         pinned_by(self.effects).intersection(Remains::STICKY)
     }
 
     /// Whether a setting's value is what RESET made of it, should it be the one of a new session.
-    pub(super) fn resets(&self, name: &[u8]) -> bool {
+    pub(in crate::client) fn resets(&self, name: &[u8]) -> bool {
         self.resets.contains(name)
     }
 }

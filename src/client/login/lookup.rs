@@ -18,8 +18,8 @@ use crate::server::{Failure, Row};
 use crate::stats::Tally;
 
 use super::credentials::Caller;
-use super::front::{Front, House};
 use super::secrets::{Find, Known, Place, Question, Secret, Unanswered, Wanted};
+use crate::client::front::{Front, House};
 
 /// Rows that are read of an answer: more than one is a mistake.
 const ROWS_MAX: u16 = 2;

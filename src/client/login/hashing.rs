@@ -6,7 +6,7 @@ use tokio::task::spawn_blocking;
 
 /// A bound on the threads that hash.
 #[derive(Debug)]
-pub(super) struct Hashing(Semaphore);
+pub(in crate::client) struct Hashing(Semaphore);
 
 impl Default for Hashing {
     /// Half of the CPUs, at least one.

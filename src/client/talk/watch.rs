@@ -14,8 +14,8 @@ use crate::wire::write;
 use super::names::Known;
 use super::quiet::{hide_shared, lend, refuse};
 use super::requests::wait_for_answers;
-use super::talk::{Pause, QUERY_LOOK_MAX, Talk};
 use super::trail::{Barrier, Following, Judged};
+use super::{Pause, QUERY_LOOK_MAX, Talk};
 
 impl Talk {
     /// Whether nothing may go out before what is in flight has been answered, which may change what it means.

@@ -1,5 +1,15 @@
 //! From an accepted connection to a session, or to something else that the connection turns out to be for.
 
+pub(super) mod access;
+mod credentials;
+mod door;
+pub(super) mod encryption;
+pub(super) mod hashing;
+mod lookup;
+pub(super) mod secrets;
+pub(super) mod startup;
+pub(super) mod threshold;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +26,15 @@ use crate::net::{PeerAddr, Stream, within};
 use crate::wire::startup::{Initial, Startup};
 use crate::wire::write::{self, Severity};
 
-use super::access;
+use self::credentials::{Caller, Gate};
+use self::door::Door;
+use self::startup::{Wishes, own_values, settle};
+use self::threshold::Threshold;
 use super::clients::{LoggingIn, Newcomer};
-use super::credentials::{Caller, Gate};
-use super::door::Door;
 use super::front::{Front, House};
-use super::replication::Replication;
 use super::session::Session;
-use super::startup::{Wishes, own_values, settle};
+use super::session::replication::Replication;
 use super::talk::Bounds;
-use super::threshold::Threshold;
 
 /// How long a refused client may take to read why.
 const REFUSAL_MAX: Duration = Duration::from_secs(2);
@@ -149,7 +158,7 @@ enum Entered {
         is_admin: bool,
         application_name: String,
     },
-    Replication(super::replication::Ready),
+    Replication(super::session::replication::Ready),
 }
 
 /// A client of a pool that is to be welcomed.
@@ -157,7 +166,7 @@ pub(super) struct Admitted {
     pub(super) seat: super::Seat,
     pub(super) pool: Arc<crate::pool::Pool<crate::pool::Servers>>,
     pub(super) settings: crate::server::Settings,
-    pub(super) own: Arc<[super::trail::Own]>,
+    pub(super) own: Arc<[super::talk::trail::Own]>,
     pub(super) bounds: Bounds,
 }
 
@@ -196,7 +205,7 @@ impl Entrance {
             .map_err(|refusal| Farewell::LoginRefused(Denial::Limit, refusal))?;
         let pool = self.front.pool(&house, &database, &wishes.user, learned);
         if wishes.replication.is_some() {
-            let ready = Box::pin(super::replication::connect(&wishes, &pool, seat)).await?;
+            let ready = Box::pin(super::session::replication::connect(&wishes, &pool, seat)).await?;
             return Ok(Entered::Replication(ready));
         }
         let mut wishes = wishes;

@@ -7,7 +7,7 @@ use crate::server::Unnamed;
 
 /// A client's unnamed statement.
 #[derive(Debug, Default)]
-pub(super) struct OwnUnnamed {
+pub(in crate::client) struct OwnUnnamed {
     assumed: Option<Arc<Unnamed>>,
     settled: Option<Arc<Unnamed>>,
     /// Changes that have not been answered yet.
@@ -16,7 +16,7 @@ pub(super) struct OwnUnnamed {
 
 impl OwnUnnamed {
     /// What it is, to the next request: nothing that is in flight before it fails in its segment, or it fails as well.
-    pub(super) fn get(&self) -> Option<&Arc<Unnamed>> {
+    pub(in crate::client) fn get(&self) -> Option<&Arc<Unnamed>> {
         self.assumed.as_ref()
     }
 
@@ -41,7 +41,7 @@ impl OwnUnnamed {
     }
 
     /// It is gone, with nothing in flight.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::client) fn clear(&mut self) {
         *self = Self::default();
     }
 }

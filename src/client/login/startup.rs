@@ -13,27 +13,27 @@ use crate::server::{Extra, Failure, IDLE_SESSION_TIMEOUT, Parameters, Settings, 
 use crate::stats::Tally;
 use crate::wire::startup::{Startup, split_options};
 
-use super::session::DEAD_SERVERS_MAX;
-use super::trail::Own;
+use crate::client::session::DEAD_SERVERS_MAX;
+use crate::client::talk::trail::Own;
 
 /// Longer application names are cut, as PostgreSQL does (`NAMEDATALEN` less one).
 const APPLICATION_NAME_MAX: usize = 63;
 
 /// A startup message, understood.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wishes {
-    pub(super) user: String,
-    pub(super) database: String,
+pub(in crate::client) struct Wishes {
+    pub(in crate::client) user: String,
+    pub(in crate::client) database: String,
     /// The value of `replication`, if it asks for a walsender.
-    pub(super) replication: Option<Vec<u8>>,
-    pub(super) application_name: Option<Vec<u8>>,
+    pub(in crate::client) replication: Option<Vec<u8>>,
+    pub(in crate::client) application_name: Option<Vec<u8>>,
     /// All other settings, names in lower case, in the order in which they take effect.
-    pub(super) settings: Vec<(String, Vec<u8>)>,
+    pub(in crate::client) settings: Vec<(String, Vec<u8>)>,
 }
 
 impl Wishes {
     /// Reads a startup message.
-    pub(super) fn new(startup: &Startup, config: &Config) -> Result<Self, Refusal> {
+    pub(in crate::client) fn new(startup: &Startup, config: &Config) -> Result<Self, Refusal> {
         let user = text(startup.get("user").unwrap_or_default(), "user")?;
         if user.is_empty() {
             let message = "no PostgreSQL user name specified in startup packet";

@@ -26,7 +26,7 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(in crate::client) fn new(stream: Stream) -> Self {
         Self {
             stream,
             input: BytesMut::new(),

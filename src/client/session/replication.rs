@@ -13,11 +13,11 @@ use crate::pool::{Pool, Servers};
 use crate::server::{Connection, Lore, Target};
 use crate::wire::write;
 
-use super::clients::Seat;
-use super::startup::Wishes;
+use crate::client::clients::Seat;
+use crate::client::login::startup::Wishes;
 
 /// A walsender, logged in, for a client that has not been welcomed yet.
-pub(super) struct Ready {
+pub(in crate::client) struct Ready {
     seat: Seat,
     server: Box<Connection>,
 }
@@ -31,7 +31,7 @@ pub struct Replication {
 }
 
 /// Logs in at the server as this client's walsender. It counts against no pool: it is never shared.
-pub(super) async fn connect(
+pub(in crate::client) async fn connect(
     wishes: &Wishes,
     pool: &Arc<Pool<Servers>>,
     seat: Seat,
@@ -75,7 +75,7 @@ pub(super) async fn connect(
 }
 
 impl Ready {
-    pub(super) fn with(self, stream: Stream, input: BytesMut) -> Replication {
+    pub(in crate::client) fn with(self, stream: Stream, input: BytesMut) -> Replication {
         Replication {
             stream,
             input,
@@ -87,7 +87,7 @@ impl Ready {
 
 impl Replication {
     /// The public face of this client.
-    pub fn handle(&self) -> &Arc<super::Handle> {
+    pub fn handle(&self) -> &Arc<crate::client::Handle> {
         &self.seat
     }
 
@@ -144,10 +144,10 @@ impl Replication {
     fn poll_orders(&mut self, cx: &mut Context<'_>) -> Option<Farewell> {
         let orders = self.seat.poll_orders(cx)?;
         orders.into_iter().find_map(|order| match order {
-            super::Order::Kill(refusal) | super::Order::Drain(refusal) => {
+            crate::client::Order::Kill(refusal) | crate::client::Order::Drain(refusal) => {
                 Some(Farewell::Administrator(refusal))
             }
-            super::Order::Dequeue => None,
+            crate::client::Order::Dequeue => None,
         })
     }
 }

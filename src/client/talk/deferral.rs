@@ -12,11 +12,11 @@ use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::Header;
 use crate::wire::write;
 
-use super::talk::{QUERY_LOOK_MAX, Talk};
+use super::{QUERY_LOOK_MAX, Talk};
 
 /// What becomes of a BEGIN while there is no server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Deferral {
+pub(in crate::client) enum Deferral {
     /// It needs one.
     Never,
     /// It can wait.
@@ -29,7 +29,7 @@ pub(super) enum Deferral {
 
 impl Talk {
     /// Whether the next BEGIN may wait.
-    pub(super) fn allow_deferral(&mut self, allowed: bool) {
+    pub(in crate::client) fn allow_deferral(&mut self, allowed: bool) {
         self.deferral = match self.deferral {
             Deferral::Begun => Deferral::Begun,
             _ if allowed => Deferral::Possible,
@@ -38,7 +38,7 @@ impl Talk {
     }
 
     /// Whether the client is in a transaction that no server knows of.
-    pub(super) fn is_deferring(&self) -> bool {
+    pub(in crate::client) fn is_deferring(&self) -> bool {
         self.deferral == Deferral::Begun
     }
 
@@ -110,8 +110,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::client::talk::trail::Trail;
     use crate::client::talk::{Bounds, Pause};
-    use crate::client::trail::Trail;
     use crate::net::Stream;
 
     fn talk() -> Talk {

@@ -20,9 +20,9 @@ use super::quiet::{
     write_parse,
 };
 use super::requests::looks_like_ours;
-use super::talk::{Freeing, Pause, Talk};
 use super::trail::{Barrier, Following, Judged};
 use super::watch::{Bound, shows_statements};
+use super::{Freeing, Pause, Talk};
 
 static NEXT_UNNAMED: AtomicU64 = AtomicU64::new(1);
 
@@ -319,7 +319,7 @@ impl Talk {
         out.put_slice(self.input.get(HEADER_LEN..start).unwrap_or_default());
         write::cstr(out, &statement.name);
         self.input.advance(name.end + 1);
-        self.up = super::talk::Passing::Forward(header.len - name.end - 1);
+        self.up = super::Passing::Forward(header.len - name.end - 1);
         self.up.pass(&mut self.input, &mut server.output);
         server.pipeline.sent(Request::Bind, Answer::Forward, Some(note));
         Ok(())

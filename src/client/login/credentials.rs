@@ -19,8 +19,8 @@ use crate::farewell::{Denial, Farewell};
 use crate::net::PeerCertificate;
 
 use super::door::Door;
-use super::front::{Front, House};
 use super::lookup::{Found, secret_of};
+use crate::client::front::{Front, House};
 
 /// How long after the client's last word a wrong proof is refused: longer than any of the reasons for it takes to find,
 /// so that the time tells nothing of the reason; and nobody tries many passwords one after the other.
@@ -85,7 +85,7 @@ impl Gate {
     ) -> Result<Learned, Farewell> {
         let mut minutes = Minutes::default();
         let mut draw = |bytes: &mut [u8]| {
-            super::random(bytes);
+            crate::client::random(bytes);
             minutes.dice.extend_from_slice(bytes);
         };
         let (mut auth, mut step) = self.begin(caller, front, &mut draw);

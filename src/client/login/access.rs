@@ -19,11 +19,11 @@ use crate::net::tls::{Authority, Connector, PemFile, Roots};
 
 use super::credentials::{Caller, REFUSAL_PAUSE, denial};
 use super::door::Door;
-use super::front::{Front, House};
+use crate::client::front::{Front, House};
 
 /// The rules and the maps of a configuration.
 #[derive(Debug)]
-pub(super) struct Access {
+pub(in crate::client) struct Access {
     rules: Rules,
     maps: IdentMaps,
     /// Begins TLS with LDAP servers, if a rule wants that.
@@ -47,7 +47,7 @@ impl Files for Disk {
 
 impl Access {
     /// Reads the files of a configuration; the error is everything that is wrong with them.
-    pub(super) fn load(config: &Config) -> Result<Self, String> {
+    pub(in crate::client) fn load(config: &Config) -> Result<Self, String> {
         let settings = &config.settings;
         let rules = match own_method(settings)? {
             Some(method) => Ok(Rules::everybody(method)),
@@ -77,7 +77,7 @@ impl Access {
     }
 
     /// Whether both configurations take their rules from the same files and settings.
-    pub(super) fn has_same_sources(one: &Config, other: &Config) -> bool {
+    pub(in crate::client) fn has_same_sources(one: &Config, other: &Config) -> bool {
         let sources = |config: &Config| {
             let settings = config.settings.clone();
             let files = (settings.auth_hba_file, settings.auth_ident_file);
@@ -88,7 +88,7 @@ impl Access {
     }
 
     /// How many rules there are, if they come from a file.
-    pub(super) fn summary(&self, config: &Config) -> Option<String> {
+    pub(in crate::client) fn summary(&self, config: &Config) -> Option<String> {
         let settings = &config.settings;
         let (count, file) = (self.rules.len(), config.path(&settings.auth_hba_file));
         (settings.auth_type == AuthType::Hba).then(|| format!("{count} rules in {}", file.display()))

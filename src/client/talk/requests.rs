@@ -12,13 +12,13 @@ use crate::wire::write::{self, Severity};
 
 use super::names::Known;
 use super::quiet::{close_quietly, hide_shared, lend, prepare_empty};
-use super::talk::{Batch, HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
 use super::trail::{Barrier, Judged};
 use super::watch::Watched;
+use super::{Batch, HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
 
 impl Talk {
     /// Deals with what the client has sent while it holds no server: the few messages that need none.
-    pub(super) fn requests_without_server(&mut self) -> Pause {
+    pub(in crate::client) fn requests_without_server(&mut self) -> Pause {
         loop {
             if self.output.len() >= HIGH_WATER {
                 return Pause::Full;
@@ -54,7 +54,7 @@ impl Talk {
     }
 
     /// Fails the request for which no server could be had, as PostgreSQL fails one: the session goes on.
-    pub(super) fn fail_request(&mut self, refusal: &Refusal) {
+    pub(in crate::client) fn fail_request(&mut self, refusal: &Refusal) {
         write::refusal(&mut self.output, Severity::Error, refusal);
         match self.next() {
             Ok(header) if matches!(header.tag, b'Q' | b'F') => {
@@ -90,7 +90,7 @@ impl Talk {
     }
 
     /// Deals with what the client has sent, until something is missing.
-    pub(super) fn requests(&mut self, server: &mut Connection) -> Pause {
+    pub(in crate::client) fn requests(&mut self, server: &mut Connection) -> Pause {
         self.begin_at_last(server);
         loop {
             if server.output.len() >= HIGH_WATER || self.output.len() >= HIGH_WATER {

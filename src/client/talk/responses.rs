@@ -12,7 +12,7 @@ use crate::wire::scan::{self, HEADER_LEN, Header};
 use crate::wire::write::{self, Severity};
 
 use super::deferral::Deferral;
-use super::talk::{HIGH_WATER, Passing, Talk, Touched, move_on};
+use super::{HIGH_WATER, Passing, Talk, Touched, move_on};
 
 /// The longest error that is read; longer ones go on unread.
 const ERROR_READ_MAX: usize = 64 * 1024;
@@ -21,13 +21,13 @@ const SMALL_MAX: usize = 64 * 1024;
 
 /// What the last bytes of the server brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(in crate::client) struct Heard {
     /// `ReadyForQuery` messages for the client.
-    pub(super) units: u32,
+    pub(in crate::client) units: u32,
 }
 
 /// The server does not speak the protocol.
-pub(super) fn server_violation(what: impl std::fmt::Display) -> Farewell {
+pub(in crate::client) fn server_violation(what: impl std::fmt::Display) -> Farewell {
     let refusal =
         Refusal::new(SqlState::PROTOCOL_VIOLATION, "server broke the protocol").detail(what.to_string());
     Farewell::ServerProtocol(refusal)
@@ -35,7 +35,7 @@ pub(super) fn server_violation(what: impl std::fmt::Display) -> Farewell {
 
 impl Talk {
     /// Deals with what the server has sent, until something is missing or the client's output is full.
-    pub(super) fn responses(&mut self, server: &mut Connection) -> Result<Heard, Farewell> {
+    pub(in crate::client) fn responses(&mut self, server: &mut Connection) -> Result<Heard, Farewell> {
         let mut heard = Heard::default();
         loop {
             self.down.pass(&mut server.input, &mut self.output);

@@ -10,9 +10,9 @@ use crate::farewell::Farewell;
 use crate::server::Connection;
 use crate::wire::store::CHUNK;
 
-use super::responses::server_violation;
-use super::session::Session;
-use super::talk::{HIGH_WATER, Pause};
+use super::Session;
+use crate::client::talk::responses::server_violation;
+use crate::client::talk::{HIGH_WATER, Pause};
 
 /// Why the relay stops.
 #[derive(Debug)]

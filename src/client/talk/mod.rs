@@ -1,5 +1,21 @@
 //! The conversation of one client, without its sockets: bytes in, bytes out, and what has to be remembered.
 
+mod deferral;
+mod extended;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+#[cfg(any(test, fuzzing))]
+mod model;
+pub(super) mod names;
+mod quiet;
+mod requests;
+pub(super) mod responses;
+#[cfg(test)]
+mod tests;
+pub(super) mod trail;
+mod unnamed;
+mod watch;
+
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
@@ -12,11 +28,11 @@ use crate::wire::scan::HEADER_LEN;
 use crate::wire::store::{self, CHUNK};
 use crate::wire::{scan, write};
 
-use super::deferral::Deferral;
-use super::listening::Ear;
-use super::names::Names;
-use super::trail::Trail;
-use super::unnamed::OwnUnnamed;
+use self::deferral::Deferral;
+use self::names::Names;
+use self::trail::Trail;
+use self::unnamed::OwnUnnamed;
+use super::session::listening::Ear;
 
 /// Output is not added to beyond this many bytes before it is written.
 pub(super) const HIGH_WATER: usize = 4 * CHUNK;

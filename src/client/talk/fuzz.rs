@@ -2,11 +2,11 @@
 
 use std::sync::LazyLock;
 
+use super::Pause;
 use super::model::{Server, World, message, told};
-use super::startup::Wishes;
-use super::talk::Pause;
 use super::trail::Following;
 use crate::chance::Input;
+use crate::client::login::startup::Wishes;
 use crate::config::Config;
 use crate::wire::startup::Startup;
 

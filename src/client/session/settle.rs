@@ -19,9 +19,9 @@ use crate::sql::Effects;
 use crate::wire::store::CHUNK;
 use crate::wire::write;
 
-use super::handle::{Order, PinView};
-use super::session::Session;
-use super::trail::{Following, Marks};
+use super::Session;
+use crate::client::handle::{Order, PinView};
+use crate::client::talk::trail::{Following, Marks};
 
 /// A question that a timeout of the client's own, or its cancel request, may have spoilt is asked again.
 pub(super) const TRIES: usize = 5;

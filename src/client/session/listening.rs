@@ -14,11 +14,11 @@ use crate::sql::is_quiet;
 use crate::wire::frontend::{self, Parse};
 use crate::wire::scan;
 
-use super::names::Known;
-use super::session::{Session, UNREAD_MAX};
 use super::settle::{ANSWER_MAX, Pin, TRIES, lost};
-use super::talk::Talk;
-use super::trail::{Following, Judged};
+use super::{Session, UNREAD_MAX};
+use crate::client::talk::Talk;
+use crate::client::talk::names::Known;
+use crate::client::talk::trail::{Following, Judged};
 
 /// Notifications are not added to more output than this, in bytes: so that it does not keep the client from a server.
 const HEARD_MAX: usize = UNREAD_MAX / 2;
@@ -33,7 +33,7 @@ enum Place {
 
 /// What a client listens to.
 #[derive(Debug)]
-pub(super) struct Ear {
+pub(in crate::client) struct Ear {
     subscription: Subscription,
     /// In the order in which it has begun to listen to them.
     channels: Vec<Box<[u8]>>,
@@ -61,7 +61,7 @@ impl Talk {
     }
 
     /// Whether the client hears from the hub, and what it is about to ask for may have to do with what it hears.
-    pub(super) fn wants_channels(&self, server: &Connection) -> bool {
+    pub(in crate::client) fn wants_channels(&self, server: &Connection) -> bool {
         self.ear_on_hub().is_some() && !server.pipeline.is_segment_open() && !self.is_quiet_ahead()
     }
 
@@ -110,7 +110,7 @@ impl Talk {
 
     /// Passes on what the hub has heard, as long as the client reads. Tells whether that was all; the error is why the
     /// client has to go.
-    pub(super) fn hear_from_hub(&mut self) -> Result<bool, Farewell> {
+    pub(in crate::client) fn hear_from_hub(&mut self) -> Result<bool, Farewell> {
         let Some(ear) = self.ear.as_deref().filter(|ear| ear.place == Place::Hub) else {
             return Ok(true);
         };

@@ -44,7 +44,7 @@ pub(super) struct Unanswered;
 
 /// An answer, and when it was given.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
+pub(in crate::client) struct Known {
     pub(super) secret: Secret,
     pub(super) at: Instant,
 }
@@ -54,7 +54,7 @@ type Waiting = watch::Receiver<Option<Result<Known, Unanswered>>>;
 
 /// The answers.
 #[derive(Debug, Default)]
-pub(super) struct Secrets {
+pub(in crate::client) struct Secrets {
     entries: HashMap<Wanted, Entry>,
     questions: u64,
     /// What the last secret looked like.
@@ -162,7 +162,7 @@ impl Secrets {
     }
 
     /// What the secrets that servers tell look like; `None` if none has been told.
-    pub(super) fn likeness(&self) -> Option<Likeness> {
+    pub(in crate::client) fn likeness(&self) -> Option<Likeness> {
         self.likeness
     }
 
@@ -178,12 +178,12 @@ impl Secrets {
     }
 
     /// Forgets everything: the servers may be others now.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::client) fn clear(&mut self) {
         self.entries.clear();
     }
 
     /// Forgets answers that do not hold any more.
-    pub(super) fn forget_old(&mut self, now: Instant) {
+    pub(in crate::client) fn forget_old(&mut self, now: Instant) {
         self.entries.retain(|_, entry| match entry {
             Entry::Known { known, ttl, .. } => now.duration_since(known.at) < *ttl,
             Entry::Asked { .. } => true,

@@ -10,7 +10,7 @@ use crate::server::{Forgotten, Statement};
 
 /// What a name stands for.
 #[derive(Clone, Debug)]
-pub(super) enum Known {
+pub(in crate::client) enum Known {
     /// This statement.
     Statement(Arc<Statement>),
     /// Nothing.
@@ -49,7 +49,7 @@ impl Slot {
 
 /// Names to statements.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(in crate::client) struct Names {
     slots: HashMap<Box<[u8]>, Slot>,
     bytes: u64,
     prepared: u64,
@@ -57,7 +57,7 @@ pub(super) struct Names {
 
 impl Names {
     /// What `name` stands for, to a request in `segment`.
-    pub(super) fn get(&self, name: &[u8], segment: u64) -> Known {
+    pub(in crate::client) fn get(&self, name: &[u8], segment: u64) -> Known {
         match self.slots.get(key(name)) {
             Some(slot) if slot.is_uncertain(segment) => Known::Uncertain,
             Some(Slot {
@@ -167,7 +167,7 @@ impl Names {
     }
 
     /// All names have been deallocated; those on their way come after.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::client) fn clear(&mut self) {
         self.slots.retain(|_, slot| slot.pending > 0);
         let kept = self.slots.values().filter_map(|slot| slot.statement.as_ref());
         self.bytes = kept.map(|statement| statement.definition.len() as u64).sum();
@@ -213,7 +213,7 @@ impl Names {
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::client) fn len(&self) -> usize {
         self.slots.len()
     }
 

@@ -35,7 +35,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(in crate::client) fn new(now: Instant) -> Self {
         Self {
             idle_since: now,
             transaction_since: None,

@@ -4,8 +4,8 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::Pause;
 use super::model::{Server, World, message, told};
-use super::talk::Pause;
 
 fn said(tag: u8, parts: &[&[u8]]) -> Message {
     Message(message(tag, parts))

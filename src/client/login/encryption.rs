@@ -9,7 +9,7 @@ use crate::net::tls::{Acceptor, Authority, ClientCertificates, Connector, Identi
 use crate::server::Encryption;
 
 /// What shakes hands with clients; `None` where they cannot have TLS. The error names the setting and the file.
-pub(super) fn acceptor(config: &Config) -> Result<Option<Arc<Acceptor>>, String> {
+pub(in crate::client) fn acceptor(config: &Config) -> Result<Option<Arc<Acceptor>>, String> {
     let settings = &config.settings;
     if settings.client_tls_sslmode == SslMode::Disable {
         return Ok(None);
@@ -34,7 +34,7 @@ pub(super) fn acceptor(config: &Config) -> Result<Option<Arc<Acceptor>>, String>
 
 /// What begins TLS with servers, once for each way in which the configuration asks for it.
 #[derive(Debug, Default)]
-pub(super) struct Connectors(HashMap<Wish, Arc<Connector>>);
+pub(in crate::client) struct Connectors(HashMap<Wish, Arc<Connector>>);
 
 /// What makes two connectors differ.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -86,7 +86,7 @@ impl Wish {
 
 impl Connectors {
     /// Reads the files of every database; the error names the database and the file.
-    pub(super) fn new(config: &Config) -> Result<Self, String> {
+    pub(in crate::client) fn new(config: &Config) -> Result<Self, String> {
         let none = Overrides::default();
         let mut connectors = HashMap::new();
         for database in config.databases.values().chain(&config.fallback) {
@@ -104,7 +104,7 @@ impl Connectors {
     }
 
     /// How the servers of a pool are spoken to.
-    pub(super) fn encryption(&self, policy: &PoolSettings) -> Encryption {
+    pub(in crate::client) fn encryption(&self, policy: &PoolSettings) -> Encryption {
         Encryption {
             mode: policy.sslmode,
             is_direct: policy.sslnegotiation == SslNegotiation::Direct,

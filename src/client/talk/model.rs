@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::talk::{Bounds, Pause, Talk};
 use super::trail::Trail;
+use super::{Bounds, Pause, Talk};
 use crate::farewell::Farewell;
 use crate::net::Stream;
 use crate::server::{Connection, UnnamedSlot};
@@ -144,7 +144,7 @@ pub(super) struct World {
 
 impl World {
     /// A server that another client has used before. A socket is part of it, and never used.
-    pub(super) fn new() -> Self {
+    pub(in crate::client) fn new() -> Self {
         let (ours, _) = tokio::net::UnixStream::pair().expect("two sockets");
         let bounds = Bounds {
             transactions: true,

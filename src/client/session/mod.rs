@@ -1,5 +1,11 @@
 //! A client from login to farewell: idle, waiting for a server, holding one, and again.
 
+mod clock;
+pub(super) mod listening;
+mod relay;
+pub(super) mod replication;
+pub(super) mod settle;
+
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,21 +24,21 @@ use crate::server::{Connection, Failure, Leftovers, Parameters};
 use crate::wire::store::CHUNK;
 use crate::wire::write::{self, Severity};
 
+use self::clock::Clock;
+use self::relay::Stop;
+use self::settle::{After, Pin};
 use super::clients::Seat;
-use super::clock::Clock;
 use super::front::Front;
 use super::handle::Order;
 use super::login::Admitted;
-use super::relay::Stop;
-use super::settle::{After, Pin};
+use super::talk::trail::Trail;
 use super::talk::{HIGH_WATER, Pause, Talk};
-use super::trail::Trail;
 
 /// How long a client may take to read its last message.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// A client that has left more than this unread, in bytes, gets no server: so the answer of one finds room, and the
 /// server goes back before it has been read.
-pub(super) const UNREAD_MAX: usize = HIGH_WATER / 2;
+const UNREAD_MAX: usize = HIGH_WATER / 2;
 /// Servers that are tried if they turn out to be dead before anything was sent to them.
 pub(super) const DEAD_SERVERS_MAX: usize = 5;
 
@@ -48,24 +54,24 @@ enum End {
 
 /// A client that is logged in, and its pool.
 pub struct Session {
-    pub(super) stream: Stream,
-    pub(super) talk: Talk,
-    pub(super) seat: Seat,
-    pub(super) front: Arc<Front>,
-    pub(super) pool: Arc<Pool<Servers>>,
-    pub(super) policy: Arc<PoolSettings>,
-    pub(super) clock: Clock,
+    stream: Stream,
+    talk: Talk,
+    seat: Seat,
+    front: Arc<Front>,
+    pool: Arc<Pool<Servers>>,
+    policy: Arc<PoolSettings>,
+    clock: Clock,
     waiter: Waiter<Servers>,
     /// Why the client keeps its server, if it does.
-    pub(super) pin: Option<Box<Pin>>,
+    pin: Option<Box<Pin>>,
     /// It has been told in the log that this client keeps servers.
-    pub(super) has_pinned: bool,
+    has_pinned: bool,
     /// Permission to keep one, before there is a reason.
-    pub(super) permit: Option<PinPermit>,
+    permit: Option<PinPermit>,
     /// The next statement needs such permission first.
     wants_permit: bool,
     /// The client has been asked to leave at the next transaction boundary.
-    pub(super) leave: Option<Box<Refusal>>,
+    leave: Option<Box<Refusal>>,
 }
 
 impl Session {
@@ -200,7 +206,7 @@ impl Session {
     }
 
     /// Takes orders from outside. Those that can wait are kept for the next transaction boundary.
-    pub(super) fn obey(&mut self, cx: &mut Context<'_>) -> Option<Farewell> {
+    fn obey(&mut self, cx: &mut Context<'_>) -> Option<Farewell> {
         for order in self.seat.poll_orders(cx)? {
             match order {
                 Order::Kill(refusal) => return Some(Farewell::Administrator(refusal)),
@@ -267,7 +273,7 @@ impl Session {
     }
 
     /// Takes over what the pool is set to now.
-    pub(super) fn obey_policy(&mut self) {
+    fn obey_policy(&mut self) {
         let mode = self.policy.pool_mode;
         self.talk.bounds.transactions = mode != PoolMode::Statement;
         // Who listens is told nothing within a transaction, be it one that no server knows of.
@@ -352,13 +358,13 @@ impl Session {
     }
 
     /// What this server reports of itself, and what follows from it, the client is told.
-    pub(super) fn tell_differences(&mut self, server: &Connection) {
+    fn tell_differences(&mut self, server: &Connection) {
         let believed = self.talk.settings.reported.clone();
         self.tell_since(&believed, server);
     }
 
     /// The same for a client that has been told this so far.
-    pub(super) fn tell_since(&mut self, believed: &Arc<Parameters>, server: &Connection) {
+    fn tell_since(&mut self, believed: &Arc<Parameters>, server: &Connection) {
         if Arc::ptr_eq(believed, &server.settings.reported) {
             return;
         }
@@ -370,7 +376,7 @@ impl Session {
     }
 
     /// What the client's statements mean from now on.
-    pub(super) fn settings_changed(&mut self) {
+    fn settings_changed(&mut self) {
         let reported = self.talk.settings.reported.clone();
         self.talk.read_as(&reported);
         self.clock.idle_limits = self.pool.source().idle_limits(&self.talk.settings);
@@ -518,7 +524,7 @@ impl Session {
     }
 
     /// Writes what there is for the client, as far as it takes it.
-    pub(super) fn poll_write_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Farewell>> {
+    fn poll_write_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Farewell>> {
         if self.talk.output.is_empty() {
             return Poll::Ready(Ok(()));
         }
