@@ -114,7 +114,7 @@ impl Talk {
         write_parse(&mut server.output, b"", &unnamed.definition);
         self.tally.server_parses += 1;
         let unnamed = Some(Arc::new(unnamed));
-        self.unnamed.change(unnamed.clone());
+        self.unnamed.change(unnamed.clone(), segment);
         server.unnamed = UnnamedSlot::Expects(id, segment);
         server
             .pipeline
@@ -260,6 +260,9 @@ impl Talk {
     /// Makes sure that the server's unnamed statement is this client's.
     fn ensure_unnamed(&mut self, server: &mut Connection) -> Result<(), Pause> {
         let segment = server.pipeline.segment();
+        if self.unnamed.is_uncertain(segment) {
+            return Err(Pause::Blocked);
+        }
         match (self.unnamed.get(), server.unnamed) {
             (_, UnnamedSlot::Expects(_, other)) if other != segment => return Err(Pause::Blocked),
             (Some(unnamed), UnnamedSlot::Holds(id) | UnnamedSlot::Expects(id, _)) if unnamed.id == id => {}
@@ -331,6 +334,9 @@ impl Talk {
         to_unnamed_portal: bool,
         server: &mut Connection,
     ) -> Result<(), Pause> {
+        if self.unnamed.is_uncertain(server.pipeline.segment()) {
+            return Err(Pause::Blocked);
+        }
         let unnamed = self.unnamed.get().cloned();
         let bound = unnamed.as_deref().map(Bound::Unnamed);
         if bound.is_some() && self.watch_bind(header, bound.as_ref(), server)? {
@@ -452,7 +458,7 @@ impl Talk {
         let segment = server.pipeline.segment();
         match Target::parse(self.body(header)) {
             Ok(Target::Statement(b"")) => {
-                self.unnamed.change(None);
+                self.unnamed.change(None, segment);
                 self.forward(header, server);
                 server.unnamed = UnnamedSlot::Expects(0, segment);
                 server

@@ -235,7 +235,7 @@ impl Talk {
             Some(effect) => self.forget(effect, server.pipeline.segment())?,
             None => Vec::new(),
         };
-        self.unnamed.change(None);
+        self.unnamed.change(None, server.pipeline.segment());
         let note = Note::Query {
             alias: name.clone(),
             forgets,
@@ -271,7 +271,7 @@ impl Talk {
     fn deallocate_nothing(&mut self, name: Box<[u8]>, server: &mut Connection) {
         close_quietly(NOTHING, server);
         write::query(&mut server.output, &[b"DEALLOCATE ", NOTHING].concat());
-        self.unnamed.change(None);
+        self.unnamed.change(None, server.pipeline.segment());
         let note = Note::Query {
             alias: Some(name),
             forgets: Vec::new(),

@@ -52,6 +52,47 @@ fn messages() -> impl Strategy<Value = Message> {
     ]
 }
 
+fn parse(name: &str, text: &str) -> Vec<u8> {
+    message(b'P', &[name.as_bytes(), b"\0", text.as_bytes(), b"\0\0\0"])
+}
+
+/// Bind and Execute.
+fn run(name: &str) -> Vec<u8> {
+    let bind = message(b'B', &[b"\0", name.as_bytes(), b"\0\0\0\0\0\0\0"]);
+    [bind, message(b'E', &[b"\0\0\0\0\0"])].concat()
+}
+
+fn query(text: &str) -> Vec<u8> {
+    message(b'Q', &[text.as_bytes(), b"\0"])
+}
+
+fn sync() -> Vec<u8> {
+    message(b'S', &[])
+}
+
+/// What was assumed of the unnamed statement by one segment must not be taken back by the end of another.
+#[tokio::test]
+async fn a_query_that_is_passed_over_leaves_later_unnamed_statements_uncertain() {
+    let parts = [
+        [parse("c", "one"), sync()].concat(),
+        // Nothing to bind, so that the query is passed over.
+        [run(""), query("fail"), sync()].concat(),
+        // The name is taken, so that the unnamed statement is not made.
+        [parse("c", "one"), parse("", "one"), sync()].concat(),
+        [run(""), sync()].concat(),
+    ];
+    let mut direct = Server::default();
+    parts.iter().for_each(|part| direct.hear(part));
+    let mut world = World::new();
+    // The answers to the second part are read once the third has gone out.
+    for (part, heard) in parts.iter().zip([usize::MAX, 0, 40, usize::MAX]) {
+        world.talk.input.extend_from_slice(part);
+        world.step(heard).expect("nothing is wrong");
+    }
+    while world.step(usize::MAX).expect("nothing is wrong") {}
+    assert_eq!(told(&world.read), told(&direct.output));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 

@@ -12,18 +12,26 @@ pub(in crate::client) struct OwnUnnamed {
     settled: Option<Arc<Unnamed>>,
     /// Changes that have not been answered yet.
     pending: usize,
+    /// The segment of the last of those changes.
+    segment: u64,
 }
 
 impl OwnUnnamed {
+    /// Whether a request in `segment` cannot know what it will be: an earlier segment, not yet answered, changes it.
+    pub(super) fn is_uncertain(&self, segment: u64) -> bool {
+        self.pending > 0 && self.segment != segment
+    }
+
     /// What it is, to the next request: nothing that is in flight before it fails in its segment, or it fails as well.
     pub(in crate::client) fn get(&self) -> Option<&Arc<Unnamed>> {
         self.assumed.as_ref()
     }
 
-    /// A request goes out that replaces it or, with `None`, does away with it.
-    pub(super) fn change(&mut self, after: Option<Arc<Unnamed>>) {
+    /// A request in `segment` goes out that replaces it or, with `None`, does away with it.
+    pub(super) fn change(&mut self, after: Option<Arc<Unnamed>>, segment: u64) {
         self.assumed = after;
         self.pending += 1;
+        self.segment = segment;
     }
 
     /// The first change that has not been answered yet has been carried out, and this is left.
