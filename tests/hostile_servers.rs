@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use common::console::{Console, number};
 use common::net::wait_until;
 use common::{Cluster, Howdah, Wire, msg};
 
@@ -321,6 +322,53 @@ fn cve_2026_42198_a_server_that_asks_for_much_work_stalls_nobody() {
             assert!(visit.join().expect("no panic"), "the server has proved nothing");
         }
     });
+}
+
+#[test]
+fn the_query_of_a_client_that_is_gone_is_cancelled_until_it_ends() {
+    let (cancels, logins) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (seen, logged_in) = (cancels.clone(), logins.clone());
+    let port = serve(move |stream, number| {
+        if number == 1 || number == 2 {
+            // The first one comes before the query is looked at, which PostgreSQL then does not take for cancelled.
+            packet(stream)?;
+            seen.fetch_add(1, Ordering::SeqCst);
+            return Ok(());
+        }
+        logged_in.fetch_add(1, Ordering::SeqCst);
+        log_in(stream)?;
+        query(stream)?;
+        while seen.load(Ordering::SeqCst) < 2 {
+            thread::sleep(std::time::Duration::from_millis(5));
+        }
+        stream.write_all(&[msg::typed(b'E', b"SERROR\0C57014\0Mgone\0\0"), ready()].concat())?;
+        loop {
+            query(stream)?;
+            stream.write_all(&complete())?;
+        }
+    });
+    let cluster = Cluster::start();
+    let howdah = before(&cluster, port);
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut leaves = Wire::login(howdah.target(), "app", "fake");
+    leaves.send(&msg::query("SELECT pg_sleep(60)"));
+    wait_until("the query has reached the server", || howdah_is_active(&howdah));
+    leaves.vanish();
+    let mut stays = Wire::login(howdah.target(), "app", "fake");
+    stays.send(&msg::query("SELECT 1"));
+    assert_eq!(stays.kinds_until_ready(), "CZ");
+    assert_eq!(
+        (cancels.load(Ordering::SeqCst), logins.load(Ordering::SeqCst)),
+        (2, 1),
+        "the same server serves on"
+    );
+}
+
+/// Whether a client of the fake server's has it.
+fn howdah_is_active(howdah: &Howdah) -> bool {
+    number(&Console::open(howdah.target()).pool("fake", "app"), "cl_active") == 1
 }
 
 #[test]

@@ -24,6 +24,8 @@ const WELCOMES_MAX: usize = 1000;
 /// Answers to a client that has said goodbye, in bytes, before it is taken that nobody wants them: about as much as
 /// PostgreSQL itself would write into the socket before it notices.
 const UNREAD_MAX: usize = 64 * 1024;
+/// How long a cancel request is given before another one is sent, at first; each time it is twice as long.
+const CANCEL_PATIENCE: Duration = Duration::from_millis(100);
 /// How long cleaning one connection may take.
 const CLEAN_MAX: Duration = Duration::from_secs(10);
 
@@ -169,15 +171,25 @@ impl Servers {
     }
 
     async fn cancel_and_abandon(conn: &mut Connection) -> Result<(), Failure> {
-        if conn.pipeline.in_flight() {
+        let was_busy = conn.is_busy();
+        // PostgreSQL forgets a request that overtakes the query which it is to cancel.
+        let mut patience = CANCEL_PATIENCE;
+        while conn.pipeline.in_flight() {
             let cancelled = conn.info().cancel.send().await;
             cancelled.map_err(|error| Failure::Lost(error.to_string()))?;
+            if conn.is_spent {
+                break;
+            }
+            if let Ok(finished) = tokio::time::timeout(patience, conn.finish(usize::MAX)).await {
+                finished?;
+            }
+            patience *= 2;
         }
         if conn.is_spent {
             return Err(Failure::Lost("its client left it in a doubtful state".to_owned()));
         }
-        conn.abandon(usize::MAX).await?;
-        Ok(())
+        conn.finish(usize::MAX).await?;
+        conn.start_over(was_busy).await
     }
 
     async fn cleaned(&self, conn: &mut Connection, dirt: Dirt) -> Result<(), Failure> {

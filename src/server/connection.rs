@@ -444,13 +444,29 @@ impl Connection {
     /// answers have come: PostgreSQL stops as well when nobody reads what it sends. Afterwards the session is idle and
     /// has no prepared statements.
     pub async fn abandon(&mut self, bytes_max: usize) -> Result<bool, Failure> {
-        let was_busy = self.pipeline.in_flight() || !self.pipeline.is_quiet();
-        self.flush().await?;
-        match self.wait_until_quiet(bytes_max, |_| ()).await {
-            Err(Failure::Lost(reason)) => return Err(Failure::Lost(reason)),
-            Ok(false) => return Ok(false),
-            Ok(true) | Err(Failure::Sql(_)) => {}
+        let was_busy = self.is_busy();
+        let is_finished = self.finish(bytes_max).await?;
+        if is_finished {
+            self.start_over(was_busy).await?;
         }
+        Ok(is_finished)
+    }
+
+    /// Whether something is in flight, or a request that has been begun is not.
+    pub fn is_busy(&self) -> bool {
+        self.pipeline.in_flight() || !self.pipeline.is_quiet()
+    }
+
+    /// Ends copy data and an open segment, and waits for all answers, unless there are more of them than that.
+    pub async fn finish(&mut self, bytes_max: usize) -> Result<bool, Failure> {
+        match self.wait_until_quiet(bytes_max, |_| ()).await {
+            Err(Failure::Sql(_)) => Ok(true),
+            finished => finished,
+        }
+    }
+
+    /// Ends the transaction, and forgets what was prepared if the end of a client's requests has not been seen by it.
+    pub async fn start_over(&mut self, was_busy: bool) -> Result<(), Failure> {
         if self.pipeline.status() != Status::Idle {
             self.run("ROLLBACK").await?;
         }
@@ -458,7 +474,7 @@ impl Connection {
             self.run("DEALLOCATE ALL").await?;
             self.has_nothing_prepared();
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Runs a reset query, after which the session counts as new; so do its prepared statements, unless the query leaves
