@@ -73,6 +73,9 @@ fn add_process(families: &mut Families, exhibit: &Exhibit) {
         let name = "howdah_process_cpu_seconds_total";
         families.counter(name, "CPU time used, in user and in kernel mode.", &[], seconds);
     }
+    if let Some(count) = process.tasks {
+        families.gauge("howdah_process_tasks", "Tasks that have not ended.", &[], count);
+    }
 }
 
 fn add_clients(families: &mut Families, front: &Front, house: &House) {

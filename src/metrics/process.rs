@@ -1,6 +1,8 @@
-//! What the kernel says of this process.
+//! What the kernel and the runtime say of this process.
 
 use std::fs;
+
+use tokio::runtime::Handle;
 
 /// What is in `/proc/self`; nothing where there is no such thing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -8,6 +10,8 @@ pub(super) struct Process {
     pub(super) open_fds: Option<f64>,
     pub(super) resident_bytes: Option<f64>,
     pub(super) cpu_seconds: Option<f64>,
+    /// Tasks of the runtime that have not ended; none outside of it.
+    pub(super) tasks: Option<f64>,
 }
 
 impl Process {
@@ -20,6 +24,9 @@ impl Process {
                 .map(|fds| fds.count().saturating_sub(1) as f64),
             resident_bytes: read("status").and_then(|text| resident(&text)),
             cpu_seconds: read("stat").and_then(|text| cpu(&text)),
+            tasks: Handle::try_current()
+                .ok()
+                .map(|runtime| runtime.metrics().num_alive_tasks() as f64),
         }
     }
 }
