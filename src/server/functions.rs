@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Connection, Failure};
@@ -36,6 +37,8 @@ pub struct FunctionTable {
     current: ArcSwapOption<Known>,
     /// Grows whenever what was known may have become wrong.
     version: AtomicU64,
+    /// Held by whoever changes the two.
+    changing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -55,8 +58,22 @@ impl FunctionTable {
 
     /// The catalogs have changed.
     pub fn forget(&self) {
-        self.current.store(None);
+        let _changing = self.changing.lock();
+        self.change(None);
+    }
+
+    /// What is known comes first: who still sees the old version may have concluded from either, and has to look again.
+    fn change(&self, known: Option<Arc<Known>>) {
+        self.current.store(known);
         self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Takes in what the catalogs said after `version` had been seen. If that was before they changed, it is worth nothing.
+    fn learn(&self, version: u64, known: Known) {
+        let _changing = self.changing.lock();
+        if self.version() == version {
+            self.change(Some(Arc::new(known)));
+        }
     }
 
     /// Forgets what has been known for so long that others may have changed it unseen.
@@ -91,6 +108,7 @@ impl FunctionTable {
 
     /// Reads the catalogs. Nothing else may be in flight on the connection, and no transaction open.
     pub async fn read(&self, connection: &mut Connection) -> Result<(), Failure> {
+        let version = self.version();
         let mut results = connection
             .query_in_peace(&[SQL, CUSTOMS].concat())
             .await?
@@ -101,12 +119,12 @@ impl FunctionTable {
         };
         let is_volatile = results.next().into_iter().flatten().filter_map(pair).collect();
         let customs = results.flatten().filter_map(|mut row| row.pop()?);
-        self.current.store(Some(Arc::new(Known {
+        let known = Known {
             is_volatile,
             customs: customs.take(CUSTOMS_MAX).collect(),
             read_at: Instant::now(),
-        })));
-        self.version.fetch_add(1, Ordering::AcqRel);
+        };
+        self.learn(version, known);
         Ok(())
     }
 }
@@ -119,5 +137,33 @@ impl Functions for FunctionTable {
             Some(false) => Volatility::Harmless,
             None => Volatility::Unknown,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn harmless(name: &str) -> Known {
+        Known {
+            is_volatile: HashMap::from([(name.as_bytes().into(), false)]),
+            customs: Vec::new(),
+            read_at: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn what_was_read_before_the_catalogs_changed_is_not_believed_afterwards() {
+        let table = FunctionTable::default();
+        let before = table.version();
+        table.forget();
+        let changed = table.version();
+        table.learn(before, harmless("f"));
+        assert!(table.is_unread());
+        assert_eq!(table.version(), changed);
+
+        table.learn(changed, harmless("f"));
+        assert_eq!(table.volatility(b"f"), Volatility::Harmless);
+        assert_ne!(table.version(), changed);
     }
 }
