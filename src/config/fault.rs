@@ -140,11 +140,16 @@ pub(super) fn suggestion<'a>(written: &str, valid: impl IntoIterator<Item = &'a 
 /// The valid name with the fewest edits, if they are no more than a third of its letters.
 pub(super) fn nearest<'a>(written: &str, valid: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let written = written.to_lowercase();
-    let (distance, name) = valid
+    let letters = written.chars().count();
+    let few = |name: &str| (name.len() / 3).max(1);
+    let (_, name) = valid
         .into_iter()
+        // There are at least as many edits as letters too many or too few: what is long costs nothing.
+        .filter(|name| name.chars().count().abs_diff(letters) <= few(name))
         .map(|name| (edits(&written, name), name))
+        .filter(|(distance, name)| *distance <= few(name))
         .min()?;
-    (distance <= (name.len() / 3).max(1)).then_some(name)
+    Some(name)
 }
 
 /// Insertions, deletions and replacements that lead from one word to another (Levenshtein's distance).
