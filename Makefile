@@ -24,7 +24,7 @@ suites: ## the test suites of psycopg, node-postgres and libpq, directly and thr
 	@tests/suites/run
 
 fuzz: ## every function that reads what others write, for a minute each under libFuzzer
-	@scripts/setup rust fuzz
+	@scripts/setup rust
 	@scripts/fuzz all
 
 simulation: ## a hundred thousand seeds of the simulation, for a night (docs/testing.md)

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| howdah::fuzz::run("ldap", data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| howdah::fuzz::ldap(data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| howdah::fuzz::run("pipeline", data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| howdah::fuzz::pipeline(data));

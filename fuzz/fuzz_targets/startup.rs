@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| howdah::fuzz::run("startup", data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| howdah::fuzz::startup(data));

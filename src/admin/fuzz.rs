@@ -5,7 +5,7 @@ use super::command::Command;
 use super::words::statements;
 
 /// What somebody says to the console: whoever may only look can say nothing that does anything.
-pub(crate) fn command(data: &[u8]) {
+pub fn command(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let Ok(statements) = statements(&text) else { return };
     for statement in statements {

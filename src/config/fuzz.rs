@@ -13,7 +13,7 @@ fn names_a_file(text: &str) -> bool {
 }
 
 /// The text of a configuration file.
-pub(crate) fn file(data: &[u8]) {
+pub fn file(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     if names_a_file(&text) {
         return;

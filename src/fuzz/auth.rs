@@ -1,5 +1,6 @@
 //! Exchanges about who somebody is. Whatever is said, nobody gets in without having said the right thing.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
@@ -11,6 +12,8 @@ use crate::auth::{
     ServerAuth, Step, StoredSecret,
 };
 use crate::chance::Input;
+
+use super::files::text;
 
 const PASSWORD: &[u8] = b"pencil";
 const SALT: &[u8] = b"a salt of 16 by.";
@@ -43,7 +46,7 @@ fn asks_for_much(message: &[u8]) -> bool {
 
 /// howdah is the server, and knows one verifier. With an odd first byte the client is an honest one whose messages are
 /// changed on the way; otherwise the messages are the input.
-pub(super) fn scram_server(data: &[u8]) {
+pub fn scram_server(data: &[u8]) {
     let mut input = Input::new(data);
     let honest = input.byte() % 2 == 1;
     let (ours, theirs) = match input.byte() % 4 {
@@ -76,7 +79,7 @@ pub(super) fn scram_server(data: &[u8]) {
 }
 
 /// howdah is the client, and the server may be an impostor.
-pub(super) fn scram_client(data: &[u8]) {
+pub fn scram_client(data: &[u8]) {
     let mut input = Input::new(data);
     let honest = input.byte() % 2 == 1;
     let (theirs, ours) = match input.byte() % 3 {
@@ -121,7 +124,7 @@ pub(super) fn scram_client(data: &[u8]) {
 }
 
 /// Passwords, md5 and what surrounds SCRAM: both sides, by whole message bodies.
-pub(super) fn challenge(data: &[u8]) {
+pub fn challenge(data: &[u8]) {
     let mut input = Input::new(data);
     if input.byte().is_multiple_of(2) {
         client_answers(&mut input);
@@ -211,15 +214,30 @@ fn server_asks(input: &mut Input<'_>) {
     }
 }
 
-/// Files that are one text.
-pub(super) struct OneFile<'a>(pub(super) &'a str);
+/// Files that are one text, which is read a few times at most.
+pub(super) struct OneFile<'a> {
+    text: &'a str,
+    reads_left: Cell<usize>,
+}
+
+impl<'a> OneFile<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            reads_left: Cell::new(8),
+        }
+    }
+}
 
 impl Files for OneFile<'_> {
     fn read(&self, path: &Path) -> std::io::Result<String> {
+        let left = self.reads_left.get();
+        self.reads_left.set(left.saturating_sub(1));
         match path.file_name().and_then(|name| name.to_str()) {
-            Some("main") => Ok(self.0.to_owned()),
+            _ if left == 0 => Err(std::io::ErrorKind::NotFound.into()),
+            Some("main") => Ok(self.text.to_owned()),
             // What is included is the beginning of the same file: it may include it again.
-            Some("half") => Ok(self.0.chars().take(self.0.chars().count() / 2).collect()),
+            Some("half") => Ok(text(&self.text.as_bytes()[..self.text.len() / 2])),
             _ => Err(std::io::ErrorKind::NotFound.into()),
         }
     }
@@ -233,7 +251,7 @@ static DIRECTORIES: LazyLock<Vec<Arc<Ldap>>> = LazyLock::new(|| {
     let lines = "host all all all ldap ldapserver=l ldapprefix=\"cn=\" ldapsuffix=\",dc=x\"\n\
                  host all all all ldap ldapserver=l ldaptls=1 ldapbasedn=\"dc=x\" ldapbinddn=\"cn=r\" ldapbindpasswd=p\n\
                  host all all all ldap ldapserver=l ldapbasedn=\"dc=x\" ldapsearchfilter=\"(&(uid=$username)(!(a=*)))\"\n";
-    let rules = Rules::parse(Path::new("main"), &OneFile(lines)).expect("they are right");
+    let rules = Rules::parse(Path::new("main"), &OneFile::new(lines)).expect("they are right");
     let ldap = rules.iter().filter_map(|rule| match &rule.method {
         RuleMethod::Ldap(ldap) => Some(ldap.clone()),
         _ => None,
@@ -242,7 +260,7 @@ static DIRECTORIES: LazyLock<Vec<Arc<Ldap>>> = LazyLock::new(|| {
 });
 
 /// What an LDAP server says, message after message. It may say yes to everything, but not out of turn.
-pub(super) fn ldap(data: &[u8]) {
+pub fn ldap(data: &[u8]) {
     let mut input = Input::new(data);
     let which = usize::from(input.byte()) % DIRECTORIES.len();
     let user = String::from_utf8_lossy(input.some()).into_owned();

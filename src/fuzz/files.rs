@@ -7,14 +7,14 @@ use crate::auth::IdentMaps;
 use crate::auth::hba::{HostName, Known, Origin, Question, Rules, Verdict, Visitor};
 
 /// A text from bytes, so that no input is lost for a letter.
-fn text(data: &[u8]) -> String {
+pub(super) fn text(data: &[u8]) -> String {
     String::from_utf8_lossy(data).into_owned()
 }
 
 /// Rules for logins, and the questions that they raise about visitors.
-pub(super) fn hba(data: &[u8]) {
+pub fn hba(data: &[u8]) {
     let text = text(data);
-    match Rules::parse(Path::new("main"), &OneFile(&text)) {
+    match Rules::parse(Path::new("main"), &OneFile::new(&text)) {
         Err(faults) => assert!(!faults.to_string().is_empty()),
         Ok(rules) => {
             assert!(!rules.is_empty());
@@ -59,9 +59,9 @@ fn visit(rules: &Rules, visitor: &Visitor<'_>) {
 }
 
 /// User name maps.
-pub(super) fn ident(data: &[u8]) {
+pub fn ident(data: &[u8]) {
     let text = text(data);
-    match IdentMaps::parse(Path::new("main"), &OneFile(&text)) {
+    match IdentMaps::parse(Path::new("main"), &OneFile::new(&text)) {
         Err(faults) => assert!(!faults.to_string().is_empty()),
         Ok(maps) => {
             for outside in ["bob", "bob@example.com", ""] {
@@ -77,11 +77,11 @@ pub(super) fn ident(data: &[u8]) {
 }
 
 /// Connection strings.
-pub(super) fn conninfo(data: &[u8]) {
+pub fn conninfo(data: &[u8]) {
     crate::config::fuzz::connection_string(&text(data));
 }
 
 /// Lists of users.
-pub(super) fn userlist(data: &[u8]) {
+pub fn userlist(data: &[u8]) {
     crate::config::fuzz::list_of_users(&text(data));
 }

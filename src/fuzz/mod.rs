@@ -11,37 +11,12 @@ mod smoke;
 mod sql;
 mod wire;
 
-/// Takes in any bytes at all.
-type Target = fn(&[u8]);
-
-/// The functions by name.
-pub const TARGETS: [(&str, Target); 17] = [
-    ("certificate", crate::net::tls::fuzz::certificate),
-    ("challenge", auth::challenge),
-    ("client_messages", crate::client::fuzz::client_messages),
-    ("config", crate::config::fuzz::file),
-    ("conninfo", files::conninfo),
-    ("console", crate::admin::fuzz::command),
-    ("conversation", crate::client::fuzz::conversation),
-    ("hba", files::hba),
-    ("ident", files::ident),
-    ("ldap", auth::ldap),
-    ("pipeline", crate::wire::pipeline::fuzz),
-    ("scram_client", auth::scram_client),
-    ("scram_server", auth::scram_server),
-    ("server_messages", crate::client::fuzz::server_messages),
-    ("sql", sql::sql),
-    ("startup", wire::startup),
-    ("userlist", files::userlist),
-];
-
-/// Runs the function of this name.
-///
-/// # Panics
-///
-/// If there is none, or if it finds something.
-pub fn run(name: &str, data: &[u8]) {
-    let found = TARGETS.iter().find(|(have, _)| *have == name);
-    let (_, function) = found.unwrap_or_else(|| panic!("no such target: {name}"));
-    function(data);
-}
+pub use crate::admin::fuzz::command as console;
+pub use crate::client::fuzz::{client_messages, conversation, server_messages};
+pub use crate::config::fuzz::file as config;
+pub use crate::net::tls::fuzz::certificate;
+pub use crate::wire::pipeline::fuzz as pipeline;
+pub use auth::{challenge, ldap, scram_client, scram_server};
+pub use files::{conninfo, hba, ident, userlist};
+pub use sql::sql;
+pub use wire::startup;

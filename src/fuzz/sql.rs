@@ -16,7 +16,7 @@ impl Functions for Table {
 }
 
 /// A statement's text, or that of many. A message's text ends at its first zero.
-pub(super) fn sql(data: &[u8]) {
+pub fn sql(data: &[u8]) {
     let data = data.split(|byte| *byte == 0).next().unwrap_or_default();
     for standard_conforming_strings in [true, false] {
         tokens(data, standard_conforming_strings);

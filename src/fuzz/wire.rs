@@ -6,7 +6,7 @@ use crate::wire::startup::{self, Initial};
 use crate::wire::{frontend, scan};
 
 /// The bytes of a connection that nobody knows yet.
-pub(super) fn startup(data: &[u8]) {
+pub fn startup(data: &[u8]) {
     let Ok(Some(len)) = startup::packet_len(data) else {
         return;
     };

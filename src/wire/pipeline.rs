@@ -506,4 +506,4 @@ mod properties;
 mod tests;
 
 #[cfg(any(test, fuzzing))]
-pub(crate) use model::fuzz;
+pub use model::fuzz;

@@ -1,13 +1,15 @@
 //! Any bytes for a client's conversation: from either side, and in pieces of any size.
 
+use std::cell::Cell;
 use std::sync::LazyLock;
 
 use super::Pause;
-use super::model::{Server, World, message, told};
+use super::model::{Server, World, message, socket, told};
 use super::trail::Following;
 use crate::chance::Input;
 use crate::client::login::startup::Wishes;
 use crate::config::Config;
+use crate::net::Stream;
 use crate::wire::startup::Startup;
 
 /// Sockets belong to a runtime, though nothing is ever read from these.
@@ -15,7 +17,19 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     runtime.expect("a runtime")
 });
+thread_local! {
+    /// The socket of the last world, for the next one: to make one takes longer than most conversations.
+    static SOCKET: Cell<Option<Stream>> = const { Cell::new(None) };
+}
 static CONFIG: LazyLock<Config> = LazyLock::new(Config::default);
+
+/// A client, and a server that another client has used before.
+fn in_a_world(run: impl FnOnce(&mut World)) {
+    let _inside = RUNTIME.enter();
+    let mut world = World::new(SOCKET.take().unwrap_or_else(socket));
+    run(&mut world);
+    SOCKET.set(Some(world.connection.stream));
+}
 
 /// What a startup message asks for.
 pub(crate) fn wishes(startup: &Startup) {
@@ -30,8 +44,7 @@ pub(crate) fn wishes(startup: &Startup) {
 }
 
 /// A program of sound messages: through howdah the client reads what the server says, whatever the pieces.
-pub(crate) fn conversation(data: &[u8]) {
-    let _inside = RUNTIME.enter();
+pub fn conversation(data: &[u8]) {
     let mut input = Input::new(data);
     let mut program = Vec::new();
     let mut pieces = Vec::new();
@@ -43,10 +56,17 @@ pub(crate) fn conversation(data: &[u8]) {
     program.extend(message(b'S', &[]));
     let mut direct = Server::default();
     direct.hear(&program);
+    in_a_world(|world| {
+        tell(world, &program, &pieces);
+        assert_eq!(told(&world.read), told(&direct.output));
+        assert!(world.connection.pipeline.is_settled() && world.talk.input.is_empty());
+    });
+}
 
-    let mut world = World::new();
-    let mut rest = program.as_slice();
-    for (len, how) in pieces {
+/// Sends the program in pieces, of which each has a length and says what happens meanwhile.
+fn tell(world: &mut World, program: &[u8], pieces: &[(usize, u8)]) {
+    let mut rest = program;
+    for &(len, how) in pieces {
         // Half of the pieces are whole messages.
         let len = if how & 1 == 0 { len } else { usize::from(how) };
         let (piece, tail) = rest.split_at(len.min(rest.len()));
@@ -67,8 +87,6 @@ pub(crate) fn conversation(data: &[u8]) {
     }
     world.talk.input.extend_from_slice(rest);
     while world.step(usize::MAX).expect("nothing is wrong") {}
-    assert_eq!(told(&world.read), told(&direct.output));
-    assert!(world.connection.pipeline.is_settled() && world.talk.input.is_empty());
 }
 
 /// A message, or a few, that a proper client might send.
@@ -102,11 +120,13 @@ fn sound(input: &mut Input<'_>) -> Vec<u8> {
 }
 
 /// Any bytes from a client. The first says how they are cut.
-pub(crate) fn client_messages(data: &[u8]) {
-    let _inside = RUNTIME.enter();
+pub fn client_messages(data: &[u8]) {
+    in_a_world(|world| heard(world, data));
+}
+
+fn heard(world: &mut World, data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.byte();
-    let mut world = World::new();
     world.talk.trail.following = input.pick(&[Following::All, Following::SettingsOnly, Following::Not]);
     world.talk.trail.may_pin = how & 1 == 0;
     world.talk.allow_deferral(how & 2 != 0);
@@ -136,10 +156,12 @@ pub(crate) fn client_messages(data: &[u8]) {
 }
 
 /// Any bytes from a server, in answer to a client of few words.
-pub(crate) fn server_messages(data: &[u8]) {
-    let _inside = RUNTIME.enter();
+pub fn server_messages(data: &[u8]) {
+    in_a_world(|world| answered(world, data));
+}
+
+fn answered(world: &mut World, data: &[u8]) {
     let mut input = Input::new(data);
-    let mut world = World::new();
     let size = input.pick(&[usize::MAX, 1, 5, 50]);
     let asked = usual(input.byte());
     world.talk.input.extend_from_slice(&asked);

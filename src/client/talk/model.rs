@@ -142,10 +142,15 @@ pub(super) struct World {
     pub(super) read: Vec<u8>,
 }
 
+/// A socket is part of a server, and never used.
+pub(super) fn socket() -> Stream {
+    let (ours, _) = tokio::net::UnixStream::pair().expect("two sockets");
+    Stream::from(ours)
+}
+
 impl World {
-    /// A server that another client has used before. A socket is part of it, and never used.
-    pub(in crate::client) fn new() -> Self {
-        let (ours, _) = tokio::net::UnixStream::pair().expect("two sockets");
+    /// A server that another client has used before.
+    pub(in crate::client) fn new(socket: Stream) -> Self {
         let bounds = Bounds {
             transactions: true,
             shared: true,
@@ -154,7 +159,7 @@ impl World {
         };
         let mut world = Self {
             talk: Talk::new(Arc::default(), Trail::new(Arc::default(), Arc::default()), bounds),
-            connection: Connection::new(Stream::from(ours), 2),
+            connection: Connection::new(socket, 2),
             server: Server::default(),
             read: Vec::new(),
         };

@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::Pause;
-use super::model::{Server, World, message, told};
+use super::model::{Server, World, message, socket, told};
 
 fn said(tag: u8, parts: &[&[u8]]) -> Message {
     Message(message(tag, parts))
@@ -108,7 +108,7 @@ proptest! {
         let mut direct = Server::default();
         direct.hear(&program);
 
-        let mut world = World::new();
+        let mut world = World::new(socket());
         let mut rest = program.as_slice();
         for (sent, heard) in pieces.iter().cycle() {
             let (piece, tail) = rest.split_at((*sent).min(rest.len()));
@@ -130,7 +130,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         let _inside = runtime.enter();
-        let mut world = World::new();
+        let mut world = World::new(socket());
         for (from_client, bytes) in steps {
             if from_client {
                 world.talk.input.extend_from_slice(&bytes);

@@ -249,7 +249,7 @@ impl World {
         );
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
         let notes = self.pipeline.queue.iter().map(super::Entry::weight);
         assert_eq!(self.pipeline.notes, notes.sum::<usize>());
         if self.pipeline.is_doubtful() {
@@ -257,7 +257,10 @@ impl World {
         }
         assert_eq!(self.pipeline.is_settled(), self.server.is_idle(), "{self:?}");
         if self.server.said.is_empty() {
+            // What is in both is compared once, and then forgotten.
             assert_eq!(self.done, self.server.done);
+            self.done.clear();
+            self.server.done.clear();
         }
     }
 
@@ -294,7 +297,7 @@ impl World {
 }
 
 /// A program and the pace of its answers, or any answers to any requests, out of bytes.
-pub(crate) fn fuzz(data: &[u8]) {
+pub fn fuzz(data: &[u8]) {
     let mut input = Input::new(data);
     if input.byte().is_multiple_of(4) {
         return nonsense(&mut input);
