@@ -273,6 +273,67 @@ fn sql_and_protocol_share_one_space_of_names() {
     });
 }
 
+#[test]
+fn a_name_is_handed_from_the_protocol_to_sql_and_back() {
+    Pair::with_pool(3).alike(|wire| {
+        wire.batch(&[msg::parse("a", "SELECT 'of the protocol'")]);
+        wire.query("DEALLOCATE a; PREPARE a AS SELECT 'of SQL'");
+        wire.query("EXECUTE a; DEALLOCATE a; EXECUTE a");
+        wire.batch(&[msg::parse("a", "SELECT 'of the protocol'")]);
+        wire.query("EXECUTE a; DEALLOCATE a; PREPARE a AS SELECT 'of SQL'; EXECUTE a");
+        wire.batch(&[msg::run("a", &[])]);
+        wire.query("DEALLOCATE ALL; PREPARE b AS SELECT 'b'");
+        wire.batch(&[msg::parse("b", "SELECT 'taken'")]);
+        wire.query("DEALLOCATE b");
+        // In one segment.
+        wire.batch(&[
+            msg::parse("a", "SELECT 'of the protocol'"),
+            msg::extended("DEALLOCATE a", &[]),
+            msg::extended("PREPARE a AS SELECT 'of SQL'", &[]),
+        ]);
+        wire.query("EXECUTE a");
+        wire.batch(&[
+            msg::extended("EXECUTE a", &[]),
+            msg::extended("DEALLOCATE ALL", &[]),
+        ]);
+        wire.query("EXECUTE a");
+        wire.batch(&[
+            msg::parse("a", "SELECT 'of the protocol'"),
+            msg::extended("EXECUTE a", &[]),
+            msg::extended("DEALLOCATE ALL", &[]),
+            msg::extended("PREPARE a AS SELECT 'of SQL'", &[]),
+        ]);
+        wire.query("EXECUTE a");
+        wire.query("DISCARD ALL");
+        // A query that ends the segment in which a name was lent, and copy data that Sync is among.
+        wire.batch(&[msg::parse("a", "SELECT 'of the protocol'")]);
+        wire.send(
+            &[
+                msg::extended("EXECUTE a", &[]),
+                msg::query("EXECUTE a; DEALLOCATE a"),
+            ]
+            .concat(),
+        );
+        wire.until_ready();
+        wire.query("EXECUTE a");
+        wire.query("CREATE TABLE lines (n int)");
+        wire.batch(&[msg::parse("a", "SELECT 'of the protocol'")]);
+        wire.send(
+            &[
+                msg::extended("EXECUTE a", &[]),
+                msg::extended("COPY lines FROM STDIN", &[]),
+                msg::sync(),
+            ]
+            .concat(),
+        );
+        while wire.read().kind != b'G' {}
+        wire.send(&[msg::copy_data(b"1\n"), msg::copy_done(), msg::sync()].concat());
+        wire.until_ready();
+        wire.query("SELECT count(*) FROM lines");
+        wire.query("PREPARE a AS SELECT 1");
+    });
+}
+
 /// Whether a name of SQL's is free again, is known before the server has been asked what is left.
 #[test]
 fn a_name_that_sql_has_just_given_back_can_be_taken_in_the_protocol() {

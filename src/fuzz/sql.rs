@@ -22,7 +22,7 @@ pub fn sql(data: &[u8]) {
         tokens(data, standard_conforming_strings);
         statements(data, standard_conforming_strings);
         verdicts(data, standard_conforming_strings);
-        let _ = sql::deallocation(data, standard_conforming_strings);
+        let _ = sql::deallocations(data, standard_conforming_strings);
     }
     let _ = sql::bare(data);
 }

@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::net::{PeerAddr, Stream, TlsInfo};
-use crate::sql::{Deallocation, Verdict, deallocation};
+use crate::sql::{Deallocation, Verdict, deallocations};
 use crate::wire::backend::{self, ErrorFields, Status};
 use crate::wire::pipeline::{Answer, Pipeline, Request};
 use crate::wire::{WireError, write};
@@ -27,9 +27,9 @@ use super::{CancelKey, Prepared, Remains, Settings};
 pub struct Unnamed {
     /// Unique in this process; from 1.
     pub id: u64,
-    /// Text and parameter types, as in the Parse message.
+    /// Text and parameter types, as in the Parse message that the server gets.
     pub definition: Box<[u8]>,
-    /// What it removes when it is executed, if it is a DEALLOCATE.
+    /// What it removes when it is executed, if it is a DEALLOCATE or a DISCARD ALL.
     pub deallocates: Option<Deallocates>,
     /// What it may leave behind, if anything.
     pub verdict: Option<Box<Verdict>>,
@@ -485,10 +485,12 @@ impl Connection {
         }
         self.run(query).await?;
         self.has_nothing_set();
-        match deallocation(query.as_bytes(), true) {
-            Deallocation::None => return Ok(()),
-            Deallocation::All { .. } | Deallocation::DiscardAll { .. } => {}
-            Deallocation::Name { .. } | Deallocation::Mixed => self.run("DEALLOCATE ALL").await?,
+        let freed = deallocations(query.as_bytes(), true).found;
+        if freed.is_empty() {
+            return Ok(());
+        }
+        if freed.iter().all(|found| matches!(found, Deallocation::Name(_))) {
+            self.run("DEALLOCATE ALL").await?;
         }
         self.has_nothing_prepared();
         Ok(())

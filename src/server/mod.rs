@@ -23,7 +23,7 @@ pub use connection::{Connection, Failure, Gone, Info, Leftovers, Unnamed, Unname
 pub use functions::FunctionTable;
 pub use lore::Lore;
 pub use markers::Mark;
-pub use note::{Deallocates, Forgotten, Note};
+pub use note::{Deallocates, Forgotten, Freeing, Note};
 pub use parameters::Parameters;
 pub use questions::{Answer, Question, Remains, Row, State, Value};
 pub use repose::{IDLE_SESSION_TIMEOUT, IdleLimits};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Statement;
 use super::connection::Unnamed;
 use crate::error::Refusal;
+use crate::sql::{Deallocation, deallocations};
 use crate::wire::pipeline::Weigh;
 
 /// What is remembered with a request in flight.
@@ -38,32 +39,26 @@ pub enum Note {
         /// Which of the client's names for it was used: see `client::talk::names`.
         order: u64,
     },
-    /// An Execute of a DEALLOCATE by a client: of these names, or of all there are.
-    Deallocate(Vec<Forgotten>, Deallocates),
+    /// An Execute of a DEALLOCATE by a client.
+    Deallocate(Box<Freeing>),
     /// An Execute of a BEGIN that the client has been told is done.
     Begin,
-    /// A simple query, which does away with the unnamed statement.
-    Query {
-        /// What the client calls the statement of which an error may speak by another name.
-        alias: Option<Box<[u8]>>,
-        /// What it deallocates, among other things, if it comes that far.
-        forgets: Vec<Forgotten>,
-    },
+    /// A simple query, which does away with the unnamed statement; with what else it does to statements, if anything.
+    Query(Option<Box<Freeing>>),
 }
 
 impl Weigh for Note {
     fn bytes(&self) -> usize {
-        let names = |forgotten: &[Forgotten]| forgotten.iter().map(|(name, _)| name.len()).sum::<usize>();
         match self {
             Self::Learn { name, .. } | Self::Alias(name) | Self::Forget((name, _)) => name.len(),
             Self::Unnamed(unnamed) => unnamed.as_ref().map_or(0, |unnamed| unnamed.definition.len()),
-            Self::Deallocate(forgotten, _) => names(forgotten),
-            Self::Query { alias, forgets } => alias.as_ref().map_or(0, |name| name.len()) + names(forgets),
+            Self::Deallocate(freeing) | Self::Query(Some(freeing)) => freeing.bytes(),
             Self::Injected(_)
             | Self::Evicted(_)
             | Self::InjectedUnnamed(_)
             | Self::Refuse(_)
             | Self::Uses { .. }
+            | Self::Query(None)
             | Self::Begin => 0,
         }
     }
@@ -72,6 +67,23 @@ impl Weigh for Note {
 /// A name that a client is giving up, and what it stood for.
 pub type Forgotten = (Box<[u8]>, Arc<Statement>);
 
+/// What a request does to the statements of its client and its server, beside what the client is told.
+#[derive(Debug, Default)]
+pub struct Freeing {
+    /// What its statements deallocate, one after the other, each with what of the client's that is.
+    pub steps: Vec<(Deallocates, Vec<Forgotten>)>,
+    /// Names under which the server has something for this request's sake.
+    pub borrowed: Vec<Box<[u8]>>,
+}
+
+impl Freeing {
+    fn bytes(&self) -> usize {
+        let forgotten = self.steps.iter().flat_map(|(_, forgotten)| forgotten);
+        let names = forgotten.map(|(name, _)| name);
+        names.chain(&self.borrowed).map(|name| name.len()).sum()
+    }
+}
+
 /// What a DEALLOCATE removes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deallocates {
@@ -79,4 +91,31 @@ pub enum Deallocates {
     Name(Box<[u8]>),
     /// All statements.
     All,
+    /// All statements, and all else (`DISCARD ALL`).
+    Everything,
+}
+
+impl Deallocates {
+    /// What a text removes that is a DEALLOCATE or a DISCARD ALL, and nothing else.
+    pub fn of(text: &[u8]) -> Option<Self> {
+        deallocations(text, true).sole().map(Self::from)
+    }
+
+    /// Whether the statement of this name is among what it removes.
+    pub fn removes(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Name(removed) => **removed == *name,
+            Self::All | Self::Everything => true,
+        }
+    }
+}
+
+impl From<Deallocation<'_>> for Deallocates {
+    fn from(found: Deallocation<'_>) -> Self {
+        match found {
+            Deallocation::Name(name) => Self::Name(name.into_owned().into()),
+            Deallocation::All => Self::All,
+            Deallocation::DiscardAll => Self::Everything,
+        }
+    }
 }

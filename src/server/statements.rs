@@ -7,14 +7,13 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::Settings;
+use super::{Deallocates, Settings};
 
 /// What howdah's names on a server begin with. Clients' own names never reach a server.
 pub const NAME_PREFIX: &str = "howdah_";
 /// The name of no statement, taken and given back where a request is bound to fail.
 pub const NOTHING: &[u8] = b"howdah_0";
-/// The statement that an intercepted DEALLOCATE removes in place of the client's, if there is still one of that name; an
-/// error over it is told with the client's name.
+/// The statement that an intercepted DEALLOCATE ALL removes in place of all.
 pub const DECOY: &[u8] = NOTHING;
 
 /// A statement as servers know it.
@@ -32,6 +31,8 @@ pub struct Statement {
     pub context: u64,
     /// Those settings.
     pub settings: Settings,
+    /// What it removes when it is executed, if it is a DEALLOCATE or a DISCARD ALL.
+    pub deallocates: Option<Deallocates>,
     /// Counts how often its result has been found changed since.
     revision: AtomicU64,
     /// A server has accepted it.
@@ -125,6 +126,7 @@ impl StatementCache {
             epoch,
             context,
             settings: settings.clone(),
+            deallocates: Deallocates::of(text_of(definition)),
             revision: AtomicU64::new(0),
             proven: AtomicBool::new(false),
             inert_at: AtomicU64::new(0),
@@ -304,6 +306,11 @@ impl Prepared {
     /// Those that are there, or on their way.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Statement>> {
         self.slots.values().map(|slot| &slot.statement)
+    }
+
+    /// The server has dropped the one of this name there, if there was one.
+    pub fn forget(&mut self, name: &[u8]) {
+        self.slots.retain(|_, slot| *slot.statement.name != *name);
     }
 
     /// The server has dropped all that it had (`DEALLOCATE ALL`, `DISCARD ALL`); what is on its way comes after.

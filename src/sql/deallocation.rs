@@ -10,99 +10,100 @@ use super::lexer::{Kind, Lexer, Token};
 use super::scan;
 use super::statement::{Statement, Statements};
 
-/// What a text would free. `sole` says that the text is this one statement and nothing else.
+/// What one statement frees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deallocation<'a> {
-    /// Nothing.
-    None,
-    /// `DEALLOCATE name`: one statement.
-    Name {
-        /// Which one, as PostgreSQL understands the name.
-        name: Cow<'a, [u8]>,
-        /// Whether the text is nothing but this.
-        sole: bool,
-    },
+    /// `DEALLOCATE name`: one statement, by its name as PostgreSQL understands it.
+    Name(Cow<'a, [u8]>),
     /// `DEALLOCATE ALL`: every statement.
-    All {
-        /// Whether the text is nothing but this.
-        sole: bool,
-    },
+    All,
     /// `DISCARD ALL`: every statement, and whatever else a session holds.
-    DiscardAll {
-        /// Whether the text is nothing but this.
-        sole: bool,
-    },
-    /// It frees something and cannot be said in one word: several such statements, a name written with Unicode escapes,
-    /// or a text that ends within a string or a comment, which PostgreSQL refuses as a whole.
-    Mixed,
+    DiscardAll,
+}
+
+/// What a text frees, if it is carried out to its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deallocations<'a> {
+    /// One for each statement that frees something, in their order.
+    pub found: Vec<Deallocation<'a>>,
+    /// There are other statements beside.
+    pub is_mixed: bool,
+}
+
+impl<'a> Deallocations<'a> {
+    /// The one that the text is, and nothing else.
+    pub fn sole(mut self) -> Option<Deallocation<'a>> {
+        if self.is_mixed || self.found.len() > 1 {
+            return None;
+        }
+        self.found.pop()
+    }
 }
 
 /// What a text would free. `standard_conforming_strings` is the setting of the session that the text is for.
-pub fn deallocation(text: &[u8], standard_conforming_strings: bool) -> Deallocation<'_> {
+///
+/// A text that ends within a string or a comment frees nothing: PostgreSQL refuses it as a whole.
+pub fn deallocations(text: &[u8], standard_conforming_strings: bool) -> Deallocations<'_> {
+    let mut freed = Deallocations::default();
     if !may_free(text, standard_conforming_strings) {
-        return Deallocation::None;
+        return freed;
     }
-    let mut found = Deallocation::None;
-    let mut count = 0_usize;
     for statement in Statements::new(text, standard_conforming_strings) {
-        count = count.saturating_add(1);
-        found = match (found, judge(&statement)) {
-            _ if statement.is_unterminated() => return Deallocation::Mixed,
-            (found, Deallocation::None) => found,
-            (Deallocation::None, judged) => judged,
-            _ => return Deallocation::Mixed,
-        };
-    }
-    if count > 1 { found.among_others() } else { found }
-}
-
-impl Deallocation<'_> {
-    fn among_others(self) -> Self {
-        match self {
-            Self::Name { name, .. } => Self::Name { name, sole: false },
-            Self::All { .. } => Self::All { sole: false },
-            Self::DiscardAll { .. } => Self::DiscardAll { sole: false },
-            other => other,
+        if statement.is_unterminated() {
+            return Deallocations::default();
+        }
+        match judge(&statement) {
+            Some(found) => freed.found.push(found),
+            None => freed.is_mixed = true,
         }
     }
+    freed
 }
 
-/// What one statement would free, were it alone.
-fn judge<'a>(statement: &Statement<'a>) -> Deallocation<'a> {
+/// What one statement would free, were it alone. A syntax error frees nothing and is PostgreSQL's to explain.
+fn judge<'a>(statement: &Statement<'a>) -> Option<Deallocation<'a>> {
     let mut head = statement.head();
-    let Some(first) = head.next() else {
-        return Deallocation::None;
-    };
-    let (second, third, fourth) = (head.next(), head.next(), head.next());
+    let (first, second) = (head.next()?, head.next()?);
     if first.is_word("discard") {
-        return match (second, third) {
-            (Some(what), None) if what.is_word("all") => Deallocation::DiscardAll { sole: true },
-            _ => Deallocation::None,
-        };
+        let is_all = second.is_word("all") && head.next().is_none();
+        return is_all.then_some(Deallocation::DiscardAll);
     }
     if !first.is_word("deallocate") {
-        return Deallocation::None;
+        return None;
     }
-    match (second, third, fourth) {
-        (Some(prepare), Some(what), None) if prepare.is_word("prepare") => judge_name(&what),
+    match (head.next(), head.next(), head.next()) {
         // `DEALLOCATE prepare` frees the statement of that name.
-        (Some(what), None, None) => judge_name(&what),
-        // It may go on with the `UESCAPE` of the name.
-        _ if statement.head().any(|token| token.kind == Kind::UnicodeName) => Deallocation::Mixed,
-        // A syntax error, which frees nothing and is PostgreSQL's to explain.
-        _ => Deallocation::None,
+        (None, ..) => judge_name(&second, None, None),
+        (Some(what), word, character) if second.is_word("prepare") && head.next().is_none() => {
+            judge_name(&what, word, character)
+        }
+        (word, character, None) => judge_name(&second, word, character),
+        _ => None,
     }
 }
 
-fn judge_name<'a>(what: &Token<'a>) -> Deallocation<'a> {
+/// What a name frees, with what stands behind it: nothing, or, if it has escapes, `UESCAPE 'c'`.
+fn judge_name<'a>(
+    what: &Token<'a>,
+    word: Option<Token<'_>>,
+    character: Option<Token<'_>>,
+) -> Option<Deallocation<'a>> {
+    if what.kind == Kind::UnicodeName {
+        let escape = match (word, character.map(|token| token.text)) {
+            (None, _) => b'\\',
+            (Some(word), Some([b'\'', escape, b'\''])) if word.is_word("uescape") => *escape,
+            _ => return None,
+        };
+        let name = identifier::unicode_name(what, escape)?;
+        return Some(Deallocation::Name(Cow::Owned(name)));
+    }
+    if word.is_some() {
+        return None;
+    }
     if what.is_word("all") {
-        return Deallocation::All { sole: true };
+        return Some(Deallocation::All);
     }
-    match (identifier::name(what), what.kind) {
-        (Some(name), _) => Deallocation::Name { name, sole: true },
-        (None, Kind::UnicodeName) => Deallocation::Mixed,
-        (None, _) => Deallocation::None,
-    }
+    identifier::name(what).map(Deallocation::Name)
 }
 
 /// Whether any statement of a text could free something; may be wrong by saying yes. Every statement begins with the

@@ -4,11 +4,19 @@ use super::scan;
 
 /// Whether a name that has an underscore in it is anywhere in a text. Underscores are rare, so only they are looked at.
 pub fn contains_name(text: &[u8], name: &[u8]) -> bool {
+    memchr::memchr_iter(b'_', text).any(|at| has_name_around(text, name, at))
+}
+
+/// Whether one of two such names is.
+pub fn contains_either(text: &[u8], names: [&[u8]; 2]) -> bool {
+    memchr::memchr_iter(b'_', text).any(|at| names.iter().any(|name| has_name_around(text, name, at)))
+}
+
+/// Whether a text has a name of which the first underscore is there.
+fn has_name_around(text: &[u8], name: &[u8], at: usize) -> bool {
     let before = name.iter().position(|byte| *byte == b'_').unwrap_or(0);
-    memchr::memchr_iter(b'_', text).any(|at| {
-        let start = at.checked_sub(before);
-        start.is_some_and(|start| text.get(start..).unwrap_or_default().starts_with(name))
-    })
+    let start = at.checked_sub(before);
+    start.is_some_and(|start| text.get(start..).unwrap_or_default().starts_with(name))
 }
 
 /// Whether a text is one statement that reads or changes rows, and has in it nothing that could leave anything in its
@@ -56,6 +64,7 @@ mod tests {
         assert!(contains_name(b"howdah_", b"howdah_"));
         assert!(!contains_name(b"howda_ _howdah", b"howdah_"));
         assert!(!contains_name(b"_", b"howdah_"));
+        assert!(contains_either(b"a_b d_e", [b"x_y", b"d_e"]) && !contains_either(b"a_b", [b"x_y", b"d_e"]));
         assert!(contains_name(
             b"x_pg_prepared_statements",
             b"pg_prepared_statements"

@@ -52,9 +52,9 @@ mod verdict;
 
 pub use classify::{Reading, encoding_is_safe, verdict};
 pub use custom::dotted_names;
-pub use deallocation::{Deallocation, deallocation};
+pub use deallocation::{Deallocation, Deallocations, deallocations};
 pub use functions::{Functions, Volatility};
-pub use glance::contains_name;
+pub use glance::{contains_either, contains_name};
 pub use identifier::name;
 pub use lexer::{Kind, Lexer, Token};
 pub use quiet::is_quiet;

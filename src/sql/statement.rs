@@ -2,8 +2,8 @@
 
 use super::lexer::{Kind, Lexer, Token};
 
-/// How many tokens of a statement are kept.
-const HEAD_LEN: usize = 4;
+/// How many tokens of a statement are kept: `DEALLOCATE PREPARE name UESCAPE '!'` and one more.
+const HEAD_LEN: usize = 6;
 
 /// The beginning of a statement, which is where a statement says what it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Statement<'a> {
 }
 
 impl<'a> Statement<'a> {
-    /// The first tokens, without spaces and comments: at most four.
+    /// The first tokens, without spaces and comments: at most six.
     pub fn head(&self) -> impl Iterator<Item = Token<'a>> + use<'a> {
         self.head.into_iter().flatten()
     }

@@ -239,6 +239,7 @@ impl<N: Weigh> Pipeline<N> {
     /// Returns the note if the server will never answer this request: it is passing over everything until Sync, or it
     /// reads copy data and takes the request for a mistake.
     pub fn sent(&mut self, request: Request, answer: Answer, note: Option<N>) -> Option<N> {
+        self.flushed = false;
         if !self.accepts(request) {
             return note;
         }
@@ -249,7 +250,6 @@ impl<N: Weigh> Pipeline<N> {
         } else if request != Request::CopyEnd {
             self.segment_open = true;
         }
-        self.flushed = false;
         let entry = Entry {
             request,
             answer,

@@ -75,6 +75,8 @@ pub(crate) enum Step {
         lines: Vec<String>,
         /// Whether it is a success.
         done: bool,
+        /// Whether it is started in the extended protocol, with a Sync that the server passes over if it reads copy data.
+        extended: bool,
     },
 }
 
@@ -88,13 +90,22 @@ impl Step {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Send(messages) => messages.iter().flat_map(Message::to_bytes).collect(),
+            Self::CopyIn {
+                sql, extended: true, ..
+            } => [msg::extended(sql, &[]), msg::sync()].concat(),
             Self::CopyIn { sql, .. } => msg::query(sql),
         }
     }
 
     /// What goes out once the server asks for it.
     pub(crate) fn copy_bytes(&self) -> Vec<u8> {
-        let Self::CopyIn { lines, done, .. } = self else {
+        let Self::CopyIn {
+            lines,
+            done,
+            extended,
+            ..
+        } = self
+        else {
             return msg::copy_fail("nothing to copy");
         };
         let mut bytes: Vec<u8> = lines
@@ -106,6 +117,9 @@ impl Step {
         } else {
             msg::copy_fail("no more")
         });
+        if *extended {
+            bytes.extend(msg::sync());
+        }
         bytes
     }
 
@@ -172,8 +186,15 @@ impl fmt::Display for Step {
                 let texts: Vec<_> = messages.iter().map(ToString::to_string).collect();
                 f.write_str(&texts.join(" | "))
             }
-            Self::CopyIn { sql, lines, done } => {
-                write!(f, "Copy {sql} {lines:?} {}", if *done { "done" } else { "fails" })
+            Self::CopyIn {
+                sql,
+                lines,
+                done,
+                extended,
+            } => {
+                let protocol = if *extended { "extended" } else { "simple" };
+                let end = if *done { "done" } else { "fails" };
+                write!(f, "Copy ({protocol}) {sql} {lines:?} {end}")
             }
         }
     }

@@ -111,10 +111,7 @@ fn together(family: Family, author: &mut Author<'_>) -> Step {
             messages.extend(run("", Vec::new()));
         }
     }
-    let frees = texts.iter().filter(|text| text.contains("DEALLOCATE"));
-    // Several of them in one query are a known limit.
-    let can_be_one = texts.len() > 1 && frees.count() < 2;
-    if can_be_one && author.rng.percent(50) {
+    if texts.len() > 1 && author.rng.percent(50) {
         return Step::query(texts.join("; "));
     }
     let has_queries = messages

@@ -55,17 +55,18 @@ impl Session {
                 // Its last words may still be there to be read.
                 server.output.clear();
             }
+            let unsent = server.output.len();
             if let Some(stop) = self.hear(server) {
                 return Poll::Ready(stop);
             }
-            if matches!(pause, Pause::Blocked) {
-                if self.talk.answers != answers {
-                    continue;
-                }
-                if !server.pipeline.in_flight() {
-                    // A fault of howdah's own; it shall not become a client that waits for ever.
-                    return Poll::Ready(Stop::Server(server_violation("an answer is missing")));
-                }
+            let is_blocked = matches!(pause, Pause::Blocked);
+            // Something is to be put right there, or what the client waits for has come.
+            if server.output.len() > unsent || is_blocked && self.talk.answers != answers {
+                continue;
+            }
+            if is_blocked && !server.pipeline.in_flight() {
+                // A fault of howdah's own; it shall not become a client that waits for ever.
+                return Poll::Ready(Stop::Server(server_violation("an answer is missing")));
             }
             let crowded = self.talk.output.len() >= HIGH_WATER;
             let mut moved = false;
@@ -159,9 +160,12 @@ impl Session {
                 self.talk.tally.query(took);
             }
             self.seat.set_busy(server.pipeline.in_flight());
-            if settled {
-                self.talk.tally.transaction(self.clock.end_transaction(now));
-            }
+        }
+        // What howdah has to take back comes behind the client's last request.
+        let has_ended = heard.units > 0 || heard.ends_of_ours;
+        if settled && has_ended {
+            let now = self.clock.now();
+            self.talk.tally.transaction(self.clock.end_transaction(now));
         }
         if pauses && server.pipeline.is_quiet() && self.talk.down.is_done() {
             return Some(Stop::Interlude);
@@ -169,10 +173,10 @@ impl Session {
         if !settled {
             return None;
         }
-        if self.policy.pool_mode != PoolMode::Session && (self.pin.is_none() || heard.units > 0) {
+        if self.policy.pool_mode != PoolMode::Session && (self.pin.is_none() || has_ended) {
             return Some(Stop::Settled);
         }
-        if heard.units > 0 {
+        if has_ended {
             // A session keeps its server: what it does is reported as it goes on.
             self.pool.absorb(&mut self.talk.tally);
         }

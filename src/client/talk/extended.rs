@@ -7,26 +7,24 @@ use bytes::{Buf, BufMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::server::{Connection, DECOY, Deallocates, Note, Standing, Statement, Unnamed, UnnamedSlot};
-use crate::sql::{Deallocation, deallocation};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, Parse, Target};
 use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::{HEADER_LEN, Header};
 use crate::wire::write;
 
-use super::names::Known;
+use super::names::{Known, key};
 use super::quiet::{
-    bind_nothing, close_on_server, close_quietly, duplicate, prepare_empty, refuse, run_quietly, try_name,
-    write_parse,
+    bind_nothing, close_on_server, close_quietly, duplicate, refuse, run_quietly, try_name, write_parse,
 };
 use super::requests::looks_like_ours;
 use super::trail::{Barrier, Following, Judged};
 use super::watch::{Bound, shows_statements};
-use super::{Freeing, Pause, Talk};
+use super::{Pause, Talk};
 
 static NEXT_UNNAMED: AtomicU64 = AtomicU64::new(1);
 
-/// Text and (no) types of the statement that an intercepted DEALLOCATE becomes.
+/// Text and (no) types of the statement that an intercepted DEALLOCATE ALL becomes.
 fn decoy_definition() -> Vec<u8> {
     [b"DEALLOCATE ", DECOY, b"\0\0\0"].concat()
 }
@@ -46,7 +44,7 @@ impl Talk {
         };
         let segment = server.pipeline.segment();
         if parse.name.is_empty() {
-            let unnamed = self.unnamed_from(parse, segment)?;
+            let unnamed = self.unnamed_from(parse);
             self.discard(header);
             self.parse_unnamed(unnamed, server);
             return Ok(());
@@ -79,24 +77,13 @@ impl Talk {
         Ok(())
     }
 
-    fn unnamed_from(&self, parse: Parse<'_>, segment: u64) -> Result<Unnamed, Pause> {
-        let is_uncertain = |name: &[u8]| matches!(self.names.get(name, segment), Known::Uncertain);
-        let known = |name: &[u8]| matches!(self.names.get(name, segment), Known::Statement(_));
-        let deallocates = match deallocation(parse.text, true) {
-            Deallocation::All { sole: true } if !self.trail.may_have_sql_statements() => {
-                Some(Deallocates::All)
-            }
-            Deallocation::Name { name, sole: true } if is_uncertain(&name) => return Err(Pause::Blocked),
-            Deallocation::Name { name, sole: true } if known(&name) || looks_like_ours(&name) => {
-                Some(Deallocates::Name(name.into_owned().into()))
-            }
-            _ => None,
-        };
+    fn unnamed_from(&self, parse: Parse<'_>) -> Unnamed {
+        let deallocates = Deallocates::of(parse.text);
         let definition = match deallocates {
-            Some(_) => decoy_definition().into(),
-            None => parse.definition.into(),
+            Some(Deallocates::All) => decoy_definition().into(),
+            _ => parse.definition.into(),
         };
-        Ok(Unnamed {
+        Unnamed {
             id: NEXT_UNNAMED.fetch_add(1, Ordering::Relaxed),
             definition,
             deallocates,
@@ -105,7 +92,7 @@ impl Talk {
                 Judged::Marked(verdict) => Some(verdict),
             },
             shows_statements: shows_statements(parse.text),
-        })
+        }
     }
 
     fn parse_unnamed(&mut self, unnamed: Unnamed, server: &mut Connection) {
@@ -293,19 +280,19 @@ impl Talk {
             self.pass_on(header, Request::Bind, server);
             return Ok(());
         };
-        let to_unnamed_portal = portal.is_empty();
         let start = HEADER_LEN + portal.len() + 1;
         let name = start..start + name.len();
-        if name.is_empty() {
-            return self.bind_unnamed(header, to_unnamed_portal, server);
+        if !self.portals.is_empty() {
+            let portal = portal.to_vec();
+            self.forget_portal(&portal);
         }
-        if to_unnamed_portal {
-            self.portal = None;
+        if name.is_empty() {
+            return self.bind_unnamed(header, server);
         }
         let made_ready;
         let (statement, order) = match self.ready(self.input.get(name.clone()).unwrap_or_default(), server) {
             Some(ready) => ready,
-            None => match self.make_ready(header, name.clone(), to_unnamed_portal, server)? {
+            None => match self.make_ready(header, name.clone(), server)? {
                 Some((statement, order)) => {
                     made_ready = statement;
                     (&*made_ready, order)
@@ -317,10 +304,15 @@ impl Talk {
             id: statement.id,
             order,
         };
+        let deallocates = statement.deallocates.clone();
         let out = &mut server.output;
         write::header(out, b'B', header.body_len() - name.len() + statement.name.len());
         out.put_slice(self.input.get(HEADER_LEN..start).unwrap_or_default());
         write::cstr(out, &statement.name);
+        if let Some(effect) = deallocates {
+            let portal = self.input.get(HEADER_LEN..start - 1).unwrap_or_default().to_vec();
+            self.note_portal(&portal, effect, false);
+        }
         self.input.advance(name.end + 1);
         self.up = super::Passing::Forward(header.len - name.end - 1);
         self.up.pass(&mut self.input, &mut server.output);
@@ -328,12 +320,7 @@ impl Talk {
         Ok(())
     }
 
-    fn bind_unnamed(
-        &mut self,
-        header: Header,
-        to_unnamed_portal: bool,
-        server: &mut Connection,
-    ) -> Result<(), Pause> {
+    fn bind_unnamed(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
         if self.unnamed.is_uncertain(server.pipeline.segment()) {
             return Err(Pause::Blocked);
         }
@@ -343,12 +330,12 @@ impl Talk {
             return Ok(());
         }
         self.ensure_unnamed(server)?;
-        if to_unnamed_portal {
-            let effect = self.unnamed.get().and_then(|unnamed| unnamed.deallocates.clone());
-            self.portal = effect.map(|effect| Freeing {
-                effect,
-                on_server: DECOY.into(),
-            });
+        let effect = self.unnamed.get().and_then(|unnamed| unnamed.deallocates.clone());
+        if let Some(effect) = effect {
+            let body = self.input.get(HEADER_LEN..).unwrap_or_default();
+            let portal = frontend::bind_names(body).map(|(portal, _)| portal.to_vec());
+            let by_decoy = effect == Deallocates::All;
+            self.note_portal(&portal.unwrap_or_default(), effect, by_decoy);
         }
         self.pass_on(header, Request::Bind, server);
         Ok(())
@@ -373,7 +360,6 @@ impl Talk {
         &mut self,
         header: Header,
         name: std::ops::Range<usize>,
-        to_unnamed_portal: bool,
         server: &mut Connection,
     ) -> Result<Option<(Arc<Statement>, u64)>, Pause> {
         let name = self.input.get(name).unwrap_or_default().to_vec();
@@ -394,9 +380,6 @@ impl Talk {
             }
             return Ok(None);
         };
-        if to_unnamed_portal {
-            self.portal = self.freed_by(&statement, server)?;
-        }
         self.ensure(&statement, server)?;
         if self.names.catch_up(&name) && !self.describes_portal_next(header) {
             // Its driver relies on the description of long ago: it has to hear of the change, as from PostgreSQL.
@@ -406,19 +389,6 @@ impl Talk {
         }
         let order = self.names.order(&name);
         Ok(Some((statement, order)))
-    }
-
-    /// What a named statement removes, if it is a DEALLOCATE of a name that the client has.
-    fn freed_by(&self, statement: &Statement, server: &Connection) -> Result<Option<Freeing>, Pause> {
-        let Deallocation::Name { name, sole: true } = deallocation(statement.text(), true) else {
-            return Ok(None);
-        };
-        let name: Box<[u8]> = name.into_owned().into();
-        let known = self.known(&name, server)?;
-        Ok(known.map(|_| Freeing {
-            effect: Deallocates::Name(name.clone()),
-            on_server: name,
-        }))
     }
 
     /// Whether the message behind this one asks what the portal returns.
@@ -483,60 +453,32 @@ impl Talk {
                 self.discard(header);
                 server.pipeline.sent(Request::Close, Answer::Fake, note);
             }
-            Ok(Target::Portal(_)) | Err(_) => self.pass_on(header, Request::Close, server),
+            Ok(Target::Portal(name)) => {
+                let name = name.to_vec();
+                self.forget_portal(&name);
+                self.pass_on(header, Request::Close, server);
+            }
+            Err(_) => self.pass_on(header, Request::Close, server),
         }
         Ok(())
     }
 
     pub(super) fn execute(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
-        let unnamed_portal = matches!(frontend::execute_portal(self.body(header)), Ok(b""));
-        let Some(Freeing { effect, on_server }) = self.portal.clone().filter(|_| unnamed_portal) else {
+        let frees = match frontend::execute_portal(self.body(header)) {
+            Ok(portal) if !self.portals.is_empty() => {
+                self.portals.iter().position(|frees| *frees.name == *key(portal))
+            }
+            _ => None,
+        };
+        let Some(at) = frees else {
             self.pass_on(header, Request::Execute, server);
             return Ok(());
         };
-        let segment = server.pipeline.segment();
-        if let Deallocates::Name(name) = &effect {
-            match self.names.get(name, segment) {
-                Known::Uncertain => return Err(Pause::Blocked),
-                Known::Nothing => {
-                    let name = name.clone();
-                    self.deallocate_what_has_gone(header, name, &on_server, server);
-                    return Ok(());
-                }
-                Known::Statement(_) => {}
-            }
-        }
-        let forgotten = self.forget(&effect, segment)?;
-        // It is executed for real, so that PostgreSQL judges whether it may run at all: a statement without a name was
-        // parsed as a DEALLOCATE of the decoy, others find one of the name that they were parsed with.
-        prepare_empty(&on_server, server);
-        if *on_server != *DECOY {
-            self.trail.lent.push(on_server);
-        }
+        let note = self.before_freeing(at, server)?;
+        self.portals.remove(at);
         self.forward(header, server);
-        let note = Note::Deallocate(forgotten, effect);
-        server
-            .pipeline
-            .sent(Request::Execute, Answer::Forward, Some(note));
-        self.portal = None;
+        server.pipeline.sent(Request::Execute, Answer::Forward, note);
         Ok(())
-    }
-
-    /// The statement of that name has gone since its DEALLOCATE was parsed, and PostgreSQL is to say so.
-    fn deallocate_what_has_gone(
-        &mut self,
-        header: Header,
-        name: Box<[u8]>,
-        on_server: &[u8],
-        server: &mut Connection,
-    ) {
-        if *on_server == *DECOY {
-            close_quietly(DECOY, server);
-        }
-        self.portal = None;
-        self.forward(header, server);
-        let alias = Some(Note::Alias(name));
-        server.pipeline.sent(Request::Execute, Answer::Forward, alias);
     }
 }
 

@@ -92,26 +92,32 @@ fn tell(world: &mut World, program: &[u8], pieces: &[(usize, u8)]) {
 /// A message, or a few, that a proper client might send.
 fn sound(input: &mut Input<'_>) -> Vec<u8> {
     let name = input.pick(&["", "a", "b", "c", "howdah_1"]).as_bytes();
+    let portal = input.pick(&["", "", "", "p"]).as_bytes();
+    let bind = message(b'B', &[portal, b"\0", name, b"\0\0\0\0\0\0\0"]);
+    let execute = message(b'E', &[portal, b"\0\0\0\0\0"]);
     match input.byte() % 20 {
         0..5 => {
-            let text = input.pick(&["one", "two", "three", "four", "bad", "fail"]);
+            let texts = ["one", "two", "three", "four", "bad", "fail"];
+            let freeing = ["DEALLOCATE a", "DEALLOCATE howdah_1", "DEALLOCATE ALL"];
+            let text = input.pick(&[&texts[..], &freeing[..]].concat());
             message(b'P', &[name, b"\0", text.as_bytes(), b"\0\0\0"])
         }
-        5..10 => {
-            let bind = message(b'B', &[b"\0", name, b"\0\0\0\0\0\0\0"]);
-            [bind, message(b'E', &[b"\0\0\0\0\0"])].concat()
-        }
-        // A DEALLOCATE means what its name stands for when it is parsed: see ARCHITECTURE.md.
-        10 => [
-            message(b'P', &[b"\0DEALLOCATE a\0\0\0"]),
-            message(b'B', &[b"\0\0\0\0\0\0\0\0"]),
-            message(b'E', &[b"\0\0\0\0\0"]),
-        ]
-        .concat(),
+        5..9 => [bind, execute].concat(),
+        9 => bind,
+        10 => execute,
         11 => message(b'D', &[b"S", name, b"\0"]),
         12 | 13 => message(b'C', &[b"S", name, b"\0"]),
         14 | 15 => {
-            let text = input.pick(&["one", "fail", "DEALLOCATE a", "DEALLOCATE ALL"]);
+            let text = input.pick(&[
+                "one",
+                "fail",
+                "DEALLOCATE a",
+                "DEALLOCATE ALL",
+                "one;DEALLOCATE a;DEALLOCATE b",
+                "DEALLOCATE b;fail;DEALLOCATE a",
+                "DEALLOCATE ALL;DEALLOCATE a",
+                "DEALLOCATE howdah_1;one",
+            ]);
             message(b'Q', &[text.as_bytes(), b"\0"])
         }
         16 => message(b'H', &[]),

@@ -2,6 +2,7 @@
 
 mod deferral;
 mod extended;
+mod freeing;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 #[cfg(any(test, fuzzing))]
@@ -136,8 +137,8 @@ pub(super) struct Talk {
     pub(super) down: Passing,
     pub(super) names: Names,
     pub(super) unnamed: OwnUnnamed,
-    /// What executing the unnamed portal removes, if it was bound to a DEALLOCATE.
-    pub(super) portal: Option<Freeing>,
+    /// Portals that are bound to a DEALLOCATE.
+    pub(super) portals: Vec<FreeingPortal>,
     pub(super) statements: Arc<StatementCache>,
     pub(super) trail: Trail,
     /// What the client's session is set to.
@@ -163,13 +164,14 @@ pub(super) struct Talk {
     pub(super) pid: i32,
 }
 
-/// A DEALLOCATE that is ready to be executed.
-#[derive(Clone, Debug)]
-pub(super) struct Freeing {
+/// A portal whose execution deallocates.
+#[derive(Debug)]
+pub(super) struct FreeingPortal {
+    pub(super) name: Box<[u8]>,
     /// What the client gives up.
     pub(super) effect: Deallocates,
-    /// The name that the server is told.
-    pub(super) on_server: Box<[u8]>,
+    /// The server is told to deallocate the decoy instead.
+    pub(super) by_decoy: bool,
 }
 
 /// What commands have done, until it has been taken note of.
@@ -177,8 +179,8 @@ pub(super) struct Freeing {
 pub(super) struct Doings {
     /// What the running transaction has changed of the schema.
     pub(super) touched: Touched,
-    /// The running Query has carried out its DEALLOCATE.
-    pub(super) deallocated: bool,
+    /// So many of its DEALLOCATEs the running Query has carried out.
+    pub(super) deallocated: usize,
 }
 
 /// What of the schema a transaction has changed.
@@ -211,7 +213,7 @@ impl Talk {
             down: Passing::DONE,
             names: Names::default(),
             unnamed: OwnUnnamed::default(),
-            portal: None,
+            portals: Vec::new(),
             statements,
             trail,
             settings: Settings::default(),

@@ -14,7 +14,7 @@ use crate::wire::frontend::{self, Target};
 use crate::wire::read::Reader;
 use crate::wire::{scan, write};
 
-/// The statements and the portal of one session of PostgreSQL. A row holds the text that was executed.
+/// The statements and the portals of one session of PostgreSQL. A row holds the text that was executed.
 #[derive(Default)]
 pub(super) struct Server {
     input: BytesMut,
@@ -22,7 +22,7 @@ pub(super) struct Server {
     held: BytesMut,
     pub(super) output: BytesMut,
     statements: HashMap<Vec<u8>, Vec<u8>>,
-    portal: Option<Vec<u8>>,
+    portals: HashMap<Vec<u8>, Vec<u8>>,
     skips_to_sync: bool,
     /// It has been sent what is no message, and listens no more.
     is_lost: bool,
@@ -47,12 +47,12 @@ impl Server {
             if self.answer(header.tag, &body).is_none() {
                 self.held.put_slice(b"E\0\0\0\x0cC26000\0\0");
                 self.skips_to_sync = !matches!(header.tag, b'Q' | b'F');
-                self.portal = None;
+                self.portals.clear();
                 // PostgreSQL holds no error back.
                 self.output.unsplit(self.held.split());
             }
             if matches!(header.tag, b'S' | b'Q' | b'F') {
-                self.portal = None;
+                self.portals.clear();
                 write::ready_for_query(&mut self.held, b'I');
             }
             if matches!(header.tag, b'S' | b'Q' | b'F' | b'H') {
@@ -77,34 +77,46 @@ impl Server {
                 write::empty(&mut self.held, b'1');
             }
             b'B' => {
-                let (_, name) = frontend::bind_names(body)?;
-                self.portal = Some(self.statements.get(name)?.clone());
+                let (portal, name) = frontend::bind_names(body)?;
+                let text = self.statements.get(name)?.clone();
+                if !portal.is_empty() && self.portals.contains_key(portal) {
+                    return None;
+                }
+                self.portals.insert(portal.to_vec(), text);
                 write::empty(&mut self.held, b'2');
             }
             b'D' => {
-                if let Target::Statement(name) = Target::parse(body).ok()? {
-                    self.statements.get(name)?;
-                    write::message(&mut self.held, b't', |out| out.put_u16(0));
-                } else if self.portal.is_none() {
-                    return None;
+                match Target::parse(body).ok()? {
+                    Target::Statement(name) => {
+                        self.statements.get(name)?;
+                        write::message(&mut self.held, b't', |out| out.put_u16(0));
+                    }
+                    Target::Portal(name) => drop(self.portals.get(name)?),
                 }
                 write::empty(&mut self.held, b'n');
             }
             b'E' => {
-                frontend::execute_portal(body).ok()?;
-                let text = self.portal.clone()?;
+                let portal = frontend::execute_portal(body).ok()?;
+                let text = self.portals.get(portal)?.clone();
+                if text.starts_with(b"DEALLOCATE") {
+                    // What returns no rows runs once.
+                    self.portals.insert(portal.to_vec(), b"fail".to_vec());
+                }
                 self.run(&text)?;
             }
             b'C' => {
                 match Target::parse(body).ok()? {
                     Target::Statement(name) => drop(self.statements.remove(name)),
-                    Target::Portal(_) => self.portal = None,
+                    Target::Portal(name) => drop(self.portals.remove(name)),
                 }
                 write::empty(&mut self.held, b'3');
             }
             b'Q' => {
                 self.statements.remove(&b""[..]);
-                self.run(frontend::query_text(body).ok()?)?;
+                let text = frontend::query_text(body).ok()?.to_vec();
+                for statement in text.split(|byte| *byte == b';') {
+                    self.run(statement)?;
+                }
             }
             b'F' => write::message(&mut self.held, b'V', |out| out.put_i32(-1)),
             b'S' => self.skips_to_sync = false,

@@ -36,7 +36,7 @@ struct Slot {
 /// The part of a name that PostgreSQL looks at (`NAMEDATALEN` less one).
 const NAME_LEN_MAX: usize = 63;
 
-fn key(name: &[u8]) -> &[u8] {
+pub(super) fn key(name: &[u8]) -> &[u8] {
     name.get(..NAME_LEN_MAX).unwrap_or(name)
 }
 
@@ -115,12 +115,12 @@ impl Names {
         self.bytes -= before.map_or(0, |slot| size(&slot.statement));
     }
 
-    /// A Close of `name` goes out; returns what it stood for.
+    /// A Close of `name` goes out; returns what it stood for, if it stood for anything.
     pub(super) fn forget(&mut self, name: &[u8], segment: u64) -> Option<Arc<Statement>> {
         let slot = self.slots.get_mut(key(name))?;
+        let statement = slot.statement.take()?;
         slot.pending += 1;
         slot.segment = segment;
-        let statement = slot.statement.take()?;
         self.bytes -= statement.definition.len() as u64;
         Some(statement)
     }

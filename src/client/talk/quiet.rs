@@ -124,3 +124,9 @@ pub(super) fn try_name(parse: &Parse<'_>, server: &mut Connection) {
     server.pipeline.sent(Request::Parse, Answer::Forward, Some(note));
     close_quietly(parse.name, server);
 }
+
+/// Ends a segment of howdah's own.
+pub(super) fn sync(server: &mut Connection) {
+    write::empty(&mut server.output, b'S');
+    server.pipeline.sent(Request::Sync, Answer::Skip, None);
+}

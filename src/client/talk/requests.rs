@@ -2,16 +2,15 @@
 
 use crate::error::Refusal;
 use crate::farewell::Farewell;
-use crate::server::{Connection, Deallocates, Forgotten, NAME_PREFIX, NOTHING, Note, UnnamedSlot};
-use crate::sql::{Deallocation, contains_name, deallocation};
+use crate::server::{Connection, NAME_PREFIX, Note, UnnamedSlot};
+use crate::sql::contains_name;
 use crate::wire::backend::Status;
-use crate::wire::frontend::{self, Target};
+use crate::wire::frontend::Target;
 use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::Header;
 use crate::wire::write::{self, Severity};
 
-use super::names::Known;
-use super::quiet::{close_quietly, hide_shared, lend, prepare_empty};
+use super::quiet::sync;
 use super::trail::{Barrier, Judged};
 use super::watch::Watched;
 use super::{Batch, HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
@@ -77,18 +76,6 @@ impl Talk {
         true
     }
 
-    fn deallocate_without_server(&mut self, header: Header) -> bool {
-        let done = match self.deallocation_in(header) {
-            Some((Deallocates::All, _)) if self.trail.may_have_sql_statements() => false,
-            Some((effect, true)) => self.deallocate_now(&effect, self.status_without_server()),
-            _ => false,
-        };
-        if done {
-            self.discard(header);
-        }
-        done
-    }
-
     /// Deals with what the client has sent, until something is missing.
     pub(in crate::client) fn requests(&mut self, server: &mut Connection) -> Pause {
         self.begin_at_last(server);
@@ -140,17 +127,7 @@ impl Talk {
             b'D' => self.pass_on(header, Request::Describe, server),
             b'C' => self.pass_on(header, Request::Close, server),
             b'E' => self.pass_on(header, Request::Execute, server),
-            b'S' => {
-                self.close_barrier();
-                self.pass_on(header, Request::Sync, server);
-                let lent = std::mem::take(&mut self.trail.lent);
-                if !lent.is_empty() {
-                    for name in &lent {
-                        close_quietly(name, server);
-                    }
-                    sync(server);
-                }
-            }
+            b'S' => self.sync(header, server)?,
             b'F' => self.call_function(header, server)?,
             b'H' | b'd' => self.forward(header, server),
             b'c' | b'f' => self.pass_on(header, Request::CopyEnd, server),
@@ -166,8 +143,29 @@ impl Talk {
         server.pipeline.sent(request, Answer::Forward, None);
     }
 
+    fn sync(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
+        // Copy data goes on until its end, whatever Sync is among it.
+        let takes_back = self.has_lent() && !server.pipeline.is_copying_in();
+        if takes_back && server.pipeline.in_flight() {
+            return Err(wait_for_answers(server));
+        }
+        self.close_barrier();
+        self.pass_on(header, Request::Sync, server);
+        if takes_back {
+            self.take_back(server);
+            sync(server);
+        }
+        Ok(())
+    }
+
     /// A function by its number, which may do anything.
     fn call_function(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
+        if self.has_lent() {
+            if server.pipeline.in_flight() {
+                return Err(wait_for_answers(server));
+            }
+            self.take_back(server);
+        }
         if let Judged::Marked(verdict) = self.trail.unread() {
             if server.pipeline.in_flight() {
                 return Err(wait_for_answers(server));
@@ -182,152 +180,36 @@ impl Talk {
         let (lent, hides) = match self.watch_query(header, server)? {
             Watched::Refused => return Ok(()),
             Watched::Plain => (Vec::new(), false),
-            // What is sent behind the query would be taken for copy data.
-            Watched::Lends(_) | Watched::Shows(_) if self.may_copy_in(header) => (Vec::new(), false),
             Watched::Lends(lent) => (lent, false),
             Watched::Shows(lent) => (lent, true),
         };
-        let found = self.deallocation_in(header);
+        let (frees, is_all) = self.deallocations_in(header);
         let meddles = self.speaks_of_ours(header);
-        if (found.is_some() || meddles) && server.pipeline.in_flight() {
+        if (!frees.is_empty() || meddles || self.has_lent()) && server.pipeline.in_flight() {
             return Err(wait_for_answers(server));
         }
-        if meddles {
-            server.prepared.forget_all();
-        }
         // Within a segment the server has to hear of it, because a Query ends the implicit transaction.
-        let alone = server.pipeline.is_quiet();
-        if let Some((effect, true)) = &found
-            && alone
-            && (*effect != Deallocates::All || !self.trail.may_have_sql_statements())
-            && self.deallocate_now(effect, server.pipeline.status())
-        {
+        let status = server.pipeline.status();
+        if is_all && server.pipeline.is_quiet() && self.deallocate_now(&frees, status) {
             self.discard(header);
             return Ok(());
         }
-        let known = |name: &[u8]| !matches!(self.names.get(name, 0), Known::Nothing);
-        let (name, effect) = match found {
-            Some((Deallocates::Name(name), true)) if !known(&name) && looks_like_ours(&name) => {
-                self.discard(header);
-                self.deallocate_nothing(name, server);
-                return Ok(());
-            }
-            Some((Deallocates::Name(name), _)) if !known(&name) => (None, None),
-            // What is sent behind the query would be taken for copy data.
-            Some((Deallocates::Name(_), _)) if self.may_copy_in(header) => (None, None),
-            Some((effect @ Deallocates::All, _)) => (None, Some(effect)),
-            Some((Deallocates::Name(name), _)) => (Some(name.clone()), Some(Deallocates::Name(name))),
-            None => (None, None),
-        };
-        if let Some(name) = &name {
-            // It is to find a statement of that name, whichever way it goes about it, and to leave none.
-            prepare_empty(name, server);
-        }
-        if hides {
-            hide_shared(server);
-        }
-        lend(&lent, server);
-        let helped = hides || name.is_some() || !lent.is_empty();
-        if helped && alone {
-            sync(server);
-        }
-        let forgets = match &effect {
-            Some(effect) => self.forget(effect, server.pipeline.segment())?,
-            None => Vec::new(),
-        };
-        self.unnamed.change(None, server.pipeline.segment());
-        let note = Note::Query {
-            alias: name.clone(),
-            forgets,
-        };
+        let freeing = self.set_the_stage((lent, hides || meddles), frees, server)?;
+        let segment = server.pipeline.segment();
+        self.unnamed.change(None, segment);
         self.forward(header, server);
-        server.unnamed = UnnamedSlot::Expects(0, server.pipeline.segment());
-        server.pipeline.sent(Request::Query, Answer::Forward, Some(note));
-        let taken_back = name.iter().chain(lent.iter().map(|(name, _)| name));
-        taken_back.for_each(|name| close_quietly(name, server));
-        if helped {
-            sync(server);
-        }
+        server.unnamed = UnnamedSlot::Expects(0, segment);
+        server
+            .pipeline
+            .sent(Request::Query, Answer::Forward, Some(Note::Query(freeing)));
         Ok(())
     }
 
-    /// Takes away the names that a DEALLOCATE on its way is about to remove.
-    pub(super) fn forget(&mut self, effect: &Deallocates, segment: u64) -> Result<Vec<Forgotten>, Pause> {
-        match effect {
-            Deallocates::All => self.names.forget_all(segment).ok_or(Pause::Blocked),
-            Deallocates::Name(name) => {
-                let was = self.names.forget(name, segment);
-                Ok(was.map(|was| (name.clone(), was)).into_iter().collect())
-            }
-        }
-    }
-
-    fn may_copy_in(&self, header: Header) -> bool {
-        let mut words = self.body(header).windows(5);
-        words.any(|word| word.eq_ignore_ascii_case(b"stdin"))
-    }
-
-    /// A DEALLOCATE of a name that only howdah may give: the server is to say that this client has no such statement.
-    fn deallocate_nothing(&mut self, name: Box<[u8]>, server: &mut Connection) {
-        close_quietly(NOTHING, server);
-        write::query(&mut server.output, &[b"DEALLOCATE ", NOTHING].concat());
-        self.unnamed.change(None, server.pipeline.segment());
-        let note = Note::Query {
-            alias: Some(name),
-            forgets: Vec::new(),
-        };
-        server.unnamed = UnnamedSlot::Expects(0, server.pipeline.segment());
-        server.pipeline.sent(Request::Query, Answer::Forward, Some(note));
-    }
-
-    /// Whether a simple query has a word in it that might be the name of a shared statement, to do who knows what with.
+    /// Whether a simple query has a word in it that might be the name of a shared statement, which it is not to find.
     fn speaks_of_ours(&self, header: Header) -> bool {
         let looked_at = self.bounds.shared && header.len <= QUERY_LOOK_MAX;
         looked_at && contains_name(self.body(header), NAME_PREFIX.as_bytes())
     }
-
-    /// What a simple query deallocates, and whether it does nothing else.
-    fn deallocation_in(&self, header: Header) -> Option<(Deallocates, bool)> {
-        if !self.bounds.shared || header.len > QUERY_LOOK_MAX {
-            return None;
-        }
-        let text = frontend::query_text(self.body(header)).ok()?;
-        match deallocation(text, true) {
-            Deallocation::All { sole } => Some((Deallocates::All, sole)),
-            Deallocation::Name { name, sole } => Some((Deallocates::Name(name.into_owned().into()), sole)),
-            Deallocation::DiscardAll { .. } => Some((Deallocates::All, false)),
-            _ => None,
-        }
-    }
-
-    /// Carries out a DEALLOCATE of this client's names, as PostgreSQL would in this transaction status. False if it is
-    /// not about them.
-    fn deallocate_now(&mut self, effect: &Deallocates, status: Status) -> bool {
-        if status == Status::Failed {
-            // PostgreSQL is to say that the transaction is aborted.
-            return false;
-        }
-        match effect {
-            Deallocates::All => {
-                self.names.clear();
-                self.answer_query(b"DEALLOCATE ALL", status.byte());
-            }
-            Deallocates::Name(name) => {
-                if matches!(self.names.get(name, 0), Known::Nothing) {
-                    return false;
-                }
-                self.names.remove(name);
-                self.answer_query(b"DEALLOCATE", status.byte());
-            }
-        }
-        self.unnamed.clear();
-        true
-    }
-}
-
-fn sync(server: &mut Connection) {
-    write::empty(&mut server.output, b'S');
-    server.pipeline.sent(Request::Sync, Answer::Skip, None);
 }
 
 /// Nothing goes on before something has been answered; the server is not to sit on its answers meanwhile.

@@ -16,6 +16,8 @@ use super::{HIGH_WATER, Passing, Talk, Touched, move_on};
 
 /// The longest error that is read; longer ones go on unread.
 const ERROR_READ_MAX: usize = 64 * 1024;
+/// Errors that name a prepared statement: there is none, there is one, it wants other parameters.
+const NAMING: [&[u8]; 3] = [b"26000", b"42P05", b"08P01"];
 /// The longest of the other messages whose meaning matters.
 const SMALL_MAX: usize = 64 * 1024;
 
@@ -24,6 +26,8 @@ const SMALL_MAX: usize = 64 * 1024;
 pub(in crate::client) struct Heard {
     /// `ReadyForQuery` messages for the client.
     pub(in crate::client) units: u32,
+    /// The server has sent one that is not.
+    pub(in crate::client) ends_of_ours: bool,
 }
 
 /// The server does not speak the protocol.
@@ -159,6 +163,8 @@ impl Talk {
             .map_err(|tag| server_violation(format!("unexpected message {:?}", tag.0 as char)))?;
         if route == Route::Forward {
             heard.units += 1;
+        } else {
+            heard.ends_of_ours = true;
         }
         if !std::sync::Arc::ptr_eq(&self.reported, &server.settings.reported) {
             self.read_as(&server.settings.reported);
@@ -171,6 +177,10 @@ impl Talk {
         if !self.bounds.transactions && status != Status::Idle {
             self.send_on(header, Route::Skip, server);
             return Err(Farewell::Limit(no_transactions()));
+        }
+        if server.pipeline.is_settled() {
+            // They end with their transaction.
+            self.portals.clear();
         }
         if status == Status::Idle {
             let touched = std::mem::take(&mut self.doings.touched);
@@ -202,15 +212,18 @@ impl Talk {
             self.names.clear();
             server.prepared.forget_all();
         }
-        let note = server.pipeline.head().and_then(|entry| entry.note.as_ref());
-        let all = matches!(note, Some(Note::Deallocate(_, Deallocates::All)));
-        if let Some(Note::Query { forgets, .. }) = note
-            && !forgets.is_empty()
-        {
-            self.doings.deallocated |= everything || tag == b"DEALLOCATE";
-        }
+        let by_decoy = match server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
+            Some(Note::Query(Some(_))) => {
+                self.doings.deallocated += usize::from(everything || tag == b"DEALLOCATE");
+                false
+            }
+            Some(Note::Deallocate(freeing)) => {
+                tag == b"DEALLOCATE" && matches!(freeing.steps.first(), Some((Deallocates::All, _)))
+            }
+            _ => false,
+        };
         let route = self.received(b'C', Status::Idle, server)?;
-        if all {
+        if by_decoy {
             self.send_on(header, Route::Skip, server);
             write::command_complete(&mut self.output, b"DEALLOCATE ALL");
         } else {
@@ -248,19 +261,14 @@ impl Talk {
         }
         let (refusal, alias) = match server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
             Some(Note::Refuse(refusal)) if code == b"26000" => (Some(refusal.clone()), None),
-            Some(
-                Note::Alias(name)
-                | Note::Query {
-                    alias: Some(name), ..
-                },
-            ) => (None, Some(name.clone())),
+            Some(Note::Alias(name)) => (None, Some(name.clone())),
             _ => (None, None),
         };
         let order = match server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
             Some(Note::Uses { order, .. }) => Some(*order),
             _ => None,
         };
-        let ours = memchr::memmem::find(&body, NAME_PREFIX.as_bytes()).is_some();
+        let ours = NAMING.contains(&code) && memchr::memmem::find(&body, NAME_PREFIX.as_bytes()).is_some();
         if ours && code == b"26000" && refusal.is_none() && alias.is_none() {
             // A function deallocated what we had prepared.
             server.prepared.forget_all();
@@ -294,7 +302,7 @@ impl Talk {
     /// An error that speaks of a statement by its name on the server is told with the client's name for it.
     fn error_in_clients_words(&mut self, fields: ErrorFields<'_>, alias: Option<&[u8]>, order: Option<u64>) {
         let names = &self.names;
-        let name_of = |id| if id == 0 { alias } else { names.name_of(id, order) };
+        let name_of = |id| alias.or_else(|| names.name_of(id, order));
         write::message(&mut self.output, b'E', |out| {
             for (code, text) in fields.iter() {
                 out.put_u8(code);
@@ -360,10 +368,8 @@ impl Talk {
                 self.settle_names([(name, None)], done);
             }
             Note::Forget((name, was)) => self.settle_names([(name, Some(was))], done),
-            Note::Deallocate(forgotten, _) => {
-                self.settle_names(forgotten.into_iter().map(|(name, was)| (name, Some(was))), done);
-            }
-            Note::Query { forgets, .. } => {
+            Note::Deallocate(freeing) => self.after_freeing(*freeing, done),
+            Note::Query(freeing) => {
                 if done {
                     self.unnamed.settle(None);
                 } else {
@@ -372,11 +378,9 @@ impl Talk {
                 if let (true, UnnamedSlot::Expects(0, _)) = (done, server.unnamed) {
                     server.unnamed = UnnamedSlot::Empty;
                 }
-                let deallocated = std::mem::take(&mut self.doings.deallocated);
-                self.settle_names(
-                    forgets.into_iter().map(|(name, was)| (name, Some(was))),
-                    deallocated,
-                );
+                if let Some(freeing) = freeing {
+                    self.leave_the_stage(*freeing, server);
+                }
             }
             Note::Unnamed(after) => self.settle_unnamed(after, outcome, server),
             Note::InjectedUnnamed(id) => match (outcome, server.unnamed) {
@@ -392,7 +396,7 @@ impl Talk {
     }
 
     /// Names have been changed as was assumed, or stand for what they stood for before.
-    fn settle_names(
+    pub(super) fn settle_names(
         &mut self,
         changed: impl IntoIterator<Item = (Box<[u8]>, Option<std::sync::Arc<Statement>>)>,
         done: bool,

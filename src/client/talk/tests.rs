@@ -23,32 +23,45 @@ impl std::fmt::Debug for Message {
 
 fn messages() -> impl Strategy<Value = Message> {
     let names = prop_oneof![Just(""), Just("a"), Just("b"), Just("c"), Just("howdah_1")];
+    let portals = prop_oneof![4 => Just(""), 1 => Just("p")];
     let texts = prop_oneof![
         8 => Just("one"),
         8 => Just("two"),
         8 => Just("three"),
         1 => Just("bad"),
-        1 => Just("fail")
+        1 => Just("fail"),
+        2 => Just("DEALLOCATE a"),
+        1 => Just("DEALLOCATE howdah_1"),
+        1 => Just("DEALLOCATE ALL")
     ];
     let queries = prop_oneof![
         Just("one"),
         Just("fail"),
         Just("DEALLOCATE a"),
-        Just("DEALLOCATE ALL")
+        Just("DEALLOCATE ALL"),
+        Just("one;DEALLOCATE a;DEALLOCATE b"),
+        Just("DEALLOCATE b;fail;DEALLOCATE a"),
+        Just("DEALLOCATE ALL;DEALLOCATE a"),
+        Just("DEALLOCATE howdah_1;one")
     ];
-    let run = |name: &str| {
-        let bind = said(b'B', &[b"\0", name.as_bytes(), b"\0\0\0\0\0\0\0"]);
-        Message([bind.0, said(b'E', &[b"\0\0\0\0\0"]).0].concat())
+    let bind = |(portal, name): (&str, &str)| {
+        said(
+            b'B',
+            &[portal.as_bytes(), b"\0", name.as_bytes(), b"\0\0\0\0\0\0\0"],
+        )
     };
+    let execute = |portal: &str| said(b'E', &[portal.as_bytes(), b"\0\0\0\0\0"]);
     prop_oneof![
-        6 => (names.clone(), texts)
-            .prop_map(|(name, text)| said(b'P', &[name.as_bytes(), b"\0", text.as_bytes(), b"\0\0\0"])),
-        6 => names.clone().prop_map(run),
+        6 => (names.clone(), texts).prop_map(|(name, text)| Message(parse(name, text))),
+        6 => names.clone().prop_map(|name| Message(run(name))),
+        2 => (portals.clone(), names.clone()).prop_map(bind),
+        2 => portals.clone().prop_map(execute),
+        1 => portals.prop_map(|name| said(b'C', &[b"P", name.as_bytes(), b"\0"])),
         2 => names.clone().prop_map(|name| said(b'D', &[b"S", name.as_bytes(), b"\0"])),
         3 => names.prop_map(|name| said(b'C', &[b"S", name.as_bytes(), b"\0"])),
-        2 => queries.prop_map(|text| said(b'Q', &[text.as_bytes(), b"\0"])),
+        3 => queries.prop_map(|text| Message(query(text))),
         1 => Just(said(b'H', &[])),
-        6 => Just(said(b'S', &[])),
+        6 => Just(Message(sync())),
     ]
 }
 
@@ -82,7 +95,9 @@ async fn a_query_that_is_passed_over_leaves_later_unnamed_statements_uncertain()
         [run(""), sync()].concat(),
     ];
     let mut direct = Server::default();
-    parts.iter().for_each(|part| direct.hear(part));
+    for part in &parts {
+        direct.hear(part);
+    }
     let mut world = World::new();
     // The answers to the second part are read once the third has gone out.
     for (part, heard) in parts.iter().zip([usize::MAX, 0, 40, usize::MAX]) {
@@ -103,8 +118,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         let _inside = runtime.enter();
-        let sync = said(b'S', &[]).0;
-        let program: Vec<u8> = program.into_iter().flat_map(|message| message.0).chain(sync).collect();
+        let program: Vec<u8> = program.into_iter().flat_map(|message| message.0).chain(sync()).collect();
         let mut direct = Server::default();
         direct.hear(&program);
 

@@ -122,6 +122,9 @@ pub(in crate::client) struct Trail {
     pub(in crate::client) sql_names: Vec<Box<[u8]>>,
     /// The client's names under which the server has statements until the next Sync.
     pub(super) lent: Vec<Box<[u8]>>,
+    /// The client's names that a DEALLOCATE on its way is to find on the server and to remove; what it leaves is removed
+    /// at the next Sync.
+    pub(super) doomed: Vec<Box<[u8]>>,
     /// Why the statement that comes next may not leave what it would.
     pub(in crate::client) turned_down: Option<Box<Refusal>>,
     /// What the client asked for when it logged in: RESET leads back to that.
@@ -202,6 +205,7 @@ impl Trail {
             interlude: None,
             sql_names: Vec::new(),
             lent: Vec::new(),
+            doomed: Vec::new(),
             turned_down: None,
             own,
             cleared: Vec::new(),

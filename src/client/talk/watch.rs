@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::error::Refusal;
-use crate::server::{Connection, Note, Statement, Unnamed, UnnamedSlot};
-use crate::sql::{Effects, Verdict, contains_name};
+use crate::server::{Connection, NAME_PREFIX, Note, Statement, Unnamed, UnnamedSlot};
+use crate::sql::{Effects, Verdict, contains_either};
 use crate::wire::backend::Status;
 use crate::wire::frontend;
 use crate::wire::pipeline::{Answer, Request};
@@ -226,9 +226,9 @@ impl Talk {
     }
 }
 
-/// Whether a text looks at the prepared statements of its session.
+/// Whether a text looks at the prepared statements of its session, or speaks of one by a name that only howdah gives.
 pub(super) fn shows_statements(text: &[u8]) -> bool {
-    contains_name(text, b"pg_prepared_statements")
+    contains_either(text, [b"pg_prepared_statements", NAME_PREFIX.as_bytes()])
 }
 
 /// What is to be done with a query.

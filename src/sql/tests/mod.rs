@@ -178,18 +178,16 @@ mod freeing {
     use super::*;
     use std::borrow::Cow;
 
-    const ALL: Deallocation<'_> = Deallocation::All { sole: true };
-    const DISCARD_ALL: Deallocation<'_> = Deallocation::DiscardAll { sole: true };
-
-    fn verdict(text: &str) -> Deallocation<'_> {
-        deallocation(text.as_bytes(), true)
+    fn freed(text: &str) -> Deallocations<'_> {
+        deallocations(text.as_bytes(), true)
     }
 
-    fn sole(name: &str) -> Deallocation<'_> {
-        Deallocation::Name {
-            name: Cow::Borrowed(name.as_bytes()),
-            sole: true,
-        }
+    fn sole(text: &str) -> Option<Deallocation<'_>> {
+        freed(text).sole()
+    }
+
+    fn named(name: &str) -> Deallocation<'_> {
+        Deallocation::Name(Cow::Borrowed(name.as_bytes()))
     }
 
     #[test]
@@ -204,10 +202,10 @@ mod freeing {
             "-- a\nDEALLOCATE--b\nALL",
             ";/* a */DEALLOCATE ALL",
         ] {
-            assert_eq!(verdict(text), ALL, "{text}");
+            assert_eq!(sole(text), Some(Deallocation::All), "{text}");
         }
         for text in ["DISCARD ALL", "discard/**/all;", "; Discard All"] {
-            assert_eq!(verdict(text), DISCARD_ALL, "{text}");
+            assert_eq!(sole(text), Some(Deallocation::DiscardAll), "{text}");
         }
     }
 
@@ -223,6 +221,10 @@ mod freeing {
             ("DEALLOCATE PREPARE Prepare", "prepare"),
             ("DEALLOCATE\"a\"", "a"),
             ("DEALLOCATE É", "É"),
+            (r#"DEALLOCATE U&"\0061""#, "a"),
+            (r#"deallocate prepare U&"!0061\!!b" UESCAPE '!'"#, r"a\!b"),
+            (r#"DEALLOCATE U&"d!0061t!+0000E9" uescape '!' ;"#, "daté"),
+            (r#"DEALLOCATE U&"\D83D\DE00""#, "\u{1f600}"),
             (
                 "DEALLOCATE abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghij",
                 "abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabc",
@@ -233,7 +235,7 @@ mod freeing {
             ),
         ];
         for (text, name) in cases {
-            assert_eq!(verdict(text), sole(name), "{text}");
+            assert_eq!(sole(text), Some(named(name)), "{text}");
         }
     }
 
@@ -274,8 +276,19 @@ mod freeing {
             "DISCARD",
             "DISCARD \"all\"",
             "DISCARD ALL x",
+            r#"DEALLOCATE U&"\00""#,
+            r#"DEALLOCATE U&"\D83D""#,
+            r#"DEALLOCATE U&"\0000""#,
+            r#"DEALLOCATE U&"!0061" UESCAPE 'a'"#,
+            r#"DEALLOCATE PREPARE U&"!0061" UESCAPE '!' x"#,
+            "DEALLOCATE a UESCAPE '!'",
+            // PostgreSQL refuses the text as a whole.
+            "DEALLOCATE a; SELECT 'unterminated",
+            "DEALLOCATE \"unterminated",
+            "SELECT 'unterminated; DEALLOCATE ALL",
+            "DISCARD ALL /* unterminated",
         ] {
-            assert_eq!(verdict(text), Deallocation::None, "{text}");
+            assert_eq!(freed(text).found, [], "{text}");
         }
     }
 
@@ -290,46 +303,39 @@ mod freeing {
             "SELECT a$$;DEALLOCATE ALL --$$",
             "SELECT 'a' ';' ;DEALLOCATE ALL",
         ] {
-            assert_eq!(verdict(text), Deallocation::All { sole: false }, "{text}");
+            assert_eq!(freed(text).found, [Deallocation::All], "{text}");
+            assert_eq!(sole(text), None, "{text}");
         }
-        assert_eq!(
-            verdict("BEGIN; DISCARD ALL"),
-            Deallocation::DiscardAll { sole: false }
-        );
-        let named = Deallocation::Name {
-            name: Cow::Borrowed(b"a"),
-            sole: false,
-        };
-        assert_eq!(verdict("SELECT 1; DEALLOCATE A"), named);
+        assert_eq!(freed("BEGIN; DISCARD ALL").found, [Deallocation::DiscardAll]);
+        assert_eq!(freed("SELECT 1; DEALLOCATE A").found, [named("a")]);
     }
 
     #[test]
-    fn more_than_one_word_can_say() {
-        for text in [
-            "DEALLOCATE a; DEALLOCATE b",
-            "DEALLOCATE ALL; SELECT 1; DISCARD ALL",
-            r#"DEALLOCATE U&"\0061""#,
-            r#"DEALLOCATE PREPARE U&"!0061" UESCAPE '!'"#,
-            "DEALLOCATE a; SELECT 'unterminated",
-            "DEALLOCATE \"unterminated",
-            "SELECT 'unterminated; DEALLOCATE ALL",
-            "DISCARD ALL /* unterminated",
-        ] {
-            assert_eq!(verdict(text), Deallocation::Mixed, "{text}");
+    fn several_in_their_order() {
+        let cases = [
+            ("DEALLOCATE a; DEALLOCATE b", vec![named("a"), named("b")]),
+            (
+                "DEALLOCATE ALL; SELECT 1; DEALLOCATE a; DISCARD ALL",
+                vec![Deallocation::All, named("a"), Deallocation::DiscardAll],
+            ),
+        ];
+        for (text, found) in cases {
+            assert_eq!(freed(text).found, found, "{text}");
+            assert_eq!(sole(text), None, "{text}");
         }
     }
 
     #[test]
     fn the_setting_decides_where_a_string_ends() {
         let text = br"SELECT '\'; DEALLOCATE ALL; --'";
-        assert_eq!(deallocation(text, true), Deallocation::All { sole: false });
-        assert_eq!(deallocation(text, false), Deallocation::None);
+        assert_eq!(deallocations(text, true).found, [Deallocation::All]);
+        assert_eq!(deallocations(text, false).found, []);
     }
 
     #[test]
     fn ordinary_names_are_not_copied() {
         for text in ["DEALLOCATE _pg3_0", "DEALLOCATE \"Stmt 1\""] {
-            let Deallocation::Name { name, .. } = verdict(text) else {
+            let Some(Deallocation::Name(name)) = sole(text) else {
                 panic!("{text}")
             };
             assert!(matches!(name, Cow::Borrowed(_)), "{text}");
@@ -343,7 +349,7 @@ mod freeing {
             ";/*", ";--", ";'", "$a$;", "';$$", "/*;", "; ", "'\n-- ", "$a", ";dealloc", "U&\"", "1.",
         ] {
             let text = piece.repeat(1 << 18);
-            let _ = verdict(&text);
+            let _ = freed(&text);
         }
     }
 }
@@ -422,13 +428,12 @@ mod any_bytes {
 
         #[test]
         fn never_free_behind_the_short_cut(text in texts(), standard: bool) {
-            let verdict = deallocation(&text, standard);
-            if !in_full(&text, standard) {
-                let unterminated = Statements::new(&text, standard).any(|statement| statement.is_unterminated());
-                prop_assert!(verdict == Deallocation::None || unterminated && verdict == Deallocation::Mixed);
-            }
-            if let Deallocation::Name { name, .. } = &verdict {
-                prop_assert!(!name.is_empty() && name.len() <= 63);
+            let freed = deallocations(&text, standard).found;
+            prop_assert!(freed.is_empty() || in_full(&text, standard));
+            for found in &freed {
+                if let Deallocation::Name(name) = found {
+                    prop_assert!(!name.is_empty() && name.len() <= 63);
+                }
             }
         }
 
@@ -438,7 +443,7 @@ mod any_bytes {
             let end = Lexer::new(&text, standard).take_while(terminated).last().map_or(0, |token| token.end());
             // A line end for a comment that goes on to the end of the line; a semicolon for all else.
             let text = [&text[..end], b"\n;DEALLOCATE ALL"].concat();
-            prop_assert_ne!(deallocation(&text, standard), Deallocation::None);
+            prop_assert!(deallocations(&text, standard).found.contains(&Deallocation::All));
         }
     }
 }

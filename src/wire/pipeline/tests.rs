@@ -279,6 +279,15 @@ fn the_server_is_asked_once_for_answers_that_it_may_hold_back() {
     assert!(pipeline.take_flush());
     pipeline.sent(Sync, Answer::Forward, None);
     assert!(!pipeline.take_flush(), "ReadyForQuery is coming");
+
+    let mut copying = with(&[Execute]);
+    copying.take_flush();
+    feed(&mut copying, "G");
+    copying.sent(CopyEnd, Answer::Forward, None);
+    assert!(
+        copying.take_flush(),
+        "what follows the copy data may be held back"
+    );
 }
 
 #[test]

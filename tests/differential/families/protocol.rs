@@ -24,7 +24,9 @@ pub(super) fn statements(author: &mut Author<'_>) -> Step {
         "COMMIT",
         "",
         "DEALLOCATE s1",
+        "DEALLOCATE s2",
         "DEALLOCATE ALL",
+        "DISCARD ALL",
     ]);
     let owned = name.to_owned();
     let messages = match author.rng.below(12) {
@@ -47,7 +49,15 @@ pub(super) fn statements(author: &mut Author<'_>) -> Step {
         10 => portal(author),
         _ => vec![Message::Query(
             author
-                .pick(&["DEALLOCATE s1", "DEALLOCATE ALL", "SELECT 1", ""])
+                .pick(&[
+                    "DEALLOCATE s1",
+                    "DEALLOCATE ALL",
+                    "DEALLOCATE s1; DEALLOCATE s2",
+                    "SELECT 1; DEALLOCATE s1; SELECT 1/0; DEALLOCATE s2",
+                    "DEALLOCATE ALL; DEALLOCATE s1",
+                    "SELECT 1",
+                    "",
+                ])
                 .to_owned(),
         )],
     };
@@ -57,7 +67,18 @@ pub(super) fn statements(author: &mut Author<'_>) -> Step {
 /// Portals that are read in parts.
 fn portal(author: &mut Author<'_>) -> Vec<Message> {
     let name = author.pick(&["p", "q", ""]).to_owned();
-    match author.rng.below(5) {
+    match author.rng.below(7) {
+        // Of whatever the statement is.
+        5 => vec![
+            Message::Bind(left_open(name), author.pick(&NAMES).to_owned(), Vec::new()),
+            Message::Sync,
+        ],
+        6 => vec![
+            Message::ClosePortal(name.clone()),
+            Message::Bind(name.clone(), author.pick(&NAMES).to_owned(), Vec::new()),
+            Message::Execute(name, 0),
+            Message::Sync,
+        ],
         0 | 1 => vec![
             parse("", "SELECT n FROM generate_series(1, 5) AS n"),
             Message::Bind(name.clone(), String::new(), Vec::new()),
@@ -80,7 +101,7 @@ fn left_open(name: String) -> String {
 /// SQL's own PREPARE, and the protocol's, of the same names.
 pub(super) fn sql_prepare(author: &mut Author<'_>) -> Step {
     let name = author.pick(&["s1", "s2"]);
-    match author.rng.below(12) {
+    match author.rng.below(15) {
         0..=2 => {
             let sql = format!("PREPARE {name} AS SELECT 'sql {name}'");
             author.send_simply(sql)
@@ -102,6 +123,12 @@ pub(super) fn sql_prepare(author: &mut Author<'_>) -> Step {
             author.send_simply(sql)
         }
         8 => author.send_simply("DEALLOCATE ALL".to_owned()),
+        12 => Step::query(format!(
+            "DEALLOCATE {name}; PREPARE {name} AS SELECT 'anew'; EXECUTE {name}"
+        )),
+        13 => Step::query(format!(
+            "EXECUTE {name}; DEALLOCATE s1; DEALLOCATE s2; EXECUTE {name}"
+        )),
         9 => Step::Send(run(name, Vec::new())),
         10 => Step::Send(vec![Message::CloseStatement(name.to_owned()), Message::Sync]),
         _ => {
@@ -156,6 +183,7 @@ pub(super) fn copy(author: &mut Author<'_>) -> Step {
                     if good { "4\tfour" } else { "x\tfour" }.to_owned(),
                 ],
                 done: author.rng.percent(80),
+                extended: author.rng.percent(40),
             }
         }
         3 => author.send(format!("COPY {table} TO STDOUT")),
