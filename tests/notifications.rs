@@ -456,6 +456,50 @@ fn a_hub_that_nobody_needs_goes_and_a_pool_can_be_told_that_it_must() {
     assert_eq!(wire.expect_fatal().code(), "57P01");
 }
 
+/// PostgreSQL is to have nobody connected while it is paused, lest it could not be stopped.
+#[test]
+fn pause_disconnects_the_hub_too_and_those_who_listen_are_told() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 2);
+    let mut console = Console::open(howdah.target());
+    let (mut wire, mut other) = (Wire::app(howdah.target()), Wire::app(howdah.target()));
+    run(&mut wire, "LISTEN a");
+    assert_eq!(other.value("SELECT 1"), "1");
+    all_on_the_hub(&howdah);
+    console.does("PAUSE");
+    wait_until("nobody is connected", || cluster.backends("usename = 'app'") == 0);
+    assert_eq!(wire.expect_fatal().code(), "57P01");
+    console.does("RESUME");
+    run(&mut other, "LISTEN a");
+    all_on_the_hub(&howdah);
+    run(&mut Wire::app(cluster.target()), "NOTIFY a, 'again'");
+    assert_eq!(payloads(&mut other, 1), ["again"]);
+    // Who is in is still served.
+    console.does("DISABLE app");
+    run(&mut Wire::app(cluster.target()), "NOTIFY a, 'disabled'");
+    assert_eq!(payloads(&mut other, 1), ["disabled"]);
+    console.does("ENABLE app");
+    console.does("KILL app");
+    assert_eq!(other.expect_fatal().code(), "57P01");
+    wait_until("nobody is connected", || cluster.backends("usename = 'app'") == 0);
+}
+
+#[test]
+fn with_resume_those_who_listen_live_through_a_pause() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster).set("listen_lost", "resume").start();
+    let mut console = Console::open(howdah.target());
+    let mut wire = Wire::app(howdah.target());
+    run(&mut wire, "LISTEN a");
+    all_on_the_hub(&howdah);
+    console.does("PAUSE");
+    wait_until("nobody is connected", || cluster.backends("usename = 'app'") == 0);
+    console.does("RESUME");
+    wait_until("there is another hub", || !hub_pid(&howdah).is_empty());
+    run(&mut Wire::app(cluster.target()), "NOTIFY a, 'again'");
+    assert_eq!(payloads(&mut wire, 1), ["again"]);
+}
+
 #[test]
 fn with_pin_who_listens_keeps_its_server() {
     let cluster = Cluster::start();

@@ -44,7 +44,9 @@ fn a_database_that_is_removed_lets_its_transactions_end() {
     let mut stays = Wire::login(target, "app", "app");
     let mut idle = Wire::login(target, "app", "gone");
     let mut busy = Wire::login(target, "app", "gone");
+    let mut listens = Wire::login(target, "app", "gone");
     idle.value("SELECT 1");
+    assert!(listens.query("LISTEN a").error.is_none());
     busy.query("BEGIN");
     reload(&mut howdah, |mut config| {
         config.databases.remove("gone");
@@ -57,6 +59,7 @@ fn a_database_that_is_removed_lets_its_transactions_end() {
     wait_until("its servers are closed", || {
         cluster.backends("datname = 'other'") == 0
     });
+    assert_eq!(listens.expect_fatal().code(), "57P01");
     idle.send(&common::msg::query("SELECT 1"));
     assert_eq!(idle.expect_fatal().code(), "3D000");
 

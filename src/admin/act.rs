@@ -104,7 +104,11 @@ async fn pause(console: &Console, database: Option<&str>) -> Answer {
         pool.pause();
     }
     for pool in &pools {
-        while tokio::time::timeout(LOOK_AGAIN, pool.emptied()).await.is_err() {
+        let left = || async {
+            pool.emptied().await;
+            pool.parted().await;
+        };
+        while tokio::time::timeout(LOOK_AGAIN, left()).await.is_err() {
             if !console.front.is_paused(&pool.key().database) {
                 return Err(not_paused(database).detail("Another session has resumed it meanwhile."));
             }

@@ -18,10 +18,10 @@ const AWAY: Duration = Duration::from_secs(6);
 
 impl<S: Source> Pool<S> {
     /// PAUSE: idle connections are closed now, the others as they come back; those who ask wait. See
-    /// [`emptied`](Self::emptied) for the end of it.
+    /// [`emptied`](Self::emptied) and [`parted`](Self::parted) for the end of it.
     pub fn pause(&self) {
         self.shut(Gate::Paused, |_, _| {});
-        self.source.part(false);
+        self.source.part(true);
     }
 
     /// RESUME: those who waited are served. As with all that an administrator does to make a pool work again, a server
@@ -152,6 +152,11 @@ impl<S: Source> Pool<S> {
     /// Waits until no connection is left: the end of PAUSE and of closing.
     pub async fn emptied(&self) {
         self.until(|core| core.slots.is_empty()).await;
+    }
+
+    /// Waits until none beside its own is left either, such as the one that listens for clients.
+    pub async fn parted(&self) {
+        self.until(|_| self.source.is_parted()).await;
     }
 
     /// `WAIT_CLOSE`: waits until all connections from before the last [`reconnect`](Self::reconnect) are closed.

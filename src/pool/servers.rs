@@ -296,6 +296,10 @@ impl Source for Servers {
         self.hubs.sever(needed_too);
     }
 
+    fn is_parted(&self) -> bool {
+        self.hubs.are_parted()
+    }
+
     fn close(&self, conn: Self::Conn) {
         conn.close();
     }

@@ -44,6 +44,11 @@ pub trait Source: Send + Sync + 'static {
     /// Connections beside the pool's own are to go: those that somebody needs too, or only the others.
     fn part(&self, _needed_too: bool) {}
 
+    /// Whether there are none of those.
+    fn is_parted(&self) -> bool {
+        true
+    }
+
     /// Closes a connection politely, without blocking.
     fn close(&self, conn: Self::Conn);
 }

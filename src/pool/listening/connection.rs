@@ -49,17 +49,22 @@ pub(super) async fn keep(hub: Arc<Hub>, pool: Weak<Pool<Servers>>) {
         let Some(approval) = approval(&hub, &membership, &pool).await else {
             return;
         };
+        let Some(connected) = Connected::begin(&hub, &pool) else {
+            continue;
+        };
         let began = Instant::now();
         match open(&hub, &pool).await {
             Ok(mut connection) => {
                 let end = listen(&hub, &pool, &mut connection).await;
                 connection.close();
+                drop(connected);
                 match end {
                     End::Unneeded => return,
                     End::Lost(reason) => lose(&hub, &pool, &reason),
                 }
             }
             Err(failure) => {
+                drop(connected);
                 let reason = failure.refusal();
                 tracing::warn!(%reason, "cannot connect to listen for clients");
             }
@@ -76,6 +81,33 @@ pub(super) async fn keep(hub: Arc<Hub>, pool: Weak<Pool<Servers>>) {
             .upgrade()
             .map_or(pause, |pool| pool.source().policy().server_login_retry);
         pause = (pause * 2).min(max.max(RETRY_MIN));
+    }
+}
+
+/// The time from the first attempt to connect to the end of the connection, for those who wait for that.
+struct Connected<'h> {
+    hub: &'h Hub,
+    pool: Weak<Pool<Servers>>,
+}
+
+impl<'h> Connected<'h> {
+    /// `None` if the pool lets nobody connect. Whoever shuts it later finds that there is a connection to sever.
+    fn begin(hub: &'h Hub, pool: &Weak<Pool<Servers>>) -> Option<Self> {
+        hub.connects();
+        let connected = Self {
+            hub,
+            pool: pool.clone(),
+        };
+        pool.upgrade()?.is_open().then_some(connected)
+    }
+}
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        self.hub.is_closed();
+        if let Some(pool) = self.pool.upgrade() {
+            pool.changed.notify_waiters();
+        }
     }
 }
 
@@ -145,7 +177,6 @@ fn lose(hub: &Hub, pool: &Weak<Pool<Servers>>, reason: &str) {
 async fn listen(hub: &Arc<Hub>, pool: &Weak<Pool<Servers>>, connection: &mut Connection) -> End {
     let mut unneeded_since = None;
     let mut asked_at = None;
-    hub.take_severed();
     loop {
         if let Some(change) = hub.core.lock().next_change() {
             write::query(&mut connection.output, &sql(&change));
@@ -155,7 +186,7 @@ async fn listen(hub: &Arc<Hub>, pool: &Weak<Pool<Servers>>, connection: &mut Con
             return End::Lost(error.to_string());
         }
         if hub.take_severed() {
-            return End::Lost("its pool has been told to connect anew".to_owned());
+            return End::Lost("its pool has been told to let go of its servers".to_owned());
         }
         let is_needed = hub.core.lock().len() > 0;
         let linger = match pool.upgrade() {

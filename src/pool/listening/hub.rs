@@ -33,6 +33,8 @@ pub(super) struct Hub {
     pub(super) info: Mutex<Option<Arc<server::Info>>>,
     /// Its connection is to go.
     is_severed: AtomicBool,
+    /// It has a connection, or is about to have one.
+    is_connected: AtomicBool,
     /// Notifications that have been heard, markers left out.
     pub(super) notifications: AtomicU64,
 }
@@ -118,6 +120,12 @@ impl Hubs {
         }
     }
 
+    /// Whether none of them is connected.
+    pub(in crate::pool) fn are_parted(&self) -> bool {
+        let hubs = self.by_encoding.lock();
+        !hubs.values().any(|hub| hub.is_connected.load(Ordering::Acquire))
+    }
+
     /// A hub that nobody needs goes. False if somebody does.
     pub(super) fn retire(&self, hub: &Hub) -> bool {
         let mut hubs = self.by_encoding.lock();
@@ -155,8 +163,20 @@ impl Hub {
             bell: Arc::default(),
             info: Mutex::new(None),
             is_severed: AtomicBool::new(false),
+            is_connected: AtomicBool::new(false),
             notifications: AtomicU64::new(0),
         }
+    }
+
+    /// It is about to connect; what was to sever an earlier connection does not count any more.
+    pub(super) fn connects(&self) {
+        self.take_severed();
+        self.is_connected.store(true, Ordering::Release);
+    }
+
+    /// Its connection is closed.
+    pub(super) fn is_closed(&self) {
+        self.is_connected.store(false, Ordering::Release);
     }
 
     /// Whether its connection was to go since this was last asked.
