@@ -19,6 +19,7 @@ use crate::pool::{LimitName, PinPermit, Pool, PoolKey, Registry, Servers, bounds
 use crate::server::{Address, Lore, Resolver, Target};
 
 use super::clients::{ClientLimits, Clients, LoggingIn};
+use super::handle::Order;
 use super::login::access::Access;
 use super::login::encryption::{self, Connectors};
 use super::login::hashing::Hashing;
@@ -204,7 +205,12 @@ impl Front {
             let key = pool.key().clone();
             let Some(database) = house.config.database(&key.database) else {
                 let message = format!("database \"{}\" is not configured any more", key.database);
-                pool.close(Refusal::new(SqlState::INVALID_CATALOG_NAME, message));
+                let refusal = Refusal::new(SqlState::INVALID_CATALOG_NAME, message);
+                // Who keeps a server, or listens, might not ask for one for a long time.
+                let order = Order::Drain(refusal.clone());
+                self.clients
+                    .order_all(&order, |client| client.database == key.database);
+                pool.close(refusal);
                 self.pools.remove(&key);
                 continue;
             };
