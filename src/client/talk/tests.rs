@@ -98,7 +98,7 @@ async fn a_query_that_is_passed_over_leaves_later_unnamed_statements_uncertain()
     for part in &parts {
         direct.hear(part);
     }
-    let mut world = World::new();
+    let mut world = World::new(socket());
     // The answers to the second part are read once the third has gone out.
     for (part, heard) in parts.iter().zip([usize::MAX, 0, 40, usize::MAX]) {
         world.talk.input.extend_from_slice(part);
