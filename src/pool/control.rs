@@ -76,6 +76,16 @@ impl<S: Source> Pool<S> {
         self.source.part(true);
     }
 
+    /// What sessions begin with has changed: as [`reconnect`](Self::reconnect), but what listens for clients stays.
+    pub fn renew(&self) {
+        self.source.forget();
+        self.run(|core, now, fx| {
+            core.generation += 1;
+            core.close_idle(now, fx, |_| false);
+            core.dispatch(now, self, fx);
+        });
+    }
+
     /// Makes way for somebody who needs the database without connections: idle ones are closed now, the others as they
     /// come back, and for a while none is opened that nobody waits for.
     pub fn make_way(&self) {

@@ -108,6 +108,18 @@ impl<S: Source> Registry<S> {
 }
 
 impl Registry<Servers> {
+    /// New sessions of this role or database of one of these servers begin with other settings; an empty name is any.
+    pub fn renew(&self, addresses: &[Address], name: &[u8]) {
+        for pool in self.all() {
+            let target = pool.source().target();
+            let is_there = target.addresses.iter().any(|address| addresses.contains(address));
+            let is_meant = |have: &str| name.is_empty() || have.as_bytes() == name;
+            if is_there && (is_meant(&pool.key().user) || is_meant(&target.database)) {
+                pool.renew();
+            }
+        }
+    }
+
     /// Lets the pools that connect to this database of one of these servers [make way](Pool::make_way).
     pub fn make_way(&self, addresses: &[Address], database: &str) {
         for pool in self.all() {

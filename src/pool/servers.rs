@@ -296,6 +296,10 @@ impl Source for Servers {
         self.hubs.sever(needed_too);
     }
 
+    fn forget(&self) {
+        self.welcomes.lock().clear();
+    }
+
     fn is_parted(&self) -> bool {
         self.hubs.are_parted()
     }

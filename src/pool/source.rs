@@ -49,6 +49,9 @@ pub trait Source: Send + Sync + 'static {
         true
     }
 
+    /// What is known of new connections may have become wrong.
+    fn forget(&self) {}
+
     /// Closes a connection politely, without blocking.
     fn close(&self, conn: Self::Conn);
 }

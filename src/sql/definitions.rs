@@ -169,6 +169,8 @@ pub(super) fn alter(judge: &mut Judge<'_>) {
         alter_database(judge);
     } else if object.is_word("extension") {
         alter_extension(judge);
+    } else if object.is_word("role") || object.is_word("user") {
+        alter_role(judge);
     } else if ["table", "foreign", "domain"]
         .iter()
         .any(|word| object.is_word(word))
@@ -195,9 +197,38 @@ fn alter_extension(judge: &mut Judge<'_>) {
 fn alter_database(judge: &mut Judge<'_>) {
     let Some(name) = judge.cursor.next() else { return };
     let renames = judge.cursor.take_word("rename");
-    if renames || judge.cursor.take_word("set") && judge.cursor.is_word("tablespace") {
+    let sets = judge.cursor.take_word("set");
+    if renames || sets && judge.cursor.is_word("tablespace") {
         needs_database(judge, &name);
+    } else if sets || judge.cursor.is_word("reset") {
+        judge.verdict.add_beginner(beginner(&name));
     }
+}
+
+/// `ALTER ROLE name [IN DATABASE name] SET …` or `RESET …`; the role may be `ALL`, or one that is not named.
+fn alter_role(judge: &mut Judge<'_>) {
+    let Some(role) = judge.cursor.next() else { return };
+    let mut database = None;
+    if judge.cursor.take_word("in") && judge.cursor.take_word("database") {
+        database = judge.cursor.next();
+    }
+    if judge.cursor.is_word("set") || judge.cursor.is_word("reset") {
+        let of_role = beginner(&role);
+        let whose = match database {
+            Some(database) if of_role.is_empty() => beginner(&database),
+            _ => of_role,
+        };
+        judge.verdict.add_beginner(whose);
+    }
+}
+
+/// A role or database by its name; what is none, or not understood, is any.
+fn beginner(token: &Token<'_>) -> Box<[u8]> {
+    let is_any = ["all", "current_user", "current_role", "session_user"]
+        .iter()
+        .any(|word| token.is_word(word));
+    let name = identifier::name(token).filter(|_| !is_any);
+    name.map_or_else(Box::default, |name| name.as_ref().into())
 }
 
 /// `DROP …`, from behind that word.

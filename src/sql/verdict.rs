@@ -52,8 +52,10 @@ impl Effects {
     pub const DATABASE: Self = Self(1 << 18);
     /// Calls a function that nothing is known of (OPAQUE is set as well): see [`Details::unknown_functions`].
     pub const UNKNOWN_FUNCTION: Self = Self(1 << 19);
+    /// `ALTER ROLE … SET` or `ALTER DATABASE … SET`: new sessions begin with other settings. See [`Details::beginners`].
+    pub const DEFAULTS: Self = Self(1 << 20);
 
-    const NAMES: [(Self, &'static str); 20] = [
+    const NAMES: [(Self, &'static str); 21] = [
         (Self::SETTINGS, "SETTINGS"),
         (Self::ANY_SETTING, "ANY_SETTING"),
         (Self::RESETS, "RESETS"),
@@ -74,6 +76,7 @@ impl Effects {
         (Self::FREES, "FREES"),
         (Self::DATABASE, "DATABASE"),
         (Self::UNKNOWN_FUNCTION, "UNKNOWN_FUNCTION"),
+        (Self::DEFAULTS, "DEFAULTS"),
     ];
 
     /// Whether nothing is in the set.
@@ -145,6 +148,8 @@ pub struct Details {
     pub databases: Vec<Box<[u8]>>,
     /// Functions that nothing is known of.
     pub unknown_functions: Vec<Box<[u8]>>,
+    /// Roles and databases whose new sessions begin with other settings; an empty name is any.
+    pub beginners: Vec<Box<[u8]>>,
     /// The effects without what EXECUTE may do.
     beside_executed: Effects,
 }
@@ -181,6 +186,7 @@ impl Details {
             prepares: Vec::new(),
             databases: Vec::new(),
             unknown_functions: Vec::new(),
+            beginners: Vec::new(),
             beside_executed: Effects::NONE,
         }
     }
@@ -281,6 +287,11 @@ impl Verdict {
     pub(super) fn add_database(&mut self, name: Box<[u8]>) {
         self.add(Effects::DATABASE);
         self.details_mut().databases.push(name);
+    }
+
+    pub(super) fn add_beginner(&mut self, name: Box<[u8]>) {
+        self.add(Effects::DEFAULTS);
+        self.details_mut().beginners.push(name);
     }
 
     pub(super) fn add_unknown_function(&mut self, name: Box<[u8]>) {

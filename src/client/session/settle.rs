@@ -77,6 +77,10 @@ impl Session {
             if marks.may_be_unseen() {
                 server.has_unseen_of(self.seat.id);
             }
+            let target = self.pool.source().target();
+            for name in &marks.beginners {
+                self.front.pools.renew(&target.addresses, name);
+            }
         }
         let functions_set = self.talk.trail.functions.customs();
         let mut question = marks

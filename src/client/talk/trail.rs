@@ -67,6 +67,8 @@ pub(in crate::client) struct Marks {
     /// Names in texts that may do anything: some may be those of custom settings.
     candidates: Vec<Box<[u8]>>,
     resets: Resetting,
+    /// Roles and databases whose new sessions begin with other settings; an empty name is any.
+    pub(in crate::client) beginners: Vec<Box<[u8]>>,
     /// The beginning of the first statement that left one.
     pub(in crate::client) statement: Box<str>,
 }
@@ -100,6 +102,7 @@ const PASSING: Effects = Effects::NOTIFY
     .union(Effects::FREES)
     .union(Effects::DATABASE)
     .union(Effects::CREATES)
+    .union(Effects::DEFAULTS)
     .union(Effects::LOCAL_CUSTOM);
 
 /// One client's trail.
@@ -334,6 +337,7 @@ impl Trail {
         marks.settings.extend_from_slice(&details.settings);
         marks.locals.extend_from_slice(&details.local_customs);
         marks.resets.add(&details.resets);
+        marks.beginners.extend_from_slice(&details.beginners);
     }
 
     /// What such a statement takes away of what the client logged in with is put back before the client hears of it.

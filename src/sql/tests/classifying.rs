@@ -145,8 +145,8 @@ fn what_ends_with_the_transaction_is_inert() {
 fn definitions_that_stay_are_inert() {
     inert(&[
         "ALTER SYSTEM SET work_mem = 1",
-        "ALTER ROLE a SET work_mem = 1",
-        "ALTER DATABASE a SET work_mem = 1",
+        "ALTER ROLE a PASSWORD 'b'",
+        "ALTER USER MAPPING FOR a SERVER b OPTIONS (SET c 'd')",
         "ALTER TABLE a ADD COLUMN b numeric(10, 2) DEFAULT nextval('c'), ALTER c TYPE s.d(3) USING lower(c)",
         "ALTER TABLE a ADD CONSTRAINT b FOREIGN KEY (c) REFERENCES d (e), ADD UNIQUE (f) INCLUDE (g), SET (fillfactor = 10)",
         "CREATE INDEX ON a USING btree (lower(b), (vol(c))) INCLUDE (d) WHERE e(f)",
@@ -497,5 +497,23 @@ fn bare_transaction_statements() {
         "SELECT 1",
     ] {
         assert_eq!(bare(text.as_bytes()), None, "{text}");
+    }
+}
+
+#[test]
+fn what_new_sessions_begin_with() {
+    for (text, name) in [
+        ("ALTER ROLE a SET work_mem = 1", "a"),
+        ("ALTER USER A RESET ALL", "a"),
+        ("ALTER ROLE a IN DATABASE b SET work_mem TO DEFAULT", "a"),
+        ("ALTER ROLE ALL IN DATABASE \"B\" SET work_mem = 1", "B"),
+        ("ALTER ROLE ALL SET work_mem = 1", ""),
+        ("ALTER ROLE CURRENT_USER SET work_mem = 1", ""),
+        ("ALTER DATABASE a SET work_mem = 1", "a"),
+        ("ALTER DATABASE a RESET work_mem", "a"),
+    ] {
+        let verdict = judged(text);
+        assert_eq!(verdict.effects, Effects::DEFAULTS, "{text}");
+        assert_eq!(*verdict.details().beginners, [name.as_bytes().into()], "{text}");
     }
 }
