@@ -140,6 +140,7 @@ pool_mode = "transaction"
 default_pool_size = {self.pool_size}
 max_client_conn = {CLIENTS_MAX}
 max_prepared_statements = 200
+server_tls_sslmode = "disable"
 log_connections = false
 log_disconnections = false
 log_stats = false
@@ -156,14 +157,14 @@ log_stats = false
         return lines.format(*files) if all(files) else ""
 
 
-class OneWorker(Howdah):
-    """howdah with as many threads as PgBouncer."""
+class TwoWorkers(Howdah):
+    """howdah with two threads, however many CPUs there are."""
 
-    name = "howdah-1"
+    name = "howdah-2"
     only_for = ("load",)
 
     def __init__(self, cluster, work, account, _workers):
-        super().__init__(cluster, work, account, 1)
+        super().__init__(cluster, work, account, 2)
 
 
 class PgBouncer(Peer):
@@ -203,6 +204,7 @@ auth_file = {self.userlist()}
 pool_mode = transaction
 default_pool_size = {self.pool_size}
 max_client_conn = {CLIENTS_MAX}
+server_tls_sslmode = disable
 log_connections = 0
 log_disconnections = 0
 log_stats = 0
@@ -305,6 +307,6 @@ backend postgres
         ]
 
 
-ALL = (Direct, HAProxy, PgBouncer, Odyssey, Howdah, OneWorker)
+ALL = (Direct, HAProxy, PgBouncer, Odyssey, Howdah, TwoWorkers)
 RELAY = HAProxy.name
 REFERENCE = PgBouncer.name

@@ -10,7 +10,7 @@ COLOURS = {
     "pgbouncer": "#2a6fbb",
     "odyssey": "#7a4fa3",
     "howdah": "#c0392b",
-    "howdah-1": "#e59866",
+    "howdah-2": "#e59866",
 }
 PANEL_WIDTH, PANEL_HEIGHT, LEFT, TOP, GAP_X, GAP_Y = 380, 220, 70, 60, 90, 70
 

@@ -141,7 +141,8 @@ settings! {
             metrics_addr: Text(String) = "", Restart;
         }
         "Process" {
-            /// Threads that do the work. 0: as many as the CPUs that the process may use.
+            /// Threads that do the work. 0: one for every two CPUs that the process may use, and at least one; PostgreSQL and its clients need
+            /// the rest.
             workers: Count(u32) = "0", Restart;
             /// File to write the process number to. Empty: none.
             pidfile: Text(String) = "", Restart;

@@ -173,6 +173,8 @@ impl Howdah {
             .set("listen_addr", "127.0.0.1")
             .set("pool_mode", "transaction")
             .set("auth_type", "trust")
+            // More than by default on few CPUs: what only happens between workers is to happen here.
+            .set("workers", 2)
             .set("admin_users", "postgres");
         let location = format!("host=127.0.0.1 port={}", cluster.target().port);
         config.databases.insert("*".into(), location.into());
