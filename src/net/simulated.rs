@@ -323,11 +323,10 @@ impl Socket {
         timer.as_mut().poll(cx).map(Ok)
     }
 
-    /// Reads once to the end of `buffer`, which has room; `Ok(0)` is the end.
-    pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
-        ready!(self.poll_readable(cx))?;
+    /// Reads once what there is to the end of `buffer`, which has room; `Ok(0)` is the end.
+    pub fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
         let room = buffer.capacity() - buffer.len();
-        Poll::Ready(self.inbound.lock().read(buffer, room))
+        self.inbound.lock().read(buffer, room)
     }
 
     /// Reads one byte; `Ok(0)` is the end.

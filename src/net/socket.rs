@@ -7,9 +7,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_util::io::poll_read_buf;
+
+use crate::wire::store;
 
 /// A connected socket of either family.
 #[derive(Debug)]
@@ -69,8 +70,8 @@ impl Socket {
         }
     }
 
-    /// Ready once there may be something to read, be it the end. Needs no buffer.
-    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Ready once there may be something to read, be it the end.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
@@ -79,18 +80,48 @@ impl Socket {
         }
     }
 
-    /// Reads once to the end of `buffer`, which has room; `Ok(0)` is the end.
+    /// Whether the runtime knows that there is nothing to read.
+    pub(super) fn is_silent(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_err(),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_err(),
+            #[cfg(test)]
+            Self::Simulated(_) => false,
+        }
+    }
+
+    /// Reads once to the end of `buffer`, which gets room when there is something to read; `Ok(0)` is the end.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(stream) => poll_read_buf(Pin::new(stream), cx, buffer),
-            Self::Unix(stream) => poll_read_buf(Pin::new(stream), cx, buffer),
-            #[cfg(test)]
-            Self::Simulated(socket) => socket.poll_read(cx, buffer),
+        loop {
+            ready!(self.poll_readable(cx))?;
+            store::make_room(buffer);
+            match self.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
+            }
         }
+    }
+
+    fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        let room = buffer.capacity() - buffer.len();
+        let mut read = Err(io::ErrorKind::WouldBlock.into());
+        let _ = match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || {
+                read = stream.try_read_buf(buffer);
+                goes_on(&read, room)
+            }),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || {
+                read = stream.try_read_buf(buffer);
+                goes_on(&read, room)
+            }),
+            #[cfg(test)]
+            Self::Simulated(socket) => return socket.try_read(buffer),
+        };
+        read
     }
 
     /// Reads one byte into `byte`; `Ok(0)` is the end.
@@ -127,5 +158,15 @@ impl Socket {
             #[cfg(test)]
             Self::Simulated(socket) => socket.try_write(bytes),
         }
+    }
+}
+
+/// Whether a socket may have more to read, as the runtime wants to hear it: if not, that it would block. A read that
+/// brings less than there was room for has emptied it; without a word of that, the next one would be a system call for
+/// nothing.
+fn goes_on(read: &io::Result<usize>, room: usize) -> io::Result<()> {
+    match read {
+        Ok(n) if (1..room).contains(n) => Err(io::ErrorKind::WouldBlock.into()),
+        _ => Ok(()),
     }
 }

@@ -96,20 +96,18 @@ impl Stream {
         tls.shake_hands(&mut self.socket).await
     }
 
+    /// Whether certainly nothing can be read from it now, not even its end. Costs next to nothing.
+    pub fn is_silent(&self) -> bool {
+        self.tls.is_none() && self.socket.is_silent()
+    }
+
     /// Reads once to the end of `buffer`, which gets memory only when there is something to read; `Ok(0)` is the end.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
         if let Some(tls) = &mut self.tls {
             return tls.poll_fill(&mut self.socket, cx, buffer);
         }
-        if buffer.is_empty() && self.socket.poll_readable(cx)?.is_pending() {
-            store::give_back(buffer);
-            return Poll::Pending;
-        }
-        store::make_room(buffer);
         let read = self.socket.poll_read(cx, buffer);
-        if buffer.is_empty() {
-            store::give_back(buffer);
-        }
+        store::give_back(buffer);
         read
     }
 
@@ -118,6 +116,12 @@ impl Stream {
     pub fn poll_drain(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<()>> {
         if let Some(tls) = &mut self.tls {
             return tls.poll_drain(&mut self.socket, cx, buffer);
+        }
+        // Nearly always the kernel takes it all, and nobody has to be told when it would take more.
+        match self.socket.try_write(buffer) {
+            Ok(written) => buffer.advance(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Poll::Ready(Err(error)),
         }
         while !buffer.is_empty() {
             let written = ready!(self.socket.poll_write(cx, buffer))?;

@@ -29,6 +29,10 @@ impl<T> Few<T> {
             self.more.push(item);
         }
     }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
 }
 
 impl<T> IntoIterator for Few<T> {
@@ -56,6 +60,19 @@ pub(super) struct Effects<S: Source> {
     pub(super) ring: bool,
     /// A connection has gone: those who wait for that shall look.
     pub(super) changed: bool,
+}
+
+impl<S: Source> Effects<S> {
+    /// Whether nothing is to be done, as nearly always when somebody takes a server or gives it back.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.wake.is_empty()
+            && self.close.is_empty()
+            && self.check.is_empty()
+            && self.open.is_empty()
+            && self.refused == 0
+            && !self.ring
+            && !self.changed
+    }
 }
 
 impl<S: Source> Default for Effects<S> {

@@ -187,6 +187,9 @@ impl<S: Source> Pool<S> {
     }
 
     fn carry_out(&self, fx: Effects<S>) {
+        if fx.is_nothing() {
+            return;
+        }
         for cell in fx.wake {
             cell.wake();
         }
@@ -228,9 +231,7 @@ impl<S: Source> Pool<S> {
 
 impl<S: Source> World<S> for Pool<S> {
     fn is_quiet(&self, conn: &mut S::Conn) -> bool {
-        self.source
-            .poll_idle(conn, &mut Context::from_waker(Waker::noop()))
-            .is_pending()
+        self.source.is_quiet(conn)
     }
 
     fn mark(&self, conn: &S::Conn) -> u64 {

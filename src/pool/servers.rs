@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -256,6 +256,13 @@ impl Source for Servers {
 
     fn mark(&self, conn: &Self::Conn) -> u64 {
         conn.settings.mark()
+    }
+
+    fn is_quiet(&self, conn: &mut Self::Conn) -> bool {
+        conn.is_silent()
+            || self
+                .poll_idle(conn, &mut Context::from_waker(Waker::noop()))
+                .is_pending()
     }
 
     fn poll_idle(&self, conn: &mut Self::Conn, cx: &mut Context<'_>) -> Poll<Gone> {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use crate::error::Refusal;
 
@@ -34,6 +34,12 @@ pub trait Source: Send + Sync + 'static {
     /// Pending while an idle connection is healthy and quiet; it has then registered the waker of `cx`. Ready as soon as
     /// it has died or said something that makes it unfit for the next client.
     fn poll_idle(&self, conn: &mut Self::Conn, cx: &mut Context<'_>) -> Poll<Gone>;
+
+    /// Whether an idle connection is healthy and quiet, at this moment.
+    fn is_quiet(&self, conn: &mut Self::Conn) -> bool {
+        self.poll_idle(conn, &mut Context::from_waker(Waker::noop()))
+            .is_pending()
+    }
 
     /// Makes a connection fit for the next client; `None` if it had to be closed.
     fn clean(&self, conn: Self::Conn, dirt: Dirt) -> impl Future<Output = Option<Self::Conn>> + Send;

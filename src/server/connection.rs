@@ -407,10 +407,17 @@ impl Connection {
         }
     }
 
+    /// Whether certainly nothing has come since it was last listened to.
+    pub fn is_silent(&self) -> bool {
+        self.input.is_empty() && self.stream.is_silent()
+    }
+
     /// Takes in what came behind the last answer. Whatever it is, it is nothing that the next client has asked for.
     fn hear_while_idle(&mut self) -> Result<(), Gone> {
         let taken = |failure: Failure| Gone(failure.refusal().to_string());
-        self.notifications = BytesMut::new();
+        if self.notifications.capacity() > 0 {
+            self.notifications = BytesMut::new();
+        }
         while let Some(message) = Message::take(&mut self.input).map_err(taken)? {
             self.heard_while_idle(&message)?;
         }

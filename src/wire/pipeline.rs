@@ -201,6 +201,13 @@ impl<N: Weigh> Pipeline<N> {
         !self.queue.is_empty()
     }
 
+    /// Whether the next answer is howdah's to give.
+    pub fn is_fake_next(&self) -> bool {
+        self.queue
+            .front()
+            .is_some_and(|entry| entry.answer == Answer::Fake)
+    }
+
     /// Whether it is unknown how many answers are still to come, so that the connection may not serve anybody else.
     pub fn is_doubtful(&self) -> bool {
         self.trust == Trust::Doubtful
@@ -332,6 +339,14 @@ impl<N: Weigh> Pipeline<N> {
         }
         self.drop_copy_ends();
         Ok(route)
+    }
+
+    /// Whether a message of type `tag`, which has come from the server, is a part of the answer that the client is
+    /// getting, and changes nothing. [`Pipeline::received`] need not hear of it.
+    pub fn is_carried(&self, tag: u8) -> bool {
+        self.queue.front().is_some_and(|head| {
+            head.answer == Answer::Forward && matches!(tag, b'T' | b'D') && carries(tag, head.request)
+        })
     }
 
     /// The next answer that howdah has to make, if its turn has come.

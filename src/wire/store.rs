@@ -39,10 +39,14 @@ pub fn make_room(buffer: &mut BytesMut) {
 }
 
 /// Gives an empty buffer's memory back to the worker's store.
+#[inline]
 pub fn give_back(buffer: &mut BytesMut) {
-    if buffer.capacity() == 0 || !buffer.is_empty() {
-        return;
+    if buffer.is_empty() && buffer.capacity() > 0 {
+        keep(buffer);
     }
+}
+
+fn keep(buffer: &mut BytesMut) {
     let mut spent = std::mem::take(buffer);
     // Finds back the front of its memory. One that is smaller than those of the store came from elsewhere.
     if spent.try_reclaim(CHUNK / 2) && spent.capacity() <= 2 * CHUNK {

@@ -155,10 +155,10 @@ impl Session {
 
     /// Without a server: ready when the client wants something that needs one.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Farewell>> {
+        if let Some(farewell) = self.obey(cx) {
+            return Poll::Ready(Err(farewell));
+        }
         loop {
-            if let Some(farewell) = self.obey(cx) {
-                return Poll::Ready(Err(farewell));
-            }
             if let Some(farewell) = self.leaves() {
                 return Poll::Ready(Err(farewell));
             }

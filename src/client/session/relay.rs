@@ -51,12 +51,16 @@ impl Session {
                 pause => pause,
             };
             self.note_requests(server);
-            if let Poll::Ready(Err(_)) = server.stream.poll_drain(cx, &mut server.output) {
+            if !server.output.is_empty()
+                && let Poll::Ready(Err(_)) = server.stream.poll_drain(cx, &mut server.output)
+            {
                 // Its last words may still be there to be read.
                 server.output.clear();
             }
             let unsent = server.output.len();
-            if let Some(stop) = self.hear(server) {
+            if self.has_something_to_hear(server)
+                && let Some(stop) = self.hear(server)
+            {
                 return Poll::Ready(stop);
             }
             let is_blocked = matches!(pause, Pause::Blocked);
@@ -69,22 +73,10 @@ impl Session {
                 return Poll::Ready(Stop::Server(server_violation("an answer is missing")));
             }
             let crowded = self.talk.output.len() >= HIGH_WATER;
-            let mut moved = false;
-            if !crowded {
-                match self.poll_read_server(cx, server) {
-                    Poll::Ready(Ok(())) => moved = true,
-                    Poll::Ready(Err(stop)) => return Poll::Ready(stop),
-                    Poll::Pending => {}
-                }
-            }
-            let reads = matches!(pause, Pause::NeedMore) || self.talk.input.len() < CHUNK;
-            if reads && !self.talk.has_said_goodbye() {
-                match self.poll_read_client(cx) {
-                    Poll::Ready(Ok(())) => moved = true,
-                    Poll::Ready(Err(farewell)) => return Poll::Ready(Stop::Client(farewell)),
-                    Poll::Pending => {}
-                }
-            }
+            let moved = match self.read(cx, server, &pause, crowded) {
+                Ok(moved) => moved,
+                Err(stop) => return Poll::Ready(stop),
+            };
             if moved && !crowded {
                 continue;
             }
@@ -102,6 +94,34 @@ impl Session {
                 return limit.map(Stop::Client);
             }
         }
+    }
+
+    /// Reads from both sides, and hears what the server says. Tells whether anything came.
+    fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: &mut Connection,
+        pause: &Pause,
+        crowded: bool,
+    ) -> Result<bool, Stop> {
+        let mut moved = false;
+        if !crowded && let Poll::Ready(read) = self.poll_read_server(cx, server) {
+            read?;
+            moved = true;
+            // Nearly always this is the whole answer, and there is nothing else to be done.
+            if let Some(stop) = self.hear(server) {
+                return Err(stop);
+            }
+        }
+        let reads = matches!(pause, Pause::NeedMore) || self.talk.input.len() < CHUNK;
+        if reads
+            && !self.talk.has_said_goodbye()
+            && let Poll::Ready(read) = self.poll_read_client(cx)
+        {
+            read.map_err(Stop::Client)?;
+            moved = true;
+        }
+        Ok(moved)
     }
 
     fn poll_read_server(&mut self, cx: &mut Context<'_>, server: &mut Connection) -> Poll<Result<(), Stop>> {
@@ -136,6 +156,14 @@ impl Session {
             "server connection was lost while in use"
         );
         Stop::Server(Farewell::ServerLost(refusal))
+    }
+
+    /// Whether [`Session::hear`] could come to anything: it need not be asked while all there is to do is to wait.
+    fn has_something_to_hear(&self, server: &Connection) -> bool {
+        !server.input.is_empty()
+            || server.pipeline.is_settled()
+            || server.pipeline.is_fake_next()
+            || self.talk.trail.interlude.is_some()
     }
 
     /// Deals with what the server has said.

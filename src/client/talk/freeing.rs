@@ -22,6 +22,11 @@ type Lent = (Box<[u8]>, std::sync::Arc<Statement>);
 impl Talk {
     /// A simple query that is nothing but a DEALLOCATE of this client's names, while it holds no server.
     pub(super) fn deallocate_without_server(&mut self, header: Header) -> bool {
+        let first = self.body(header).trim_ascii_start().first();
+        if first.is_some_and(|byte| byte.is_ascii_alphabetic() && !byte.eq_ignore_ascii_case(&b'd')) {
+            // It begins with another word, as nearly every query does.
+            return false;
+        }
         let (frees, is_all) = self.deallocations_in(header);
         let done = is_all && self.deallocate_now(&frees, self.status_without_server());
         if done {

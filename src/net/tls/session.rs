@@ -203,10 +203,6 @@ impl Session {
                 Phase::Closed => return Poll::Ready(Ok(0)),
                 Phase::Handshake | Phase::Broken => return Poll::Ready(Err(broken())),
             }
-            if self.incoming.is_empty() && socket.poll_readable(cx)?.is_pending() {
-                store::give_back(buffer);
-                return Poll::Pending;
-            }
             match self.poll_read(socket, cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(0)),
                 Poll::Ready(Ok(_)) => {}
@@ -248,7 +244,6 @@ impl Session {
             let error = "the peer's TLS message is too long";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
         }
-        store::make_room(&mut self.incoming);
         let read = ready!(socket.poll_read(cx, &mut self.incoming))?;
         self.is_fresh = true;
         Poll::Ready(Ok(read))
