@@ -5,6 +5,8 @@ mod common;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::console::Console;
+use common::net::wait_until;
 use common::{Cluster, Howdah, Pair, Wire, msg};
 
 /// Every statement by itself, with another client's doings in between.
@@ -171,20 +173,61 @@ fn custom_settings_that_only_bodies_and_parameters_name_follow() {
     });
 }
 
+/// Nobody can ask for a setting by a name that is put together where nobody sees it; so its server is kept.
+#[test]
+fn custom_settings_whose_names_are_computed_stay_where_they_are() {
+    Pair::with_pool(3).alike(|wire| {
+        wire.query(
+            "CREATE FUNCTION set_for(key text, value text) RETURNS text LANGUAGE plpgsql AS \
+             $$ BEGIN RETURN set_config('app.' || key, value, false); END $$",
+        );
+        each(
+            wire,
+            &[
+                "SELECT set_for('tenant', 'seven')",
+                "SELECT current_setting('app.tenant', true)",
+                "SELECT Set_For('tenant', 'eight')",
+                "SELECT current_setting('app.tenant', true)",
+                "RESET ALL",
+                "SELECT nullif(current_setting('app.tenant', true), '')",
+                "SELECT set_config('app.' || 'of_sql', 'nine', false)",
+                "SELECT current_setting('app.of_sql', true)",
+                "DISCARD ALL",
+                "DO $$ DECLARE k text := 'block'; BEGIN EXECUTE 'SET app.' || k || ' = ten'; END $$",
+                "SELECT current_setting('app.block', true)",
+                "DISCARD ALL",
+                "SELECT nullif(current_setting('app.block', true), '')",
+            ],
+        );
+    });
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 2);
+    let mut wire = Wire::app(howdah.target());
+    let mut console = Console::open(howdah.target());
+    let mut pin = || console.show("CLIENTS").row(&[("database", "app")])["pin"].clone();
+    wire.query("DO $$ BEGIN PERFORM set_config('app.' || 'x', 'local', true); END $$");
+    assert_eq!(pin(), "");
+    wire.query("DO $$ BEGIN PERFORM set_config('app.' || 'x', 'mine', false); END $$");
+    assert_eq!(pin(), "custom");
+    wire.query("RESET ALL");
+    wait_until("it is shared again", || pin().is_empty());
+}
+
+/// Also of those whose names nothing tells, for which no server is kept.
 #[test]
 fn no_value_of_a_setting_is_ever_another_clients() {
     let cluster = Cluster::start();
     let howdah = Howdah::with_pool(&cluster, 1);
     cluster.sql(
         "CREATE FUNCTION public.hide(name text) RETURNS text LANGUAGE sql AS \
-         $$ SELECT set_config('hidden.' || name, 'secret', false) $$",
+         $$ SELECT set_config(concat('hidden', chr(46), name), 'secret', false) $$",
     );
     let [mut one, mut two] = [(); 2].map(|()| Wire::app(howdah.target()));
     let look = "SELECT current_setting('hidden.a', true)";
     for text in [
         "SELECT public.hide('a')",
         "DO $$ BEGIN EXECUTE concat('SET hidden', '.a = ', quote_literal('secret')); END $$",
-        "SELECT set_config(concat('hidden', '.a'), 'secret', false)",
+        "SELECT set_config(concat('hidden', chr(46), 'a'), 'secret', false)",
     ] {
         one.query(text);
         assert_eq!(one.value(look), "secret", "{text}");

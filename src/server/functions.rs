@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Connection, Failure};
-use crate::sql::{Functions, Volatility};
+use crate::sql::{Functions, Volatility, computes_setting};
 
 /// So many settings that functions set are remembered.
 const CUSTOMS_MAX: usize = 256;
@@ -31,6 +31,11 @@ FROM pg_catalog.pg_proc,pg_catalog.regexp_matches(prosrc,\
 WHERE provolatile OPERATOR(pg_catalog.=) 'v' AND pronamespace OPERATOR(pg_catalog.<>) 11 \
 AND prosrc OPERATOR(pg_catalog.~~*) '%set%'";
 
+/// Volatile functions that may set settings by names that they compute, and their bodies.
+const SETTERS: &[u8] = b";SELECT proname,prosrc FROM pg_catalog.pg_proc \
+WHERE provolatile OPERATOR(pg_catalog.=) 'v' AND pronamespace OPERATOR(pg_catalog.<>) 11 \
+AND (prosrc OPERATOR(pg_catalog.~~*) '%set_config%' OR prosrc OPERATOR(pg_catalog.~*) '[''$;][[:space:]]*set[[:space:]]') LIMIT 1000";
+
 /// The functions of one database, by bare name, as they were when somebody last looked.
 #[derive(Debug, Default)]
 pub struct FunctionTable {
@@ -47,6 +52,8 @@ struct Known {
     is_volatile: HashMap<Box<[u8]>, bool>,
     /// The custom settings that they set.
     customs: Vec<Box<[u8]>>,
+    /// Functions that set settings by names that they compute.
+    computing: Vec<Box<[u8]>>,
     read_at: Instant,
 }
 
@@ -106,11 +113,23 @@ impl FunctionTable {
             .unwrap_or_default()
     }
 
+    /// Whether a text has the name of a function that sets settings by names which it computes.
+    pub fn computes_setting(&self, text: &[u8]) -> bool {
+        let known = self.current.load();
+        let Some(known) = known.as_ref().filter(|known| !known.computing.is_empty()) else {
+            return false;
+        };
+        let folded = text.to_ascii_lowercase();
+        let is_in = |text: &[u8], name: &[u8]| memchr::memmem::find(text, name).is_some();
+        let mut computing = known.computing.iter();
+        computing.any(|name| is_in(text, name) || is_in(&folded, name))
+    }
+
     /// Reads the catalogs. Nothing else may be in flight on the connection, and no transaction open.
     pub async fn read(&self, connection: &mut Connection) -> Result<(), Failure> {
         let version = self.version();
         let mut results = connection
-            .query_in_peace(&[SQL, CUSTOMS].concat())
+            .query_in_peace(&[SQL, CUSTOMS, SETTERS].concat())
             .await?
             .into_iter();
         let pair = |mut row: Vec<Option<Box<[u8]>>>| {
@@ -118,10 +137,16 @@ impl FunctionTable {
             Some((row.pop()??, is_volatile))
         };
         let is_volatile = results.next().into_iter().flatten().filter_map(pair).collect();
-        let customs = results.flatten().filter_map(|mut row| row.pop()?);
+        let customs = results.next().into_iter().flatten();
+        let customs = customs.filter_map(|mut row| row.pop()?);
+        let computing = results.flatten().filter_map(|mut row| {
+            let body = row.pop()??;
+            row.pop()?.filter(|_| computes_setting(&body))
+        });
         let known = Known {
             is_volatile,
             customs: customs.take(CUSTOMS_MAX).collect(),
+            computing: computing.collect(),
             read_at: Instant::now(),
         };
         self.learn(version, known);
@@ -148,6 +173,7 @@ mod tests {
         Known {
             is_volatile: HashMap::from([(name.as_bytes().into(), false)]),
             customs: Vec::new(),
+            computing: Vec::new(),
             read_at: Instant::now(),
         }
     }

@@ -62,7 +62,7 @@ pub struct State {
 
 /// Kinds of state that a session may hold and that cannot follow its client: a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Remains(u8);
+pub struct Remains(u16);
 
 impl Remains {
     /// Nothing.
@@ -84,8 +84,11 @@ impl Remains {
     /// Nobody knows: the question has not been answered.
     pub const UNKNOWN: Self = Self(128);
 
+    /// Custom settings whose names nobody knows.
+    pub const CUSTOM: Self = Self(256);
+
     /// Every kind with its word, as the console and the metrics spell it.
-    pub const WORDS: [(Self, &'static str); 8] = [
+    pub const WORDS: [(Self, &'static str); 9] = [
         (Self::TEMP, "temp"),
         (Self::HOLD, "hold"),
         (Self::LOCK, "lock"),
@@ -94,6 +97,7 @@ impl Remains {
         (Self::SLOT, "slot"),
         (Self::STICKY, "sticky"),
         (Self::UNKNOWN, "unknown"),
+        (Self::CUSTOM, "custom"),
     ];
 
     /// Whether there is nothing.
@@ -104,6 +108,12 @@ impl Remains {
     /// Whether all of `other` is in it.
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// Adds `other`.

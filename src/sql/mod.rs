@@ -30,6 +30,7 @@
 mod arguments;
 mod calls;
 mod classify;
+mod computed;
 mod cursor;
 mod custom;
 mod deallocation;
@@ -51,6 +52,7 @@ mod transaction;
 mod verdict;
 
 pub use classify::{Reading, encoding_is_safe, verdict};
+pub use computed::computes_setting;
 pub use custom::dotted_names;
 pub use deallocation::{Deallocation, Deallocations, deallocations};
 pub use functions::{Functions, Volatility};

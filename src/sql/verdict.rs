@@ -54,8 +54,10 @@ impl Effects {
     pub const UNKNOWN_FUNCTION: Self = Self(1 << 19);
     /// `ALTER ROLE … SET` or `ALTER DATABASE … SET`: new sessions begin with other settings. See [`Details::beginners`].
     pub const DEFAULTS: Self = Self(1 << 20);
+    /// Sets a setting whose name is computed, and may be a custom one, for the session: nobody can ask for it by name.
+    pub const COMPUTED: Self = Self(1 << 21);
 
-    const NAMES: [(Self, &'static str); 21] = [
+    const NAMES: [(Self, &'static str); 22] = [
         (Self::SETTINGS, "SETTINGS"),
         (Self::ANY_SETTING, "ANY_SETTING"),
         (Self::RESETS, "RESETS"),
@@ -77,6 +79,7 @@ impl Effects {
         (Self::DATABASE, "DATABASE"),
         (Self::UNKNOWN_FUNCTION, "UNKNOWN_FUNCTION"),
         (Self::DEFAULTS, "DEFAULTS"),
+        (Self::COMPUTED, "COMPUTED"),
     ];
 
     /// Whether nothing is in the set.

@@ -21,7 +21,7 @@ use crate::wire::write;
 
 use super::Session;
 use crate::client::handle::{Order, PinView};
-use crate::client::talk::trail::{Following, Marks};
+use crate::client::talk::trail::{Following, Marks, UNASKED};
 
 /// A question that a timeout of the client's own, or its cancel request, may have spoilt is asked again.
 pub(super) const TRIES: usize = 5;
@@ -68,11 +68,11 @@ pub(super) enum After {
 impl Session {
     /// Asks the server what the client has left, if anything says that there may be something.
     pub(super) async fn look_back(&mut self, server: &mut Connection) -> Result<After, Farewell> {
-        let marks = self.talk.trail.marks.take();
+        let mut marks = self.talk.trail.marks.take();
         let keeps = self.pin.as_ref().map_or(Remains::NONE, |pin| pin.remains);
         let now = Instant::now();
         let is_due = self.pin.as_ref().is_some_and(|pin| pin.ask_at <= now);
-        if let Some(marks) = &marks {
+        if let Some(marks) = &mut marks {
             self.know_functions(marks, server).await?;
             if marks.may_be_unseen() {
                 server.has_unseen_of(self.seat.id);
@@ -113,12 +113,14 @@ impl Session {
             }
         }
         self.hear_meanwhile(server);
-        let mut remains = remains.unwrap_or(keeps.without(Remains::STICKY));
-        remains.insert(keeps.intersection(Remains::STICKY));
+        let mut remains = remains.unwrap_or(keeps);
+        remains = remains.without(UNASKED);
+        remains
+            .insert((marks.as_ref()).map_or(keeps.intersection(UNASKED), |marks| marks.still_unseen(keeps)));
         remains.insert(marks.as_ref().map_or(Remains::NONE, |marks| marks.unseen()));
         if remains == Remains::LISTEN && self.move_to_hub(server).await? {
             remains = Remains::NONE;
-        } else if question.is_none() && self.pin.is_some() {
+        } else if question.is_none() && self.pin.is_some() && remains == keeps {
             return Ok(After::Keep);
         }
         let after = self.keep(remains, marks.as_deref());
@@ -129,21 +131,25 @@ impl Session {
     }
 
     /// Learns what the functions of the database do, if the client has left marks that say it is worth it.
-    async fn know_functions(&mut self, marks: &Marks, server: &mut Connection) -> Result<(), Farewell> {
+    async fn know_functions(&mut self, marks: &mut Marks, server: &mut Connection) -> Result<(), Farewell> {
         let functions = self.talk.trail.functions.clone();
         let is_new = marks.effects.contains(Effects::UNKNOWN_FUNCTION) && functions.wants_reading();
         let is_missing = marks.effects.contains(Effects::OPAQUE) && functions.is_unread();
         if !is_new && !is_missing {
             return Ok(());
         }
-        within(ANSWER_MAX, functions.read(server))
+        let read = within(ANSWER_MAX, functions.read(server))
             .await
             .map_err(|_| lost("a server did not answer in time"))?
             .or_else(|failure| match failure {
                 // Then nothing is known, and everything is asked about.
                 Failure::Sql(_) => Ok(()),
                 Failure::Lost(why) => Err(lost(&why)),
-            })
+            });
+        if functions.computes_setting(marks.statement.as_bytes()) {
+            marks.turned_out_to_compute();
+        }
+        read
     }
 
     /// What a client that listens was told while howdah itself was asking.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use crate::config::{Opaque, PoolMode, PoolSettings, SessionState};
 use crate::error::{Refusal, SqlState};
 use crate::server::{FunctionTable, Parameters, Question, Remains, Settings};
-use crate::sql::{Effects, Reading, Resets, Verdict, dotted_names, encoding_is_safe, verdict};
+use crate::sql::{
+    Effects, Reading, Resets, Verdict, computes_setting, dotted_names, encoding_is_safe, verdict,
+};
 use crate::wire::backend::Status;
 
 /// So much of a statement is kept to say why its client keeps a server, in letters.
@@ -143,7 +145,7 @@ const UNSEEN: Effects = Effects::OPAQUE.union(Effects::ANY_SETTING);
 const RELEASING: Effects = Effects::RELEASES.union(Effects::FREES).union(Effects::UNLISTEN);
 
 /// What cannot follow a client.
-const PINNING: [(Effects, Remains); 8] = [
+const PINNING: [(Effects, Remains); 9] = [
     (Effects::TEMP, Remains::TEMP),
     (Effects::CREATES, Remains::TEMP),
     (Effects::HOLD, Remains::HOLD),
@@ -152,7 +154,11 @@ const PINNING: [(Effects, Remains); 8] = [
     (Effects::LISTEN, Remains::LISTEN),
     (Effects::SLOT, Remains::SLOT),
     (Effects::STICKY, Remains::STICKY),
+    (Effects::COMPUTED, Remains::CUSTOM),
 ];
+
+/// Kinds that no question finds.
+pub(in crate::client) const UNASKED: Remains = Remains::STICKY.union(Remains::CUSTOM);
 
 /// Kinds of state that these effects are about.
 fn pinned_by(effects: Effects) -> Remains {
@@ -269,6 +275,10 @@ impl Trail {
         if verdict.is_inert() {
             return Judged::Inert;
         }
+        let computes = |text| computes_setting(text) || self.functions.computes_setting(text);
+        if verdict.effects.intersects(UNSEEN) && computes(text) {
+            verdict.effects.insert(Effects::COMPUTED);
+        }
         if self.following == Following::Resets && self.taken_by(&verdict.details().resets).is_empty() {
             return Judged::Passing;
         }
@@ -300,7 +310,8 @@ impl Trail {
 
     /// Why such a statement is not carried out.
     pub(super) fn refusal(&self, verdict: &Verdict) -> Option<Refusal> {
-        let kinds = pinned_by(verdict.effects);
+        // What is no more than possible is let through.
+        let kinds = pinned_by(verdict.effects).without(Remains::CUSTOM);
         if self.following != Following::SettingsOnly || kinds.is_empty() {
             return None;
         }
@@ -459,7 +470,22 @@ impl Marks {
 
     /// What has been done that no question can tell.
     pub(in crate::client) fn unseen(&self) -> Remains {
-        pinned_by(self.effects).intersection(Remains::STICKY)
+        pinned_by(self.effects).intersection(UNASKED)
+    }
+
+    /// What was there and that no question finds, after this.
+    pub(in crate::client) fn still_unseen(&self, keeps: Remains) -> Remains {
+        let still = keeps.intersection(UNASKED);
+        if self.resets.all {
+            still.without(Remains::CUSTOM)
+        } else {
+            still
+        }
+    }
+
+    /// A function has turned out to set settings by names that it computes.
+    pub(in crate::client) fn turned_out_to_compute(&mut self) {
+        self.effects.insert(Effects::COMPUTED);
     }
 
     /// Whether a setting's value is what RESET made of it, should it be the one of a new session.
