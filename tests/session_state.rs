@@ -554,6 +554,25 @@ fn pins_end_with_their_reason_and_the_server_is_shared_again() {
     }
 }
 
+/// Also where something of the client's own is put back first, and though it says nothing more.
+#[test]
+fn discard_all_ends_a_pin_at_once() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 2);
+    let wishes = [
+        ("user", "app"),
+        ("database", "app"),
+        ("options", "-c statement_timeout=9s"),
+    ];
+    let mut wire = Wire::login_with(howdah.target(), &wishes, None).expect("it may");
+    let mut console = Console::open(howdah.target());
+    wire.query("CREATE TEMP TABLE kept (n int)");
+    wire.query("DISCARD ALL");
+    wait_until("it is shared again", || {
+        console.show("CLIENTS").row(&[("database", "app")])["pin"].is_empty()
+    });
+}
+
 #[test]
 fn a_client_finds_its_own_prepared_statements_in_the_catalog_and_no_others() {
     Pair::alike_one_and_two(|wire| {

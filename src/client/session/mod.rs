@@ -52,6 +52,15 @@ enum End {
     Server(Farewell),
 }
 
+impl End {
+    fn of(farewell: Farewell) -> Self {
+        match farewell {
+            Farewell::ServerLost(_) => Self::Server(farewell),
+            farewell => Self::Client(farewell),
+        }
+    }
+}
+
 /// A client that is logged in, and its pool.
 pub struct Session {
     stream: Stream,
@@ -440,6 +449,15 @@ impl Session {
     /// Why the client lets go of its server; `None` if it does not, and the relay goes on.
     async fn end_of_use(&mut self, stop: Stop, lease: &mut Lease<Servers>) -> Option<End> {
         self.clock.let_pass();
+        let stop = match stop {
+            Stop::Interlude if self.pin.is_some() => match self.interlude(lease).await {
+                // What is put right is often the end of what the client has kept its server for.
+                Ok(()) if lease.pipeline.is_settled() => Stop::Settled,
+                Ok(()) => return None,
+                Err(farewell) => return Some(End::of(farewell)),
+            },
+            stop => stop,
+        };
         let interrupted = match stop {
             Stop::Settled if lease.pipeline.is_doubtful() => return Some(End::Settled),
             Stop::Settled => match self.look_back(lease).await {
@@ -468,11 +486,7 @@ impl Session {
             Stop::Client(farewell) => return Some(End::Client(farewell)),
             Stop::Server(farewell) => return Some(End::Server(farewell)),
         };
-        match interrupted {
-            Ok(()) => None,
-            Err(farewell @ Farewell::ServerLost(_)) => Some(End::Server(farewell)),
-            Err(farewell) => Some(End::Client(farewell)),
-        }
+        interrupted.err().map(End::of)
     }
 
     /// The client ends while it holds a server.
