@@ -277,7 +277,14 @@ impl Howdah {
             }
             _ => self.config.to_toml(),
         };
-        fs::write(self.config_path(), text).expect("a file of ours");
+        self.write_whole(&text);
+    }
+
+    /// Puts another file in the place of the old one, so that nobody reads half of it.
+    fn write_whole(&self, text: &str) {
+        let new = self.dir.path().join("new");
+        fs::write(&new, text).expect("a file of ours");
+        fs::rename(new, self.config_path()).expect("a file of ours");
     }
 
     /// Where clients connect.
@@ -304,7 +311,7 @@ impl Howdah {
 
     /// Writes any text into the configuration file and tells nobody.
     pub fn write(&mut self, text: &str) {
-        fs::write(self.config_path(), text).expect("a file of ours");
+        self.write_whole(text);
     }
 
     /// Writes any text into the configuration file and sends SIGHUP.
