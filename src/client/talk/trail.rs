@@ -107,6 +107,9 @@ const PASSING: Effects = Effects::NOTIFY
     .union(Effects::DEFAULTS)
     .union(Effects::LOCAL_CUSTOM);
 
+/// Effects of statements that are about prepared ones by the names that the client has for them.
+const SPEAKS_OF_NAMES: Effects = Effects::PREPARE.union(Effects::EXECUTE);
+
 /// One client's trail.
 #[derive(Debug)]
 pub(in crate::client) struct Trail {
@@ -279,7 +282,10 @@ impl Trail {
         if verdict.effects.intersects(UNSEEN) && computes(text) {
             verdict.effects.insert(Effects::COMPUTED);
         }
-        if self.following == Following::Resets && self.taken_by(&verdict.details().resets).is_empty() {
+        if self.following == Following::Resets
+            && self.taken_by(&verdict.details().resets).is_empty()
+            && !verdict.effects.intersects(SPEAKS_OF_NAMES)
+        {
             return Judged::Passing;
         }
         if !self.may_pin {
@@ -334,6 +340,10 @@ impl Trail {
         }
         self.restore_after(&verdict.details().resets);
         if self.following == Following::Resets {
+            // Nobody asks the server, which is the client's: so a name counts as taken from here on.
+            let prepared = verdict.details().prepares.iter();
+            self.sql_names
+                .extend(prepared.map(|prepared| prepared.name.clone()));
             return;
         }
         let marks = self.marks.get_or_insert_with(|| {
