@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
@@ -143,6 +144,15 @@ fn attempt(target: Target, user: &str, password: &str, server_tls: bool) -> Opti
     }
 }
 
+/// What the server keeps of every password, by role.
+fn stored(cluster: &Cluster) -> BTreeMap<String, String> {
+    let all = cluster.value("SELECT string_agg(rolname || ' ' || rolpassword, '|') FROM pg_authid");
+    let pairs = all.split('|').filter_map(|pair| pair.split_once(' '));
+    pairs
+        .map(|(name, stored)| (name.to_owned(), stored.to_owned()))
+        .collect()
+}
+
 fn configured(cluster: &Cluster, client: &str, variant: Variant) -> Config {
     let is_asked = variant.is_asked;
     let mut config = Howdah::before(cluster)
@@ -156,23 +166,22 @@ fn configured(cluster: &Cluster, client: &str, variant: Variant) -> Config {
     if is_asked {
         return config.set("auth_user", "asker");
     }
+    let stored = stored(cluster);
     for role in Role::all() {
         let name = role.name();
-        let stored = || {
-            cluster.value(&format!(
-                "SELECT rolpassword FROM pg_authid WHERE rolname = '{name}'"
-            ))
-        };
         config = match role.known {
             "plain" => config.user(&name, RIGHT),
             "nothing" => config,
-            _ => config.user(&name, &stored()),
+            _ => config.user(&name, &stored[&name]),
         };
     }
     config
 }
 
-/// Every role with the right and a wrong password.
+/// What somebody may say: the password, another one, what is stored of it, which must not do for it, and nothing.
+const SAID: [&str; 4] = ["right", "wrong", "stored", "nothing"];
+
+/// Every role with the right and with wrong passwords.
 fn complaints(target: Target, cluster: &Cluster, client: &str, variant: Variant) -> Vec<String> {
     let Variant {
         is_asked,
@@ -184,10 +193,17 @@ fn complaints(target: Target, cluster: &Cluster, client: &str, variant: Variant)
     let roles = Role::all()
         .into_iter()
         .filter(|role| !(is_asked && role.known == "plain"));
-    for (role, is_right) in roles.flat_map(|role| [(role, true), (role, false)]) {
+    let stored = stored(cluster);
+    for (role, said) in roles.flat_map(|role| SAID.map(|said| (role, said))) {
+        let (user, is_right) = (role.name(), said == "right");
+        let password = match said {
+            "right" => RIGHT.to_owned(),
+            "wrong" => "a wrong one".to_owned(),
+            "stored" => stored.get(&user).cloned().unwrap_or_default(),
+            _ => String::new(),
+        };
         attempts.push(Box::new(move || {
-            let (user, password) = (role.name(), if is_right { RIGHT } else { "a wrong one" });
-            let got = attempt(target, &user, password, server_tls);
+            let got = attempt(target, &user, &password, server_tls);
             let mut known = role;
             if client == "trust" && is_asked {
                 // Nobody asks for what nobody has to prove.
@@ -195,12 +211,12 @@ fn complaints(target: Target, cluster: &Cluster, client: &str, variant: Variant)
             }
             let is_in = role.is_let_in(client, is_asked, is_right) && known.is_served(client);
             let wanted = (!is_in).then(|| "28P01".to_owned());
-            let what = format!("client {client}, {role:?}, right {is_right}, asked {is_asked}");
+            let what = format!("client {client}, {role:?}, {said}, asked {is_asked}");
             if got != wanted {
                 return Some(format!("{what}: {got:?} instead of {wanted:?}"));
             }
             // Who is refused by both is refused alike.
-            let theirs = attempt(direct, &user, password, false);
+            let theirs = attempt(direct, &user, &password, false);
             (theirs.is_some() && got.is_some() && theirs != got)
                 .then(|| format!("{what}: {got:?}, and PostgreSQL says {theirs:?}"))
         }));

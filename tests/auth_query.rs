@@ -213,14 +213,17 @@ fn cve_2025_12819_nothing_that_an_unknown_client_sends_reaches_the_query() {
     let path = [("search_path", "evil, pg_catalog")];
     let options = [("options", "-c search_path=evil,pg_catalog")];
     let role = [("role", "postgres"), ("session_authorization", "postgres")];
+    // What the role that asks has as its own path must not matter to the default query either.
+    cluster.sql(&format!("ALTER ROLE {ASKER} SET search_path = evil, pg_catalog"));
     let howdah = asking(&cluster).start();
     if !howdah.is_howdah() {
         return;
     }
-    for more in [&path[..], &options, &role] {
+    for more in [&[][..], &path[..], &options, &role] {
         let error = attack(&howdah, more, "chosen").err().expect("a refusal");
         assert_eq!(error.code(), "28P01", "{more:?}");
     }
+    cluster.sql(&format!("ALTER ROLE {ASKER} RESET search_path"));
     // The default query would not mind; here the secret is the path itself.
     let howdah = asking(&cluster)
         .set("auth_type", "password")

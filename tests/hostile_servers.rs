@@ -216,6 +216,111 @@ fn a_server_that_speaks_while_idle_is_not_used() {
 }
 
 #[test]
+fn notices_during_a_login_are_no_answer_to_anything() {
+    let notice = || msg::typed(b'N', b"SNOTICE\0C00000\0Mwelcome\0\0");
+    let port = serve(move |stream, _| {
+        stream.write_all(&notice())?;
+        packet(stream)?;
+        let welcome = [
+            notice(),
+            msg::typed(b'R', &[0; 4]),
+            notice(),
+            parameter("server_version", "13.0"),
+            notice(),
+            msg::typed(b'K', &[0, 0, 0, 7, 1, 2, 3, 4]),
+            notice(),
+            ready(),
+        ];
+        stream.write_all(&welcome.concat())?;
+        loop {
+            query(stream)?;
+            stream.write_all(&complete())?;
+        }
+    });
+    let cluster = Cluster::start();
+    let howdah = before(&cluster, port);
+    let mut wire = Wire::login(howdah.target(), "app", "fake");
+    for _ in 0..3 {
+        wire.send(&msg::query("SELECT 1"));
+        assert_eq!(wire.kinds_until_ready(), "CZ");
+    }
+}
+
+#[test]
+fn a_client_is_told_of_the_version_of_its_next_server() {
+    let port = serve(|stream, number| {
+        packet(stream)?;
+        let welcome = [
+            msg::typed(b'R', &[0; 4]),
+            parameter("server_version", if number == 0 { "13.0" } else { "14.1" }),
+            parameter("client_encoding", "UTF8"),
+            msg::typed(b'K', &[0, 0, 0, 7, 1, 2, 3, 4]),
+            ready(),
+        ];
+        stream.write_all(&welcome.concat())?;
+        loop {
+            query(stream)?;
+            stream.write_all(&complete())?;
+            if number == 0 {
+                // It is updated.
+                return Ok(());
+            }
+        }
+    });
+    let cluster = Cluster::start();
+    let howdah = before(&cluster, port);
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut wire = Wire::login(howdah.target(), "app", "fake");
+    assert_eq!(wire.params["server_version"], "13.0");
+    wire.send(&msg::query("SELECT 1"));
+    assert_eq!(wire.kinds_until_ready(), "CZ");
+    wire.send(&msg::query("SELECT 1"));
+    assert_eq!(wire.kinds_until_ready(), "CZ");
+    assert_eq!(wire.params["server_version"], "14.1");
+}
+
+#[test]
+fn a_server_that_falls_silent_during_the_login_is_given_up_in_time() {
+    let port = serve(|stream, number| {
+        packet(stream)?;
+        match number {
+            0 => wait(stream),
+            1 => {
+                stream.write_all(b"R\0\0")?;
+                wait(stream)
+            }
+            2 => {
+                stream.write_all(&msg::typed(b'R', &[0; 4]))?;
+                wait(stream)
+            }
+            _ => {
+                stream.write_all(&[msg::typed(b'R', &[0; 4]), ready()].concat())?;
+                loop {
+                    query(stream)?;
+                    stream.write_all(&complete())?;
+                }
+            }
+        }
+    });
+    let cluster = Cluster::start();
+    let howdah = before(&cluster, port)
+        .config
+        .clone()
+        .set("server_connect_timeout", "500ms")
+        .set("server_login_retry", "100ms")
+        .set("client_login_timeout", "60s")
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut wire = Wire::login(howdah.target(), "app", "fake");
+    wire.send(&msg::query("SELECT 1"));
+    assert_eq!(wire.kinds_until_ready(), "CZ");
+}
+
+#[test]
 fn a_login_that_never_comes_to_the_point_is_given_up() {
     let port = serve(|stream, number| {
         packet(stream)?;
@@ -279,6 +384,7 @@ fn cve_2026_6666_a_login_is_refused_without_a_sqlstate() {
         assert_eq!(refused.code().len(), 5, "{refused}");
         assert_eq!(Wire::app(howdah.target()).value("SELECT 1"), "1");
     }
+    assert!(!howdah.log().contains("panicked"), "{}", howdah.log());
 }
 
 #[test]
