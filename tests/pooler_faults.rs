@@ -144,9 +144,9 @@ fn places_are_free_again_however_their_clients_end() {
                 wire.expect_closed();
             }
             5 => {
+                wire.query("BEGIN");
                 cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'");
-                wire.query("SELECT 1");
-                wire.terminate();
+                wire.expect_closed();
             }
             _ => {
                 // Let in as far as the limits go, and refused by the server then.
