@@ -83,34 +83,38 @@ pub(super) fn locks(author: &mut Author<'_>) -> Step {
 /// What is done unseen, and what shows it.
 pub(super) fn hidden(author: &mut Author<'_>) -> Step {
     let key = author.own_key();
-    let sql = match author.rng.below(24) {
-        0 => "DO $$ BEGIN PERFORM set_config('app.a', 'block', false); END $$".to_owned(),
-        1 => "DO $$ BEGIN SET work_mem = '3MB'; END $$".to_owned(),
-        2 => "DO $$ BEGIN RESET work_mem; END $$".to_owned(),
-        3 => "DO $$ BEGIN EXECUTE 'SET app.b = block'; END $$".to_owned(),
-        4 => "DO $$ BEGIN CREATE TEMP TABLE tt (n int); END $$".to_owned(),
-        5 => "DO $$ BEGIN DROP TABLE IF EXISTS tt; END $$".to_owned(),
-        6 => format!("DO $$ BEGIN PERFORM pg_advisory_lock({key}); END $$"),
-        7 => "DO $$ BEGIN EXECUTE 'PREPARE hp AS SELECT 42'; END $$".to_owned(),
-        8 => "DO $$ BEGIN SET TIME ZONE 'Asia/Tokyo'; END $$".to_owned(),
-        9 => "DO $$ BEGIN SET LOCAL work_mem = '4MB'; END $$".to_owned(),
-        10 => {
-            "DO $$ BEGIN SET work_mem = '5MB'; RAISE 'no'; EXCEPTION WHEN OTHERS THEN NULL; END $$".to_owned()
-        }
-        11 => "DO $$ BEGIN SET work_mem = '6MB'; RAISE EXCEPTION 'no'; END $$".to_owned(),
-        12 => "DO $$ BEGIN SET ROLE reader; END $$".to_owned(),
-        13 => "SELECT hide_setting('8MB')".to_owned(),
-        14 => "SELECT hide_custom('called')".to_owned(),
-        15 => format!("SELECT hide_lock({key})"),
-        16 => "SELECT hide_temp()".to_owned(),
-        17 => "CALL hide_called('9MB')".to_owned(),
-        18 => "SELECT hide_local('10MB')".to_owned(),
-        19 => "EXECUTE hp".to_owned(),
-        20 => "DEALLOCATE hp".to_owned(),
-        21 => "SELECT count(*) FROM tt".to_owned(),
-        22 => "RESET ROLE".to_owned(),
-        _ => "SELECT pg_advisory_unlock_all()".to_owned(),
-    };
+    let sql =
+        match author.rng.below(27) {
+            24 => "DO $$ BEGIN PERFORM set_config('app.' || 'c', 'put together', false); END $$".to_owned(),
+            25 => "DO $$ DECLARE k text := 'd'; BEGIN EXECUTE 'SET app.' || k || ' = computed'; END $$"
+                .to_owned(),
+            26 => "RESET ALL".to_owned(),
+            0 => "DO $$ BEGIN PERFORM set_config('app.a', 'block', false); END $$".to_owned(),
+            1 => "DO $$ BEGIN SET work_mem = '3MB'; END $$".to_owned(),
+            2 => "DO $$ BEGIN RESET work_mem; END $$".to_owned(),
+            3 => "DO $$ BEGIN EXECUTE 'SET app.b = block'; END $$".to_owned(),
+            4 => "DO $$ BEGIN CREATE TEMP TABLE tt (n int); END $$".to_owned(),
+            5 => "DO $$ BEGIN DROP TABLE IF EXISTS tt; END $$".to_owned(),
+            6 => format!("DO $$ BEGIN PERFORM pg_advisory_lock({key}); END $$"),
+            7 => "DO $$ BEGIN EXECUTE 'PREPARE hp AS SELECT 42'; END $$".to_owned(),
+            8 => "DO $$ BEGIN SET TIME ZONE 'Asia/Tokyo'; END $$".to_owned(),
+            9 => "DO $$ BEGIN SET LOCAL work_mem = '4MB'; END $$".to_owned(),
+            10 => "DO $$ BEGIN SET work_mem = '5MB'; RAISE 'no'; EXCEPTION WHEN OTHERS THEN NULL; END $$"
+                .to_owned(),
+            11 => "DO $$ BEGIN SET work_mem = '6MB'; RAISE EXCEPTION 'no'; END $$".to_owned(),
+            12 => "DO $$ BEGIN SET ROLE reader; END $$".to_owned(),
+            13 => "SELECT hide_setting('8MB')".to_owned(),
+            14 => "SELECT hide_custom('called')".to_owned(),
+            15 => format!("SELECT hide_lock({key})"),
+            16 => "SELECT hide_temp()".to_owned(),
+            17 => "CALL hide_called('9MB')".to_owned(),
+            18 => "SELECT hide_local('10MB')".to_owned(),
+            19 => "EXECUTE hp".to_owned(),
+            20 => "DEALLOCATE hp".to_owned(),
+            21 => "SELECT count(*) FROM tt".to_owned(),
+            22 => "RESET ROLE".to_owned(),
+            _ => "SELECT pg_advisory_unlock_all()".to_owned(),
+        };
     author.send(sql)
 }
 
