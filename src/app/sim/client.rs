@@ -18,6 +18,9 @@ use crate::wire::{scan, startup, write};
 /// What takes longer than this, in virtual time, would take for ever.
 const FOR_EVER: Duration = Duration::from_secs(4 * 3600);
 
+/// What begins a transaction block in statement mode is told.
+const NO_BLOCKS: &str = "0A000 transaction blocks are not allowed";
+
 /// A message that a client has read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Message {
@@ -97,6 +100,7 @@ pub(super) async fn live(world: Arc<World>, id: usize, mut dice: Dice) {
             name: name.clone(),
             visit,
             serial: 0,
+            is_shy: world.plan.is_statement_mode(),
         };
         let (user, database) = (dice.below(USERS), dice.below(DATABASES as u64));
         let mut parameters = vec![
@@ -260,11 +264,15 @@ impl Visit {
             .iter()
             .filter(|answer| !answer.is_fatal())
             .find_map(Message::code);
-        let refused = kind == Kind::Pins && error.as_deref() == Some("53300");
-        if refused {
-            let message = "too many clients keep a server for their session state";
-            self.oracle.inject = Some(Fault::new(*b"53300", message));
-        }
+        self.oracle.inject = match error.as_deref() {
+            Some("53300") if kind == Kind::Pins => {
+                let message = "too many clients keep a server for their session state";
+                Some(Fault::new(*b"53300", message))
+            }
+            // There was none for what howdah did on behalf of this request.
+            Some("53200") => Some(Fault::new(*b"53200", "out of memory")),
+            _ => None,
+        };
         let is_cancelled = cancels && error.as_deref() == Some("57014");
         if is_cancelled {
             // Perhaps while it was still waiting for a server.
@@ -391,6 +399,9 @@ impl Visit {
                     .any(|code| words.starts_with(code)) =>
             {
                 false
+            }
+            End::Fatal(words) if self.world.plan.is_statement_mode() && words.starts_with(NO_BLOCKS) => {
+                self.oracle.status != b'I'
             }
             End::Fatal(_) | End::Silent => !self.world.plan.is_calm() || self.world.is_over(),
         };

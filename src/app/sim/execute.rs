@@ -1,7 +1,7 @@
 //! What the statements of a simulated session do.
 
-use super::session::{Fault, Session};
-use super::sql::{Select, Setting, Statement, Tag};
+use super::session::{Fault, Prepared, Session};
+use super::sql::{Select, Setting, Statement, Tag, parse};
 use crate::wire::write;
 
 impl Session {
@@ -40,8 +40,14 @@ impl Session {
             | Statement::EverySetting
             | Statement::State
             | Statement::NoNames
+            | Statement::SqlNames
             | Statement::Channels
             | Statement::UnlockAll => self.tell(&statement),
+            Statement::Execute(name, parameter) => {
+                let text = self.statement(&name)?;
+                let statement = parse(&text).ok_or_else(|| Fault::new(*b"42601", "syntax error"))?;
+                return self.execute(statement, parameter.as_deref(), is_simple);
+            }
             other => self.change(other)?.to_owned(),
         };
         write::command_complete(&mut self.output, tag.as_bytes());
@@ -178,6 +184,10 @@ impl Session {
                 let (temp, locks) = (!self.temp.is_empty(), !self.locks.is_empty());
                 (4, vec![vec![flag(false), flag(temp), flag(locks), flag(false)]])
             }
+            Statement::SqlNames => {
+                let own_names = self.statements.iter().filter(|(_, prepared)| prepared.is_sql);
+                (1, own_names.map(|(name, _)| vec![own(name)]).collect())
+            }
             Statement::Channels => {
                 let channels = self.channels.iter();
                 (1, channels.map(|name| vec![own(name)]).collect())
@@ -225,7 +235,12 @@ impl Session {
                 self.locks.clear();
                 self.statements.clear();
                 self.settings.reset_all();
+                self.settings.reset_role();
                 "DISCARD ALL"
+            }
+            Statement::Prepare(name, text) => {
+                self.prepare(name, Prepared { text, is_sql: true })?;
+                "PREPARE"
             }
             Statement::Deallocate(None) => {
                 self.statements.clear();

@@ -52,6 +52,11 @@ impl Plan {
         matches!(self.faults, Faults::None)
     }
 
+    /// Transaction blocks are refused, as long as nobody changes the configuration.
+    pub(super) fn is_statement_mode(&self) -> bool {
+        self.config.contains("pool_mode = \"statement\"")
+    }
+
     pub(super) fn new(seed: u64, dice: &mut Dice) -> Self {
         let faults = [Faults::None, Faults::Servers, Faults::Operator, Faults::Both][(seed % 4) as usize];
         let clients = match dice.below(16) {
@@ -106,7 +111,7 @@ impl Plan {
                 "transaction",
                 "transaction",
                 "transaction",
-                "transaction",
+                "statement",
                 "session",
             ]),
         );

@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::session::Session;
-use super::settings::JUNK;
+use super::settings::{JUNK, OTHERS_ROLE, ROLES};
 use crate::net::simulated::Dice;
 use crate::wire::write;
 
@@ -34,6 +34,8 @@ pub(super) struct Author {
     pub(super) name: String,
     pub(super) visit: u64,
     pub(super) serial: u64,
+    /// Transaction blocks are refused, so that they are not often tried.
+    pub(super) is_shy: bool,
 }
 
 impl Author {
@@ -55,14 +57,14 @@ impl Author {
             (b'E', 0..14) | (b'T', 4) => batch.query("ROLLBACK"),
             (b'E', 14..17) | (b'T', 0..4) => batch.query("COMMIT"),
             (b'E', _) => batch.query(&format!("SELECT '{token}'")),
-            (b'I', 0..4) => batch.query("BEGIN"),
+            (b'I', 0..4) if !self.is_shy || dice.one_in(20) => batch.query("BEGIN"),
             _ => self.request(&mut batch, &token, dice, session),
         }
         batch
     }
 
     fn request(&mut self, batch: &mut Batch, token: &str, dice: &mut Dice, session: &Session) {
-        match dice.below(20) {
+        match dice.below(22) {
             0 | 1 => batch.query(&format!("SELECT '{token}'")),
             2 => self.pipelined(batch, dice),
             3..6 => named(batch, token, dice, session),
@@ -101,7 +103,8 @@ impl Author {
                 let other = self.token();
                 batch.query(&format!("SELECT '{token}'; SELECT '{other}'"));
             }
-            _ => forgets(batch, dice, session),
+            19 => forgets(batch, dice, session),
+            _ => by_sql(batch, token, dice, session),
         }
     }
 
@@ -226,6 +229,78 @@ fn extended(batch: &mut Batch, text: &str, parameter: Option<&str>, dice: &mut D
     batch.sync();
 }
 
+/// One statement in the extended protocol that nobody wants to have described.
+fn plainly(batch: &mut Batch, text: &str) {
+    batch.parse("", text);
+    batch.bind("", "", None);
+    batch.execute("", 0);
+    batch.sync();
+}
+
+/// A statement for a name: every client has the same ones.
+fn definition(token: &str, dice: &mut Dice) -> String {
+    if dice.one_in(3) {
+        format!("INSERT INTO ledger VALUES ('{token}')")
+    } else {
+        format!("SELECT 'any{}', $1", dice.below(4))
+    }
+}
+
+/// What it means to execute this text: rows for the ledger, or a server of one's own.
+fn foresee(batch: &mut Batch, text: &str, session: &Session) {
+    let executed = text.strip_prefix("EXECUTE ").map_or(text, |rest| {
+        let name = rest.split('(').next().unwrap_or_default();
+        let prepared = session.statements.get(name);
+        prepared.map_or("", |prepared| &prepared.text)
+    });
+    if executed.starts_with("INSERT") {
+        batch
+            .inserts
+            .extend(executed.split('\'').nth(1).map(str::to_owned));
+    }
+    if executed.starts_with("PREPARE") {
+        batch.kind = Kind::Pins;
+    }
+}
+
+/// PREPARE, EXECUTE and DEALLOCATE, of names that are in use in the protocol too.
+fn by_sql(batch: &mut Batch, token: &str, dice: &mut Dice, session: &Session) {
+    let known: Vec<&String> = session
+        .statements
+        .keys()
+        .filter(|name| !name.is_empty())
+        .collect();
+    let name = if known.is_empty() || dice.one_in(6) {
+        format!("s{}", dice.below(6))
+    } else {
+        dice.pick(&known).clone()
+    };
+    let text = match dice.below(8) {
+        0..3 => {
+            let name = format!("s{}", dice.below(6));
+            format!("PREPARE {name} AS {}", definition(token, dice))
+        }
+        3..7 => {
+            let text = session
+                .statements
+                .get(&name)
+                .map_or("", |prepared| &prepared.text);
+            if text.contains("$1") {
+                format!("EXECUTE {name}('{token}')")
+            } else {
+                format!("EXECUTE {name}")
+            }
+        }
+        _ => format!("DEALLOCATE PREPARE {name}"),
+    };
+    foresee(batch, &text, session);
+    if dice.one_in(3) {
+        plainly(batch, &text);
+    } else {
+        batch.query(&text);
+    }
+}
+
 /// A statement with a name: made, or used again.
 fn named(batch: &mut Batch, token: &str, dice: &mut Dice, session: &Session) {
     // The unnamed one outlives its segment too.
@@ -235,23 +310,19 @@ fn named(batch: &mut Batch, token: &str, dice: &mut Dice, session: &Session) {
         .collect();
     if names.is_empty() || dice.one_in(4) {
         let name = format!("s{}", dice.below(6));
-        if dice.one_in(3) {
-            batch.parse(&name, &format!("INSERT INTO ledger VALUES ('{token}')"));
-        } else {
-            // Alike for all clients, so that they share it.
-            batch.parse(&name, &format!("SELECT 'any{}', $1", dice.below(4)));
-        }
+        batch.parse(&name, &definition(token, dice));
         if dice.one_in(2) {
             batch.describe(b'S', &name);
         }
     } else if let Some(name) = names.get(dice.below(names.len() as u64) as usize) {
-        let text = session.statements.get(*name).map_or("", String::as_str);
+        let text = session
+            .statements
+            .get(*name)
+            .map_or("", |prepared| &prepared.text);
         let parameter = text.contains("$1").then_some(token);
         batch.bind("", name, parameter);
         batch.execute("", 0);
-        if let Some(inserted) = text.split('\'').nth(1).filter(|_| text.starts_with("INSERT")) {
-            batch.inserts.push(inserted.to_owned());
-        }
+        foresee(batch, text, session);
     }
     batch.sync();
 }
@@ -267,12 +338,28 @@ fn settings(batch: &mut Batch, dice: &mut Dice) {
         ("app.other", ["one", "two", "three"]),
     ]);
     let value = dice.pick(&values);
+    if dice.one_in(4) {
+        return batch.query(&role(dice));
+    }
     match dice.below(8) {
         0 | 1 => batch.query(&format!("RESET {name}")),
         2 => batch.query("RESET ALL"),
         3 => batch.query(&format!("SET LOCAL {name} = '{value}'")),
         4 => extended(batch, &format!("SET {name} = '{value}'"), None, dice),
         _ => batch.query(&format!("SET {name} = '{value}'")),
+    }
+}
+
+/// Another role, or none.
+fn role(dice: &mut Dice) -> String {
+    let role = dice.pick(&ROLES);
+    match dice.below(8) {
+        0 => "RESET ROLE".to_owned(),
+        1 => "SET ROLE NONE".to_owned(),
+        2 => format!("SET LOCAL ROLE {role}"),
+        3 => format!("SET ROLE {OTHERS_ROLE}"),
+        4 => "SET ROLE nobody".to_owned(),
+        _ => format!("SET ROLE {role}"),
     }
 }
 

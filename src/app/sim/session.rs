@@ -37,6 +37,14 @@ pub(super) struct Before {
     channels: BTreeSet<String>,
 }
 
+/// A prepared statement.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) text: String,
+    /// SQL's PREPARE made it.
+    pub(super) is_sql: bool,
+}
+
 /// A portal: its statement, and the rows that have not been fetched.
 #[derive(Clone, Debug)]
 struct Portal {
@@ -54,7 +62,7 @@ pub(super) struct Session {
     /// `I`, `T` or `E`.
     pub(super) status: u8,
     pub(super) before: Option<Box<Before>>,
-    pub(super) statements: BTreeMap<String, String>,
+    pub(super) statements: BTreeMap<String, Prepared>,
     portals: BTreeMap<String, Portal>,
     skips_to_sync: bool,
     pub(super) copies: Option<Vec<String>>,
@@ -266,20 +274,27 @@ impl Session {
         if name.is_empty() {
             self.statements.remove("");
         }
-        let is_taken = self.statements.contains_key(&name);
         if parse(&text).is_none() {
             return Ok(Err(Fault::new(*b"42601", "syntax error")));
         }
         if self.is_refused(&text) {
             return Ok(Err(aborted()));
         }
-        if is_taken {
-            let message = format!("prepared statement \"{name}\" already exists");
-            return Ok(Err(Fault::new(*b"42P05", message)));
+        let prepared = Prepared { text, is_sql: false };
+        if let Err(fault) = self.prepare(name, prepared) {
+            return Ok(Err(fault));
         }
-        self.statements.insert(name, text);
         write::empty(&mut self.output, b'1');
         Ok(Ok(()))
+    }
+
+    pub(super) fn prepare(&mut self, name: String, prepared: Prepared) -> Result<(), Fault> {
+        if self.statements.contains_key(&name) {
+            let message = format!("prepared statement \"{name}\" already exists");
+            return Err(Fault::new(*b"42P05", message));
+        }
+        self.statements.insert(name, prepared);
+        Ok(())
     }
 
     fn bind(&mut self, body: &[u8]) -> Result<Result<(), Fault>, WireError> {
@@ -300,6 +315,9 @@ impl Session {
         if self.is_refused(&text) {
             return Ok(Err(aborted()));
         }
+        if let Some(fault) = self.inject.take() {
+            return Ok(Err(fault));
+        }
         let rest = None;
         self.portals.insert(
             portal,
@@ -313,12 +331,13 @@ impl Session {
         Ok(Ok(()))
     }
 
-    fn statement(&self, name: &str) -> Result<String, Fault> {
+    pub(super) fn statement(&self, name: &str) -> Result<String, Fault> {
         let missing = || match name {
             "" => Fault::new(*b"26000", "unnamed prepared statement does not exist"),
             name => Fault::new(*b"26000", format!("prepared statement \"{name}\" does not exist")),
         };
-        self.statements.get(name).cloned().ok_or_else(missing)
+        let found = self.statements.get(name).map(|prepared| prepared.text.clone());
+        found.ok_or_else(missing)
     }
 
     fn describe(&mut self, body: &[u8]) -> Result<Result<(), Fault>, WireError> {
@@ -489,7 +508,8 @@ impl Session {
     }
 
     fn disown(&mut self) {
-        if self.temp.is_empty() && self.channels.is_empty() && self.locks.is_empty() {
+        let has_statements = self.statements.values().any(|prepared| prepared.is_sql);
+        if self.temp.is_empty() && self.channels.is_empty() && self.locks.is_empty() && !has_statements {
             self.owner = None;
         }
     }

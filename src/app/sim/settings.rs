@@ -24,18 +24,33 @@ const KNOWN: [(&str, &str, bool); 15] = [
     ("role", "none", false),
 ];
 /// What clients are shown of their sessions with every row.
-const SHOWN: [&str; 6] = [
+const SHOWN: [&str; 7] = [
     "application_name",
     "datestyle",
     "timezone",
     "statement_timeout",
     "lock_timeout",
     "work_mem",
+    "role",
 ];
+/// Roles that everybody may take.
+pub(super) const ROLES: [&str; 2] = ["reader", "writer"];
+/// One that nobody may take.
+pub(super) const OTHERS_ROLE: &str = "stranger";
 /// A value that no setting of PostgreSQL's own takes.
 pub(super) const JUNK: &str = "junk";
 
 type Values = BTreeMap<String, String>;
+
+/// Whether a session may take a role.
+fn may_take(role: &str) -> Result<(), (&'static [u8; 5], String)> {
+    match role {
+        "none" => Ok(()),
+        role if ROLES.contains(&role) => Ok(()),
+        OTHERS_ROLE => Err((b"42501", format!("permission denied to set role \"{role}\""))),
+        role => Err((b"22023", format!("role \"{role}\" does not exist"))),
+    }
+}
 
 /// The settings of one session.
 #[derive(Clone, Debug)]
@@ -84,6 +99,9 @@ impl Settings {
             let message = format!("invalid value for parameter \"{name}\": \"{JUNK}\"");
             return Err((b"22023", message));
         }
+        if let ("role", Some(role)) = (name.as_str(), setting.value.as_deref()) {
+            may_take(role)?;
+        }
         let was_used = self.get(name).is_some();
         let empty = || (is_custom && was_used).then(String::new);
         let default = || self.reset.get(name).cloned().or_else(empty);
@@ -107,13 +125,22 @@ impl Settings {
         Ok(())
     }
 
-    /// RESET ALL.
+    /// RESET ALL, which leaves the role where it is.
     pub(super) fn reset_all(&mut self) {
-        self.local.clear();
+        self.local.retain(|name, _| name == "role");
         self.session.retain(|name, value| {
+            if name == "role" {
+                return true;
+            }
             value.clear();
             name.contains('.') && !self.reset.contains_key(name)
         });
+    }
+
+    /// What DISCARD ALL does beside that.
+    pub(super) fn reset_role(&mut self) {
+        self.local.remove("role");
+        self.session.remove("role");
     }
 
     /// The end of a transaction, which has failed where what was there `before` it is to be put back.

@@ -29,13 +29,19 @@ pub(super) enum Statement {
     EverySetting,
     /// The four kinds of state beside settings.
     State,
-    /// Names of SQL's own prepared statements, or of functions: there are none.
+    /// Names of SQL's own prepared statements.
+    SqlNames,
+    /// Names of functions: there are none.
     NoNames,
     Channels,
     CreateTemp(String),
     DropTable(String),
     DiscardTemp,
     DiscardAll,
+    /// PREPARE of a name and a text.
+    Prepare(String, String),
+    /// EXECUTE of a name, with a parameter.
+    Execute(String, Option<String>),
     /// DEALLOCATE, of all without a name.
     Deallocate(Option<String>),
     Listen(String),
@@ -113,14 +119,27 @@ pub(super) fn parse(text: &str) -> Option<Statement> {
         "COPY" => Statement::CopyOut(literals(rest).into_iter().next()?.0),
         "SET" if rest.ends_with("SESSION AUTHORIZATION DEFAULT") => Statement::Nothing("SET"),
         "SET" => set(rest)?,
+        "RESET" if rest == "ROLE" => Statement::Set(vec![setting("role", None, false)], Tag::Reset),
         "RESET" if rest == "ALL" => Statement::ResetAll,
-        "RESET" if matches!(rest, "ROLE" | "SESSION AUTHORIZATION") => Statement::Nothing("RESET"),
+        "RESET" if rest == "SESSION AUTHORIZATION" => Statement::Nothing("RESET"),
         "RESET" => Statement::Set(vec![setting(rest, None, false)], Tag::Reset),
         "CREATE" => Statement::CreateTemp(word(rest.strip_prefix("TEMP TABLE ")?)),
         "DROP" => Statement::DropTable(word(rest.strip_prefix("TABLE ")?)),
         "DISCARD" if rest == "TEMP" => Statement::DiscardTemp,
         "DISCARD" => Statement::DiscardAll,
-        "DEALLOCATE" => Statement::Deallocate((rest != "ALL").then(|| word(rest))),
+        "PREPARE" => {
+            let (name, text) = rest.split_once(" AS ")?;
+            parse(text)?;
+            Statement::Prepare(word(name), text.to_owned())
+        }
+        "EXECUTE" => Statement::Execute(
+            word(rest),
+            literals(rest).into_iter().next().map(|(value, _)| value),
+        ),
+        "DEALLOCATE" => {
+            let rest = rest.strip_prefix("PREPARE ").unwrap_or(rest);
+            Statement::Deallocate((rest != "ALL").then(|| word(rest)))
+        }
         "LISTEN" => Statement::Listen(word(rest)),
         "UNLISTEN" => Statement::Unlisten((rest != "*").then(|| word(rest))),
         "CLOSE" => Statement::Nothing("CLOSE CURSOR ALL"),
@@ -175,7 +194,9 @@ fn question(rest: &str) -> Option<Statement> {
         Statement::EverySetting
     } else if plain.starts_with("EXISTS(") {
         Statement::State
-    } else if plain.starts_with("name FROM") || plain.starts_with("proname,") {
+    } else if plain.starts_with("name FROM") {
+        Statement::SqlNames
+    } else if plain.starts_with("proname,") {
         Statement::NoNames
     } else if plain.starts_with("pg_listening_channels()") {
         Statement::Channels
@@ -199,6 +220,13 @@ fn set(rest: &str) -> Option<Statement> {
         Some(rest) => (true, rest),
         None => (false, rest),
     };
+    if let Some(role) = rest.strip_prefix("ROLE ") {
+        let role = word(role).to_ascii_lowercase();
+        return Some(Statement::Set(
+            vec![setting("role", Some(role), is_local)],
+            Tag::Set,
+        ));
+    }
     let (name, value) = rest.split_once('=')?;
     let quoted = literals(value).into_iter().next();
     let value = quoted.map_or_else(|| word(value), |(value, _)| value);
