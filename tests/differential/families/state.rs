@@ -55,7 +55,7 @@ pub(super) fn temporary(author: &mut Author<'_>) -> Step {
         "DROP DOMAIN pg_temp.td",
         "DISCARD TEMP",
         "SET search_path = pg_temp, public",
-        "CREATE TABLE tt (n int)",
+        "SET search_path = pg_temp, public; CREATE TABLE tt (n int)",
         "RESET search_path",
         "COMMENT ON TABLE tt IS 'mine'",
         "TRUNCATE tt",
