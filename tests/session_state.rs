@@ -278,6 +278,38 @@ fn temporary_objects_cursors_and_prepared_statements_stay_for_as_long_as_they_ex
     });
 }
 
+/// Whatever moment the path is of in which they are made.
+#[test]
+fn objects_that_only_the_path_makes_temporary_keep_the_server_too() {
+    Pair::with_pool(3).alike(|wire| {
+        each(
+            wire,
+            &[
+                "SET search_path = pg_temp, public; CREATE TABLE at_once (n int)",
+                "SELECT count(*) FROM at_once",
+                "DISCARD ALL",
+                "BEGIN",
+                "SET LOCAL search_path = pg_temp, public",
+                "CREATE TABLE of_a_local_path (n int)",
+                "COMMIT",
+                "SELECT count(*) FROM pg_temp.of_a_local_path",
+                "DISCARD ALL",
+                "BEGIN",
+                "SELECT set_config('search_path', 'pg_temp', false)",
+                "CREATE TABLE within (n int)",
+                "COMMIT",
+                "SELECT count(*) FROM within",
+                "DISCARD ALL",
+            ],
+        );
+        wire.batch(&[
+            msg::extended("SET search_path = pg_temp, public", &[]),
+            msg::extended("CREATE TABLE in_a_pipeline (n int)", &[]),
+        ]);
+        wire.query("SELECT count(*) FROM in_a_pipeline");
+    });
+}
+
 #[test]
 fn sql_and_protocol_share_one_space_of_names() {
     // One for the client to keep, two for the noise.

@@ -50,6 +50,9 @@ pub(super) fn set(verdict: &mut Verdict, cursor: &mut Cursor<'_>) {
         let name = variable(cursor);
         // `TO` or `=`.
         cursor.next();
+        if name.as_deref() == Some(b"search_path") {
+            note_temp_path(verdict, cursor);
+        }
         return match name {
             Some(name) => touch(verdict, &name, change(cursor)),
             None if local => verdict.add(Effects::LOCAL_CUSTOM),
@@ -64,6 +67,7 @@ pub(super) fn set(verdict: &mut Verdict, cursor: &mut Cursor<'_>) {
     } else if word.is_word("names") {
         touch(verdict, b"client_encoding", change(cursor));
     } else if word.is_word("schema") {
+        note_temp_path(verdict, cursor);
         touch(verdict, b"search_path", change(cursor));
     } else if word.is_word("role") {
         touch(verdict, b"role", change(cursor));
@@ -71,6 +75,17 @@ pub(super) fn set(verdict: &mut Verdict, cursor: &mut Cursor<'_>) {
         touch(verdict, b"xmloption", change(cursor));
     } else if !word.is_word("transaction") && !word.is_word("constraints") {
         verdict.add(Effects::OPAQUE);
+    }
+}
+
+/// What is created from now on may be temporary.
+fn note_temp_path(verdict: &mut Verdict, cursor: &Cursor<'_>) {
+    let mut ahead = cursor.clone();
+    while let Some(token) = ahead.next() {
+        let text = token.text.to_ascii_lowercase();
+        if memchr::memmem::find(&text, b"pg_temp").is_some() {
+            return verdict.add(Effects::TEMP_PATH);
+        }
     }
 }
 

@@ -56,8 +56,10 @@ impl Effects {
     pub const DEFAULTS: Self = Self(1 << 20);
     /// Sets a setting whose name is computed, and may be a custom one, for the session: nobody can ask for it by name.
     pub const COMPUTED: Self = Self(1 << 21);
+    /// Puts `pg_temp` into the `search_path`, if for the transaction only: what is created there is temporary.
+    pub const TEMP_PATH: Self = Self(1 << 22);
 
-    const NAMES: [(Self, &'static str); 22] = [
+    const NAMES: [(Self, &'static str); 23] = [
         (Self::SETTINGS, "SETTINGS"),
         (Self::ANY_SETTING, "ANY_SETTING"),
         (Self::RESETS, "RESETS"),
@@ -80,6 +82,7 @@ impl Effects {
         (Self::UNKNOWN_FUNCTION, "UNKNOWN_FUNCTION"),
         (Self::DEFAULTS, "DEFAULTS"),
         (Self::COMPUTED, "COMPUTED"),
+        (Self::TEMP_PATH, "TEMP_PATH"),
     ];
 
     /// Whether nothing is in the set.

@@ -105,6 +105,7 @@ const PASSING: Effects = Effects::NOTIFY
     .union(Effects::DATABASE)
     .union(Effects::CREATES)
     .union(Effects::DEFAULTS)
+    .union(Effects::TEMP_PATH)
     .union(Effects::LOCAL_CUSTOM);
 
 /// Effects of statements that are about prepared ones by the names that the client has for them.
@@ -353,6 +354,10 @@ impl Trail {
             })
         });
         marks.effects.insert(verdict.effects);
+        if memchr::memmem::find(text, b"pg_temp").is_some() {
+            // By `set_config()`, perhaps.
+            marks.effects.insert(Effects::TEMP_PATH);
+        }
         marks.consider(verdict.effects, text);
         let details = verdict.details();
         marks.settings.extend_from_slice(&details.settings);
@@ -459,7 +464,8 @@ impl Marks {
         let is_due = |name: &[u8]| self.resets.all || (every_setting && name.contains(&b'.'));
         let had = settings.extra.iter().filter(|(name, _)| is_due(name));
         had.for_each(|(name, _)| add(name));
-        let about_state = Effects::OPAQUE.union(Effects::EXECUTE);
+        // What is created behind it, and when, is not looked at.
+        let about_state = Effects::OPAQUE.union(Effects::EXECUTE).union(Effects::TEMP_PATH);
         let state = self.effects.intersects(about_state)
             || !pinned_by(self.effects).is_empty()
             || (!keeps.is_empty() && self.effects.contains(Effects::RELEASES));

@@ -517,3 +517,19 @@ fn what_new_sessions_begin_with() {
         assert_eq!(*verdict.details().beginners, [name.as_bytes().into()], "{text}");
     }
 }
+
+#[test]
+fn paths_that_lead_to_temporary_objects() {
+    each(
+        &[
+            "SET LOCAL search_path = pg_temp, public",
+            "SET LOCAL SCHEMA 'PG_TEMP'",
+        ],
+        Effects::TEMP_PATH,
+    );
+    each(
+        &["SET search_path TO public, \"pg_temp\"", "SET SCHEMA 'pg_temp'"],
+        Effects::TEMP_PATH.union(Effects::SETTINGS),
+    );
+    inert(&["SET LOCAL search_path = tenant_7", "SET LOCAL work_mem = '1MB'"]);
+}
