@@ -20,16 +20,30 @@ fn settings_that_a_server_has_already_are_not_sent_again() {
     }
     let params = [("user", "app"), ("database", "app"), ("datestyle", "iso")];
     let mut wire = Wire::login_with(howdah.target(), &params, None).expect("a login");
-    assert_eq!(wire.query("SET IntervalStyle = Postgres").code(), "");
+    let mut other = Wire::login_with(howdah.target(), &params, None).expect("a login");
+    for client in [&mut wire, &mut other] {
+        assert_eq!(client.query("SET IntervalStyle = Postgres").code(), "");
+    }
     assert_eq!(wire.query("SET work_mem = '2048'").code(), "");
     assert_eq!(wire.value("SELECT 'from here on'"), "from here on");
     for _ in 0..10 {
         assert_eq!(wire.value("SHOW DateStyle"), "ISO, MDY");
     }
+    for _ in 0..3 {
+        assert_eq!(other.value("SELECT 'with less memory'"), "with less memory");
+        assert_eq!(wire.value("SELECT 'with more memory'"), "with more memory");
+    }
     let log = cluster.log();
     let (_, behind) = log.rsplit_once("SELECT 'from here on'").expect("it is logged");
-    let statements = behind.matches("statement: ").count();
-    assert_eq!(statements, 10, "{behind}");
+    let (same, differing) = behind
+        .split_once("SELECT 'with less memory'")
+        .expect("it is logged");
+    // The last of them is what the other client differs in.
+    assert_eq!(same.matches("statement: ").count(), 12, "{same}");
+    assert!(differing.contains("work_mem"), "{differing}");
+    for setting in ["DateStyle", "IntervalStyle"] {
+        assert!(!behind.contains(&format!("set_config(E'{setting}'")), "{behind}");
+    }
 }
 
 #[test]

@@ -250,6 +250,13 @@ impl Visit {
                 self.compare(&asked, &answers, batch.kind, cancels, true);
                 self.world.acknowledged(self.oracle.committed.drain(..));
                 self.same_reports("after an answer");
+                let plan = &self.world.plan;
+                if plan.is_statement_mode() && plan.is_calm() && self.oracle.status != b'I' {
+                    let name = &self.author.name;
+                    self.world
+                        .trace
+                        .fail(format!("{name} is in a transaction in statement mode"));
+                }
                 Ok(())
             }
             Err((answers, end)) => {
