@@ -6,8 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use common::cluster::password_of;
+use common::console::Console;
 use common::net::{eventually, wait_until};
-use common::{Cluster, Howdah, Target, Wire, login};
+use common::{Cluster, Howdah, Target, Wire, login, msg};
 
 const PORT: &str = "SELECT inet_server_port()";
 const SOON: Duration = Duration::from_secs(10);
@@ -317,4 +318,28 @@ fn a_session_leaves_nothing_when_the_mode_is_changed_meanwhile() {
     wire.vanish();
     let mut next = Wire::app(howdah.target());
     assert_eq!(next.value("SHOW search_path"), "\"$user\", public");
+}
+
+#[test]
+fn who_waits_while_the_mode_is_changed_is_served_by_the_new_one() {
+    let cluster = Cluster::start();
+    let mut howdah = Howdah::before(&cluster)
+        .set("default_pool_size", 1)
+        .set("pool_mode", "session")
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut holds = Wire::app(howdah.target());
+    assert_eq!(holds.value("SELECT 1"), "1");
+    let mut waits = Wire::app(howdah.target());
+    waits.send(&msg::query("SET statement_timeout = '2h'"));
+    Console::open(howdah.target()).wait_for_waiting(1);
+    reload(&mut howdah, |config| config.set("pool_mode", "transaction"));
+    holds.terminate();
+    assert_eq!(waits.answer().code(), "");
+    waits.query("BEGIN");
+    waits.terminate();
+    let mut next = Wire::app(howdah.target());
+    assert_eq!(next.value("SHOW statement_timeout"), "0");
 }

@@ -229,10 +229,7 @@ impl Session {
     /// Gets a server that is set as the client left the last one. Dead ones do not count. `None` if the client changed
     /// its mind.
     async fn server(&mut self) -> Result<Option<(Instant, Lease<Servers>)>, Farewell> {
-        if let Some(policy) = self.pool.source().policy_unless(&self.policy) {
-            self.policy = policy;
-            self.obey_policy();
-        }
+        self.renew_policy();
         for _ in 0..DEAD_SERVERS_MAX {
             let Some(mut lease) = self.wait().await? else {
                 if self.talk.is_deferring() {
@@ -242,6 +239,8 @@ impl Session {
                 self.talk.fail_request(&cancelled());
                 return Ok(None);
             };
+            // It is cleaned by what holds when it comes back, and may be younger than what held when the wait began.
+            self.renew_policy();
             self.seat.now_holds(lease.info());
             let fits = lease.is_aligned_for(self.seat.id, &self.talk.settings) && !self.is_session();
             let aligned = if fits {
@@ -281,7 +280,15 @@ impl Session {
         Ok(())
     }
 
-    /// Takes over what the pool is set to now.
+    /// Takes over what the pool is set to now, if that is something else.
+    fn renew_policy(&mut self) {
+        if let Some(policy) = self.pool.source().policy_unless(&self.policy) {
+            self.policy = policy;
+            self.obey_policy();
+        }
+    }
+
+    /// Has it hold for all that looks at it.
     fn obey_policy(&mut self) {
         let mode = self.policy.pool_mode;
         self.talk.bounds.transactions = mode != PoolMode::Statement;
