@@ -242,7 +242,7 @@ impl Howdah {
         let log = log.expect("the log can be written");
         let mut command = match self.against {
             Against::Pgbouncer => Command::new("pgbouncer"),
-            _ => Command::new(env!("CARGO_BIN_EXE_howdah")),
+            _ => program(),
         };
         if self.against == Against::Pgbouncer {
             unprivileged(&mut command);
@@ -357,6 +357,19 @@ impl Howdah {
             self.log().contains(text).then_some(())
         });
     }
+}
+
+/// The program under test, under another one if `HOWDAH_TEST_UNDER` says one and its arguments.
+fn program() -> Command {
+    let howdah = env!("CARGO_BIN_EXE_howdah");
+    let under = std::env::var("HOWDAH_TEST_UNDER").unwrap_or_default();
+    let mut words = under.split_whitespace();
+    let Some(first) = words.next() else {
+        return Command::new(howdah);
+    };
+    let mut command = Command::new(first);
+    command.args(words).arg(howdah);
+    command
 }
 
 impl Drop for Howdah {
