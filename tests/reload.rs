@@ -115,7 +115,7 @@ fn a_password_for_the_server_is_changed_without_a_restart() {
     cluster.sql("ALTER ROLE scram_u PASSWORD 'changed'");
     cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'scram_u'");
     wait_until("the servers are gone", || cluster.backends("true") == 0);
-    wire.send(&common::msg::query("SELECT 1"));
+    wire.send(&msg::query("SELECT 1"));
     assert_eq!(wire.expect_fatal().code(), "28P01");
     reload(&mut howdah, |config| config.database("app", &forced("changed")));
     let mut wire = eventually("served with the new password", SOON, || {
@@ -159,13 +159,13 @@ fn limits_on_time_and_modes_hold_from_the_next_transaction_on() {
     let mut wire = Wire::app(howdah.target());
     wire.value("SELECT 1");
     reload(&mut howdah, |config| config.set("query_timeout", "500ms"));
-    wire.send(&common::msg::query("SELECT pg_sleep(30)"));
+    wire.send(&msg::query("SELECT pg_sleep(30)"));
     assert_eq!(wire.expect_fatal().code(), "57014");
     reload(&mut howdah, |config| {
         config.set("query_timeout", 0).set("pool_mode", "statement")
     });
     let mut wire = Wire::app(howdah.target());
-    wire.send(&common::msg::query("BEGIN"));
+    wire.send(&msg::query("BEGIN"));
     let refused = match wire.try_answer() {
         Ok(answer) => answer.error,
         Err(fatal) => fatal,
