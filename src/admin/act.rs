@@ -152,7 +152,7 @@ fn kill(console: &Console, database: Option<&str>) -> Answer {
     console.front.hold(database);
     let order = Order::Kill(killed());
     console.front.clients.order_all(&order, |client| {
-        database.is_none_or(|name| client.database == name)
+        database.is_none_or(|name| &*client.database == name)
     });
     for pool in pools(console, database)? {
         pool.kill(killed());

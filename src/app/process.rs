@@ -152,7 +152,7 @@ impl Process {
 
     pub(super) fn log_connect(&self, handle: &Handle) {
         if self.front.house().config.settings.log_connections {
-            let (user, database) = (&handle.user, &handle.database);
+            let (user, database) = (&*handle.user, &*handle.database);
             tracing::info!(client = handle.id, peer = %handle.peer, user, database, "client logged in");
         }
     }

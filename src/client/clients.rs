@@ -31,8 +31,8 @@ pub struct Clients {
 #[derive(Debug, Default)]
 struct Inner {
     clients: HashMap<i32, Arc<Handle>>,
-    of_databases: HashMap<String, usize>,
-    of_users: HashMap<String, usize>,
+    of_databases: HashMap<Arc<str>, usize>,
+    of_users: HashMap<Arc<str>, usize>,
 }
 
 /// How many clients there may be; 0 is no limit.
@@ -107,13 +107,13 @@ impl Clients {
         }
         if full(
             limits.database,
-            inner.of_databases.get(&newcomer.database).copied().unwrap_or(0),
+            inner.of_databases.get(&*newcomer.database).copied().unwrap_or(0),
         ) {
             return Err(too_many("max_db_client_connections"));
         }
         if full(
             limits.user,
-            inner.of_users.get(&newcomer.user).copied().unwrap_or(0),
+            inner.of_users.get(&*newcomer.user).copied().unwrap_or(0),
         ) {
             return Err(too_many("max_user_client_connections"));
         }
@@ -126,8 +126,8 @@ impl Clients {
             peer: newcomer.peer,
             local: newcomer.local,
             tls: newcomer.tls,
-            user: newcomer.user,
-            database: newcomer.database,
+            user: name_in(&inner.of_users, newcomer.user),
+            database: name_in(&inner.of_databases, newcomer.database),
             protocol: newcomer.protocol,
             pid,
             secret: secret.into(),
@@ -291,6 +291,13 @@ fn free_pid(inner: &Inner) -> i32 {
             return pid;
         }
     }
+}
+
+/// A name as those have it who were here before: thousands of clients go by few names.
+fn name_in(counts: &HashMap<Arc<str>, usize>, name: String) -> Arc<str> {
+    counts
+        .get_key_value(&*name)
+        .map_or_else(|| name.into(), |(known, _)| Arc::clone(known))
 }
 
 fn forget_one<K: Eq + Hash + Borrow<Q>, Q: Eq + Hash + ?Sized>(counts: &mut HashMap<K, usize>, key: &Q) {

@@ -209,7 +209,7 @@ impl Front {
                 // Who keeps a server, or listens, might not ask for one for a long time.
                 let order = Order::Drain(refusal.clone());
                 self.clients
-                    .order_all(&order, |client| client.database == key.database);
+                    .order_all(&order, |client| *client.database == *key.database);
                 pool.close(refusal);
                 self.pools.remove(&key);
                 continue;
@@ -351,8 +351,8 @@ impl Front {
             let database = config.database(&client.database);
             let forced = database.as_ref().and_then(|database| database.user.clone());
             let key = PoolKey {
-                database: client.database.clone(),
-                user: forced.unwrap_or_else(|| client.user.clone()),
+                database: client.database.to_string(),
+                user: forced.unwrap_or_else(|| client.user.to_string()),
             };
             *counts.entry(key).or_default() += 1;
         }

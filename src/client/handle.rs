@@ -70,9 +70,9 @@ pub struct Handle {
     /// Its TLS session; `None` without TLS.
     pub tls: Option<Arc<TlsInfo>>,
     /// The role that it logged in as.
-    pub user: String,
+    pub user: Arc<str>,
     /// The database that it asked for.
-    pub database: String,
+    pub database: Arc<str>,
     /// Protocol version, as major << 16 | minor.
     pub protocol: u32,
     /// When it logged in.
@@ -140,8 +140,8 @@ pub(super) struct Birth {
     pub(super) peer: PeerAddr,
     pub(super) local: PeerAddr,
     pub(super) tls: Option<Arc<TlsInfo>>,
-    pub(super) user: String,
-    pub(super) database: String,
+    pub(super) user: Arc<str>,
+    pub(super) database: Arc<str>,
     pub(super) protocol: u32,
     pub(super) pid: i32,
     pub(super) secret: Box<[u8]>,

@@ -51,7 +51,13 @@ pub(super) const LISTS: [Column; 2] = [text("list"), int4("items")];
 fn database_names(front: &Front, house: &House) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = house.config.databases.keys().cloned().collect();
     names.extend(front.pools.all().iter().map(|pool| pool.key().database.clone()));
-    names.extend(front.clients.all().iter().map(|client| client.database.clone()));
+    names.extend(
+        front
+            .clients
+            .all()
+            .iter()
+            .map(|client| client.database.to_string()),
+    );
     names
 }
 
@@ -59,7 +65,7 @@ fn database_names(front: &Front, house: &House) -> BTreeSet<String> {
 fn user_names(front: &Front, house: &House) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = house.config.users.keys().cloned().collect();
     names.extend(front.pools.all().iter().map(|pool| pool.key().user.clone()));
-    names.extend(front.clients.all().iter().map(|client| client.user.clone()));
+    names.extend(front.clients.all().iter().map(|client| client.user.to_string()));
     names
 }
 

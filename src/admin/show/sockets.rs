@@ -86,8 +86,8 @@ fn client_row(client: &Handle, config: &Config) -> Row {
     let pin = pin.as_deref();
     vec![
         "C".into(),
-        client.user.as_str().into(),
-        client.database.as_str().into(),
+        (&*client.user).into(),
+        (&*client.database).into(),
         "none".into(),
         client.state().word().into(),
         addr,

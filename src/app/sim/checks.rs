@@ -143,14 +143,14 @@ impl World {
                 .filter(|at| before.get(&client.id) == Some(at))
             {
                 let first = longest
-                    .entry((&client.database, &client.user))
+                    .entry((&*client.database, &*client.user))
                     .or_insert((*at, client.id));
                 *first = (*first).min((*at, client.id));
             }
         }
         for client in clients.iter().filter(|client| client.state() == State::Active) {
             if let Some(began) = before.get(&client.id)
-                && let Some((at, id)) = longest.get(&(client.database.as_str(), client.user.as_str()))
+                && let Some((at, id)) = longest.get(&(&*client.database, &*client.user))
                 && began > at
             {
                 let ahead = began.duration_since(*at);
@@ -184,7 +184,8 @@ impl World {
         let clients = front.clients.all();
         for pool in front.pools.all() {
             let key = pool.key();
-            let of_pool = |client: &&Arc<Handle>| client.database == key.database && client.user == key.user;
+            let of_pool =
+                |client: &&Arc<Handle>| *client.database == *key.database && *client.user == *key.user;
             let count = |state: State| {
                 let of_pool = clients.iter().filter(of_pool);
                 of_pool.filter(|client| client.state() == state).count()
