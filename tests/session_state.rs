@@ -300,6 +300,12 @@ fn objects_that_only_the_path_makes_temporary_keep_the_server_too() {
                 "COMMIT",
                 "SELECT count(*) FROM within",
                 "DISCARD ALL",
+                "BEGIN",
+                "SELECT set_config('search_path', 'pg_temp', true)",
+                "CREATE TABLE of_a_local_call (n int)",
+                "COMMIT",
+                "SELECT count(*) FROM pg_temp.of_a_local_call",
+                "DISCARD ALL",
             ],
         );
         wire.batch(&[

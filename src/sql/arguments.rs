@@ -34,6 +34,8 @@ pub(super) enum Third {
 pub(super) struct Arguments<'a> {
     pub(super) first: First<'a>,
     pub(super) third: Third,
+    /// The second speaks of `pg_temp`.
+    pub(super) second_is_temporary: bool,
 }
 
 /// The first tokens of an argument, and how many it has.
@@ -91,6 +93,7 @@ impl<'a> Arguments<'a> {
         let (mut first, mut third) = (Argument::default(), Argument::default());
         let mut position = 0_usize;
         let mut named = false;
+        let mut second_is_temporary = false;
         let mut closed = false;
         for _ in 0..TOKENS_MAX {
             let Some(token) = cursor.next() else { break };
@@ -106,6 +109,7 @@ impl<'a> Arguments<'a> {
             named |= token.kind == Kind::Operator && matches!(token.text, b"=>" | b"=");
             match position {
                 0 => first.push(token),
+                1 => second_is_temporary |= speaks_of_temporary(&token),
                 2 => third.push(token),
                 _ => {}
             }
@@ -120,8 +124,17 @@ impl<'a> Arguments<'a> {
         } else {
             first.first()
         };
-        Self { first, third }
+        Self {
+            first,
+            third,
+            second_is_temporary,
+        }
     }
+}
+
+/// Whether a token has the schema of temporary objects in it, perhaps among others.
+pub(super) fn speaks_of_temporary(token: &Token<'_>) -> bool {
+    memchr::memmem::find(&token.text.to_ascii_lowercase(), b"pg_temp").is_some()
 }
 
 /// The number of `$1`.

@@ -7,7 +7,7 @@ use super::scan;
 ///
 /// It looks at words, not at structure, for such texts are mostly strings. A name that comes as a whole is not seen.
 pub fn computes_setting(text: &[u8]) -> bool {
-    starts_of(text, b"set_config").any(|behind| calls_with_computed_name(behind))
+    starts_of(text, b"set_config").any(calls_with_computed_name)
         || starts_of(text, b"set").any(|behind| {
             let start = text.len().saturating_sub(behind.len()).saturating_sub(3);
             let before = text.get(..start).unwrap_or_default().trim_ascii_end();

@@ -1,6 +1,6 @@
 //! SET, RESET and `set_config`.
 
-use super::arguments::{Arguments, First, Third};
+use super::arguments::{Arguments, First, Third, speaks_of_temporary};
 use super::cursor::Cursor;
 use super::identifier;
 use super::lexer::{Kind, Token};
@@ -82,8 +82,7 @@ pub(super) fn set(verdict: &mut Verdict, cursor: &mut Cursor<'_>) {
 fn note_temp_path(verdict: &mut Verdict, cursor: &Cursor<'_>) {
     let mut ahead = cursor.clone();
     while let Some(token) = ahead.next() {
-        let text = token.text.to_ascii_lowercase();
-        if memchr::memmem::find(&text, b"pg_temp").is_some() {
+        if speaks_of_temporary(&token) {
             return verdict.add(Effects::TEMP_PATH);
         }
     }
@@ -114,6 +113,9 @@ pub(super) fn set_config(verdict: &mut Verdict, arguments: &Arguments<'_>) {
         Third::True => Change::Local,
         _ => Change::Set,
     };
+    if arguments.second_is_temporary {
+        verdict.add(Effects::TEMP_PATH);
+    }
     match (arguments.first, change) {
         (First::Literal(name), change) => touch(verdict, &name.to_ascii_lowercase(), change),
         (First::Parameter(number), Change::Local) => verdict.add_bound_local(number),

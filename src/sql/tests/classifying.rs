@@ -524,6 +524,7 @@ fn paths_that_lead_to_temporary_objects() {
         &[
             "SET LOCAL search_path = pg_temp, public",
             "SET LOCAL SCHEMA 'PG_TEMP'",
+            "SELECT set_config('search_path', 'Pg_Temp, public', true)",
         ],
         Effects::TEMP_PATH,
     );
