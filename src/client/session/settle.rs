@@ -108,7 +108,7 @@ impl Session {
             self.take_over(&answer, marks.as_deref(), server);
             if let Some(state) = answer.state {
                 remains = Some(state.remains);
-                self.talk.trail.sql_names = state.prepared;
+                self.talk.trail.sql_names = state.prepared.into_iter().collect();
                 self.note_channels(state.channels);
             }
         }
@@ -329,7 +329,7 @@ impl Session {
         }
         self.permit = None;
         self.talk.trail.may_pin = false;
-        self.talk.trail.sql_names = Vec::new();
+        self.talk.trail.sql_names.clear();
     }
 
     /// Waits until the client may keep the server that it has; a refusal is for the statement that would need one.

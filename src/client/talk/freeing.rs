@@ -109,7 +109,7 @@ impl Talk {
         let segment = server.pipeline.segment();
         let mut freeing = Freeing {
             steps: Vec::new(),
-            borrowed,
+            borrowed: borrowed.into_iter().collect(),
         };
         for effect in frees {
             let forgotten = self.forget(&effect, segment)?;
@@ -190,7 +190,7 @@ impl Talk {
             },
             Deallocates::All | Deallocates::Everything => {
                 self.lend_to_deallocate_all(by_decoy, server)?;
-                self.trail.doomed.clone()
+                self.trail.doomed.to_vec()
             }
         };
         let forgotten = self.forget(&effect, server.pipeline.segment())?;

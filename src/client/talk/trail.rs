@@ -111,6 +111,9 @@ const PASSING: Effects = Effects::NOTIFY
 /// Effects of statements that are about prepared ones by the names that the client has for them.
 const SPEAKS_OF_NAMES: Effects = Effects::PREPARE.union(Effects::EXECUTE);
 
+/// Names, nearly always none: every client has four such lists, and one that is empty takes a word.
+type Names = thin_vec::ThinVec<Box<[u8]>>;
+
 /// One client's trail.
 #[derive(Debug)]
 pub(in crate::client) struct Trail {
@@ -128,18 +131,18 @@ pub(in crate::client) struct Trail {
     pub(super) barrier: Barrier,
     pub(in crate::client) interlude: Option<Box<Interlude>>,
     /// The client's statements of SQL's own PREPARE, when the server was last asked.
-    pub(in crate::client) sql_names: Vec<Box<[u8]>>,
+    pub(in crate::client) sql_names: Names,
     /// The client's names under which the server has statements until the next Sync.
-    pub(super) lent: Vec<Box<[u8]>>,
+    pub(super) lent: Names,
     /// The client's names that a DEALLOCATE on its way is to find on the server and to remove; what it leaves is removed
     /// at the next Sync.
-    pub(super) doomed: Vec<Box<[u8]>>,
+    pub(super) doomed: Names,
     /// Why the statement that comes next may not leave what it would.
     pub(in crate::client) turned_down: Option<Box<Refusal>>,
     /// What the client asked for when it logged in: RESET leads back to that.
     pub(in crate::client) own: Arc<[Own]>,
     /// Databases that statements on their way out need without connections.
-    pub(in crate::client) cleared: Vec<Box<[u8]>>,
+    pub(in crate::client) cleared: Names,
 }
 
 /// Effects that may concern settings which no text names.
@@ -216,12 +219,12 @@ impl Trail {
             wanted: Remains::NONE,
             barrier: Barrier::None,
             interlude: None,
-            sql_names: Vec::new(),
-            lent: Vec::new(),
-            doomed: Vec::new(),
+            sql_names: Names::new(),
+            lent: Names::new(),
+            doomed: Names::new(),
             turned_down: None,
             own,
-            cleared: Vec::new(),
+            cleared: Names::new(),
         }
     }
 
@@ -232,7 +235,7 @@ impl Trail {
         let is_all =
             verdict.effects.contains(Effects::DATABASE) && verdict.effects.without(beside).is_empty();
         if is_all {
-            self.cleared.extend_from_slice(&verdict.details().databases);
+            self.cleared.extend(verdict.details().databases.iter().cloned());
         }
         is_all
     }
