@@ -46,7 +46,7 @@ impl Effects {
     pub const OPAQUE: Self = Self(1 << 15);
     /// Session state may have gone: worth asking at once.
     pub const RELEASES: Self = Self(1 << 16);
-    /// A statement is a `DEALLOCATE` or a `DISCARD ALL`: see [`super::deallocation`].
+    /// A statement is a `DEALLOCATE` or a `DISCARD ALL`: see `super::deallocation`.
     pub const FREES: Self = Self(1 << 17);
     /// Needs databases without connections: see [`Details::databases`].
     pub const DATABASE: Self = Self(1 << 18);
