@@ -74,6 +74,14 @@ fn several_deallocates_of_one_query_are_carried_out_as_far_as_it_comes() {
             "DEALLOCATE a; SELECT 'unterminated",
             "DEALLOCATE howdah_1; SELECT 1",
             "DEALLOCATE howdah_1",
+            // SQL folds names, and has escapes for them.
+            "DEALLOCATE HOWDAH_1",
+            "DEALLOCATE Howdah_2; SELECT 1",
+            "DEALLOCATE U&\"howdah\\005f1\"",
+            "EXECUTE HOWDAH_1",
+            "EXECUTE U&\"\\0068owdah_2\"",
+            "SELECT name FROM PG_PREPARED_STATEMENTS ORDER BY name",
+            "SELECT name FROM pg_prepared_statement() ORDER BY name",
         ] {
             wire.batch(&[msg::parse("a", "SELECT 'a'"), msg::parse("b", "SELECT 'b'")]);
             wire.query(sql);

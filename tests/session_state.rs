@@ -192,6 +192,8 @@ fn custom_settings_whose_names_are_computed_stay_where_they_are() {
                 "SELECT nullif(current_setting('app.tenant', true), '')",
                 "SELECT set_config('app.' || 'of_sql', 'nine', false)",
                 "SELECT current_setting('app.of_sql', true)",
+                "BEGIN; RESET ALL; ROLLBACK",
+                "SELECT current_setting('app.of_sql', true)",
                 "DISCARD ALL",
                 "DO $$ DECLARE k text := 'block'; BEGIN EXECUTE 'SET app.' || k || ' = ten'; END $$",
                 "SELECT current_setting('app.block', true)",

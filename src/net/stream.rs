@@ -117,11 +117,14 @@ impl Stream {
         if let Some(tls) = &mut self.tls {
             return tls.poll_drain(&mut self.socket, cx, buffer);
         }
-        // Nearly always the kernel takes it all, and nobody has to be told when it would take more.
-        match self.socket.try_write(buffer) {
-            Ok(written) => buffer.advance(written),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Poll::Ready(Err(error)),
+        // Nearly always the kernel takes it all, and nobody has to be told when it would take more. Not so much as nothing
+        // is written without need: a connection whose end has not been read yet would fail by that.
+        if !buffer.is_empty() {
+            match self.socket.try_write(buffer) {
+                Ok(written) => buffer.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
         }
         while !buffer.is_empty() {
             let written = ready!(self.socket.poll_write(cx, buffer))?;

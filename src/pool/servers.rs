@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::BytesMut;
 use parking_lot::Mutex;
 
 use crate::config::{PoolMode, PoolSettings};
@@ -211,6 +212,8 @@ impl Servers {
             conn.reset(&policy.server_reset_query).await?;
         }
         conn.come_to_rest().await?;
+        // What it was told meanwhile was its last client's.
+        conn.notifications = BytesMut::new();
         Ok(())
     }
 }

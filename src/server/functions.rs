@@ -32,8 +32,9 @@ WHERE provolatile OPERATOR(pg_catalog.=) 'v' AND pronamespace OPERATOR(pg_catalo
 AND prosrc OPERATOR(pg_catalog.~~*) '%set%'";
 
 /// Volatile functions that may set settings by names that they compute, and their bodies.
-const SETTERS: &[u8] = b";SELECT proname,prosrc FROM pg_catalog.pg_proc \
-WHERE provolatile OPERATOR(pg_catalog.=) 'v' AND pronamespace OPERATOR(pg_catalog.<>) 11 \
+const SETTERS: &[u8] = b";SELECT proname,pg_catalog.left(prosrc,16384) FROM pg_catalog.pg_proc \
+WHERE pronamespace OPERATOR(pg_catalog.<>) ALL (SELECT oid FROM pg_catalog.pg_namespace \
+WHERE nspname OPERATOR(pg_catalog.~) '^pg_temp_') AND provolatile OPERATOR(pg_catalog.=) 'v' AND pronamespace OPERATOR(pg_catalog.<>) 11 \
 AND (prosrc OPERATOR(pg_catalog.~~*) '%set_config%' OR prosrc OPERATOR(pg_catalog.~*) '[''$;][[:space:]]*set[[:space:]]') LIMIT 1000";
 
 /// The functions of one database, by bare name, as they were when somebody last looked.
@@ -55,6 +56,13 @@ struct Known {
     /// Functions that set settings by names that they compute.
     computing: Vec<Box<[u8]>>,
     read_at: Instant,
+}
+
+/// Whether the name that stands there is no part of a longer one.
+fn is_whole_word(text: &[u8], at: usize, len: usize) -> bool {
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..);
+    let before = at.checked_sub(1).and_then(|before| text.get(before));
+    !before.into_iter().chain(text.get(at + len)).any(is_word)
 }
 
 impl FunctionTable {
@@ -120,7 +128,9 @@ impl FunctionTable {
             return false;
         };
         let folded = text.to_ascii_lowercase();
-        let is_in = |text: &[u8], name: &[u8]| memchr::memmem::find(text, name).is_some();
+        let is_in = |text: &[u8], name: &[u8]| {
+            memchr::memmem::find_iter(text, name).any(|at| is_whole_word(text, at, name.len()))
+        };
         let mut computing = known.computing.iter();
         computing.any(|name| is_in(text, name) || is_in(&folded, name))
     }

@@ -53,7 +53,10 @@ impl Connection {
     /// Whether [`Self::align_for`] would have nothing to do; false proves nothing.
     pub fn is_aligned_for(&self, client: u64, wanted: &Settings) -> bool {
         let is_nobodys = self.unseen.of == 0 || self.unseen.of == client;
-        self.input.is_empty() && is_nobodys && self.settings.is_shared_with(wanted)
+        self.input.is_empty()
+            && self.notifications.is_empty()
+            && is_nobodys
+            && self.settings.is_shared_with(wanted)
     }
 
     /// Brings the session to `wanted`, for whoever comes next.

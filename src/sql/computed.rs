@@ -39,10 +39,13 @@ fn calls_with_computed_name(behind: &[u8]) -> bool {
     first.contains(&b'.') && !is_plain && !last.eq_ignore_ascii_case(b"true")
 }
 
+/// No more of the arguments of a call is looked at, in bytes: texts may be long, and be made of the beginnings of calls.
+const ARGUMENTS_MAX: usize = 1000;
+
 /// The first and the last argument of a call whose arguments begin here.
 fn outer_arguments(arguments: &[u8]) -> (&[u8], &[u8]) {
     let (mut depth, mut first, mut last) = (0_usize, None, 0);
-    for (at, byte) in arguments.iter().enumerate() {
+    for (at, byte) in arguments.iter().enumerate().take(ARGUMENTS_MAX) {
         match byte {
             b'(' => depth = depth.saturating_add(1),
             b')' if depth == 0 => {
@@ -120,5 +123,11 @@ mod tests {
         ] {
             assert!(!computes_setting(text.as_bytes()), "{text}");
         }
+    }
+
+    /// A text may be 16 MB long.
+    #[test]
+    fn a_text_of_nothing_but_beginnings_is_read_in_proportion_to_its_length() {
+        assert!(!computes_setting(&b"set_config(".repeat(100_000)));
     }
 }

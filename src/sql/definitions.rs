@@ -222,12 +222,16 @@ fn alter_role(judge: &mut Judge<'_>) {
     }
 }
 
+/// Stands for the role that a statement is run by; no role can have this name.
+pub const CURRENT_USER: &[u8] = b"\0";
+
 /// A role or database by its name; what is none, or not understood, is any.
 fn beginner(token: &Token<'_>) -> Box<[u8]> {
-    let is_any = ["all", "current_user", "current_role", "session_user"]
-        .iter()
-        .any(|word| token.is_word(word));
-    let name = identifier::name(token).filter(|_| !is_any);
+    let is_any = |words: &[&str]| words.iter().any(|word| token.is_word(word));
+    if is_any(&["current_user", "current_role", "session_user", "user"]) {
+        return CURRENT_USER.into();
+    }
+    let name = identifier::name(token).filter(|_| !token.is_word("all"));
     name.map_or_else(Box::default, |name| name.as_ref().into())
 }
 

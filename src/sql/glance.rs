@@ -2,7 +2,7 @@
 
 use super::scan;
 
-/// Whether a name that has an underscore in it is anywhere in a text. Underscores are rare, so only they are looked at.
+/// Whether a name that has an underscore in it is anywhere in a text, in whatever case: SQL folds it. Underscores are rare, so only they are looked at.
 pub fn contains_name(text: &[u8], name: &[u8]) -> bool {
     memchr::memchr_iter(b'_', text).any(|at| has_name_around(text, name, at))
 }
@@ -12,11 +12,23 @@ pub fn contains_either(text: &[u8], names: [&[u8]; 2]) -> bool {
     memchr::memchr_iter(b'_', text).any(|at| names.iter().any(|name| has_name_around(text, name, at)))
 }
 
+/// Whether a text has a name in it that may be written with escapes, `U&"…"`, so that it can be any.
+pub fn has_escaped_name(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'&', text).any(|at| {
+        let is_prefixed = at
+            .checked_sub(1)
+            .and_then(|before| text.get(before))
+            .is_some_and(|byte| byte.eq_ignore_ascii_case(&b'u'));
+        is_prefixed && text.get(at.saturating_add(1)) == Some(&b'"')
+    })
+}
+
 /// Whether a text has a name of which the first underscore is there.
 fn has_name_around(text: &[u8], name: &[u8], at: usize) -> bool {
     let before = name.iter().position(|byte| *byte == b'_').unwrap_or(0);
     let start = at.checked_sub(before);
-    start.is_some_and(|start| text.get(start..).unwrap_or_default().starts_with(name))
+    let there = start.and_then(|start| text.get(start..)?.get(..name.len()));
+    there.is_some_and(|there| there.eq_ignore_ascii_case(name))
 }
 
 /// Whether a text is one statement that reads or changes rows, and has in it nothing that could leave anything in its

@@ -151,6 +151,7 @@ impl Session {
         self.pin
             .as_ref()
             .is_some_and(|pin| pin.remains == Remains::LISTEN)
+            && !self.is_session()
             && server.pipeline.is_settled()
             && server.output.is_empty()
             && self.talk.up.is_done()

@@ -15,7 +15,7 @@ use crate::pool::PinPermit;
 use crate::server::{
     Answer, Connection, Extra, Failure, IDLE_SESSION_TIMEOUT, Leftovers, Question, Remains, assignments,
 };
-use crate::sql::Effects;
+use crate::sql::{CURRENT_USER, Effects};
 use crate::wire::store::CHUNK;
 use crate::wire::write;
 
@@ -58,6 +58,9 @@ impl Pin {
     }
 }
 
+/// How often the catalogs are read for one client, should others change functions meanwhile.
+const READINGS_MAX: usize = 3;
+
 /// Whether the client keeps its server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum After {
@@ -77,9 +80,8 @@ impl Session {
             if marks.may_be_unseen() {
                 server.has_unseen_of(self.seat.id);
             }
-            let target = self.pool.source().target();
-            for name in &marks.beginners {
-                self.front.pools.renew(&target.addresses, name);
+            if std::mem::take(&mut self.talk.doings.altered) {
+                self.renew(&marks.beginners);
             }
         }
         let functions_set = self.talk.trail.functions.customs();
@@ -113,10 +115,12 @@ impl Session {
             }
         }
         self.hear_meanwhile(server);
+        let has_reset = std::mem::take(&mut self.talk.doings.reset);
         let mut remains = remains.unwrap_or(keeps);
         remains = remains.without(UNASKED);
-        remains
-            .insert((marks.as_ref()).map_or(keeps.intersection(UNASKED), |marks| marks.still_unseen(keeps)));
+        remains.insert((marks.as_ref()).map_or(keeps.intersection(UNASKED), |marks| {
+            marks.still_unseen(keeps, has_reset)
+        }));
         remains.insert(marks.as_ref().map_or(Remains::NONE, |marks| marks.unseen()));
         if remains == Remains::LISTEN && self.move_to_hub(server).await? {
             remains = Remains::NONE;
@@ -130,6 +134,19 @@ impl Session {
         Ok(after)
     }
 
+    /// New sessions of these roles or databases begin with other settings: the client has altered them.
+    fn renew(&self, names: &[Box<[u8]>]) {
+        let target = self.pool.source().target();
+        for name in names {
+            let name = if **name == *CURRENT_USER {
+                self.pool.key().user.as_bytes()
+            } else {
+                name
+            };
+            self.front.pools.renew(&target.addresses, name);
+        }
+    }
+
     /// Learns what the functions of the database do, if the client has left marks that say it is worth it.
     async fn know_functions(&mut self, marks: &mut Marks, server: &mut Connection) -> Result<(), Farewell> {
         let functions = self.talk.trail.functions.clone();
@@ -138,7 +155,17 @@ impl Session {
         if !is_new && !is_missing {
             return Ok(());
         }
-        let read = within(ANSWER_MAX, functions.read(server))
+        let reading = async {
+            // What was read while somebody changed them is worth nothing.
+            for _ in 0..READINGS_MAX {
+                functions.read(server).await?;
+                if !functions.is_unread() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let read = within(ANSWER_MAX, reading)
             .await
             .map_err(|_| lost("a server did not answer in time"))?
             .or_else(|failure| match failure {
@@ -329,7 +356,7 @@ impl Session {
         }
         self.permit = None;
         self.talk.trail.may_pin = false;
-        self.talk.trail.sql_names.clear();
+        std::mem::take(&mut self.talk.trail.sql_names);
     }
 
     /// Waits until the client may keep the server that it has; a refusal is for the statement that would need one.

@@ -439,7 +439,7 @@ impl Talk {
                 let name = name.to_vec();
                 let note = match self.names.get(&name, segment) {
                     Known::Uncertain => return Err(Pause::Blocked),
-                    Known::Nothing if self.trail.may_have_sql_statements() => {
+                    Known::Nothing if self.trail.may_have_sql_statements() && !looks_like_ours(&name) => {
                         self.trail.mark_release();
                         self.pass_on(header, Request::Close, server);
                         return Ok(());

@@ -152,7 +152,7 @@ pub(super) struct Talk {
     /// The server has said that it ends the session.
     pub(super) server_left: bool,
     /// What the commands that are being answered have done.
-    pub(super) doings: Doings,
+    pub(in crate::client) doings: Doings,
     /// Messages of the server, and answers in its place, that were dealt with.
     pub(super) answers: u64,
     /// What becomes of requests while there is no server.
@@ -176,9 +176,13 @@ pub(super) struct FreeingPortal {
 
 /// What commands have done, until it has been taken note of.
 #[derive(Debug, Default)]
-pub(super) struct Doings {
+pub(in crate::client) struct Doings {
     /// What the running transaction has changed of the schema.
     pub(super) touched: Touched,
+    /// It has altered a role or a database.
+    pub(in crate::client) altered: bool,
+    /// It has reset settings, perhaps all of them.
+    pub(in crate::client) reset: bool,
     /// So many of its DEALLOCATEs the running Query has carried out.
     pub(super) deallocated: usize,
 }

@@ -2,8 +2,8 @@
 
 use crate::error::Refusal;
 use crate::farewell::Farewell;
-use crate::server::{Connection, NAME_PREFIX, Note, UnnamedSlot};
-use crate::sql::contains_name;
+use crate::server::{Connection, Deallocates, NAME_PREFIX, Note, UnnamedSlot};
+use crate::sql::{contains_name, has_escaped_name};
 use crate::wire::backend::Status;
 use crate::wire::frontend::Target;
 use crate::wire::pipeline::{Answer, Request};
@@ -184,7 +184,9 @@ impl Talk {
             Watched::Shows(lent) => (lent, true),
         };
         let (frees, is_all) = self.deallocations_in(header);
-        let meddles = self.speaks_of_ours(header);
+        let names_ours =
+            |frees: &Deallocates| matches!(frees, Deallocates::Name(name) if looks_like_ours(name));
+        let meddles = self.speaks_of_ours(header) || frees.iter().any(names_ours);
         if (!frees.is_empty() || meddles || self.has_lent()) && server.pipeline.in_flight() {
             return Err(wait_for_answers(server));
         }
@@ -208,7 +210,7 @@ impl Talk {
     /// Whether a simple query has a word in it that might be the name of a shared statement, which it is not to find.
     fn speaks_of_ours(&self, header: Header) -> bool {
         let looked_at = self.bounds.shared && header.len <= QUERY_LOOK_MAX;
-        looked_at && contains_name(self.body(header), NAME_PREFIX.as_bytes())
+        looked_at && speaks_of_ours(self.body(header))
     }
 }
 
@@ -218,6 +220,11 @@ pub(super) fn wait_for_answers(server: &mut Connection) -> Pause {
         write::empty(&mut server.output, b'H');
     }
     Pause::Blocked
+}
+
+/// Whether a text may have a name of ours in it, perhaps with escapes.
+pub(super) fn speaks_of_ours(text: &[u8]) -> bool {
+    contains_name(text, NAME_PREFIX.as_bytes()) || has_escaped_name(text)
 }
 
 /// Whether a client's name could be mistaken for one of ours on a server.

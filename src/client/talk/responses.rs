@@ -209,6 +209,12 @@ impl Talk {
             tag => touched_by(tag),
         };
         self.doings.touched = self.doings.touched.max(touched);
+        match tag {
+            b"ALTER ROLE" | b"ALTER DATABASE" => self.doings.altered = true,
+            b"RESET" | b"DISCARD ALL" => self.doings.reset = true,
+            b"ROLLBACK" => (self.doings.altered, self.doings.reset) = (false, false),
+            _ => {}
+        }
         self.schema_changed(touched);
         if let Some(interlude) = &mut self.trail.interlude {
             interlude.failed |= tag == b"ROLLBACK";
@@ -223,6 +229,8 @@ impl Talk {
                 false
             }
             Some(Note::Deallocate(freeing)) => {
+                // The portal may be another one, of SQL's own making.
+                self.doings.deallocated += usize::from(everything || tag == b"DEALLOCATE");
                 tag == b"DEALLOCATE" && matches!(freeing.steps.first(), Some((Deallocates::All, _)))
             }
             _ => false,
@@ -373,7 +381,10 @@ impl Talk {
                 self.settle_names([(name, None)], done);
             }
             Note::Forget((name, was)) => self.settle_names([(name, Some(was))], done),
-            Note::Deallocate(freeing) => self.after_freeing(*freeing, done),
+            Note::Deallocate(freeing) => {
+                let has_freed = std::mem::take(&mut self.doings.deallocated) > 0;
+                self.after_freeing(*freeing, done && has_freed);
+            }
             Note::Query(freeing) => {
                 if done {
                     self.unnamed.settle(None);

@@ -9,7 +9,8 @@ use crate::config::{Opaque, PoolMode, PoolSettings, SessionState};
 use crate::error::{Refusal, SqlState};
 use crate::server::{FunctionTable, Parameters, Question, Remains, Settings};
 use crate::sql::{
-    Effects, Reading, Resets, Verdict, computes_setting, dotted_names, encoding_is_safe, verdict,
+    Effects, Reading, Resets, Verdict, computes_setting, contains_name, dotted_names, encoding_is_safe,
+    verdict,
 };
 use crate::wire::backend::Status;
 
@@ -257,7 +258,7 @@ impl Trail {
         let path = reported
             .get(b"search_path")
             .or_else(|| settings.extra.get(b"search_path"));
-        self.makes_temp = path.is_some_and(|path| memchr::memmem::find(path, b"pg_temp").is_some());
+        self.makes_temp = path.is_some_and(|path| contains_name(path, b"pg_temp"));
         let encoding = reported.get(b"client_encoding").unwrap_or_default();
         self.reading = Reading {
             standard_conforming_strings: reported.get(b"standard_conforming_strings") != Some(b"off"),
@@ -345,9 +346,12 @@ impl Trail {
         self.restore_after(&verdict.details().resets);
         if self.following == Following::Resets {
             // Nobody asks the server, which is the client's: so a name counts as taken from here on.
-            let prepared = verdict.details().prepares.iter();
-            self.sql_names
-                .extend(prepared.map(|prepared| prepared.name.clone()));
+            // That there is one is all that is ever looked at.
+            if self.sql_names.is_empty() {
+                let prepared = verdict.details().prepares.first();
+                self.sql_names
+                    .extend(prepared.map(|prepared| prepared.name.clone()));
+            }
             return;
         }
         let marks = self.marks.get_or_insert_with(|| {
@@ -366,7 +370,11 @@ impl Trail {
         marks.settings.extend_from_slice(&details.settings);
         marks.locals.extend_from_slice(&details.local_customs);
         marks.resets.add(&details.resets);
-        marks.beginners.extend_from_slice(&details.beginners);
+        for name in &details.beginners {
+            if !marks.beginners.contains(name) {
+                marks.beginners.push(name.clone());
+            }
+        }
     }
 
     /// What such a statement takes away of what the client logged in with is put back before the client hears of it.
@@ -492,10 +500,11 @@ impl Marks {
         pinned_by(self.effects).intersection(UNASKED)
     }
 
-    /// What was there and that no question finds, after this.
-    pub(in crate::client) fn still_unseen(&self, keeps: Remains) -> Remains {
+    /// What was there and that no question finds, after this. `has_reset`: something has been reset, and that was not
+    /// rolled back.
+    pub(in crate::client) fn still_unseen(&self, keeps: Remains, has_reset: bool) -> Remains {
         let still = keeps.intersection(UNASKED);
-        if self.resets.all {
+        if self.resets.all && has_reset {
             still.without(Remains::CUSTOM)
         } else {
             still

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Refusal;
 use crate::server::{Connection, NAME_PREFIX, Note, Statement, Unnamed, UnnamedSlot};
-use crate::sql::{Effects, Verdict, contains_either};
+use crate::sql::{Effects, Verdict, contains_either, has_escaped_name};
 use crate::wire::backend::Status;
 use crate::wire::frontend;
 use crate::wire::pipeline::{Answer, Request};
@@ -155,7 +155,11 @@ impl Talk {
         if server.pipeline.status() != Status::Failed {
             lend(&spoken_of, server);
             let names = spoken_of.into_iter().map(|(name, _)| name);
-            self.trail.lent.extend(names);
+            for name in names {
+                if !self.trail.lent.contains(&name) {
+                    self.trail.lent.push(name);
+                }
+            }
         }
         let details = verdict.details();
         let names = self.bound_names(header, &details.bound_settings);
@@ -176,16 +180,17 @@ impl Talk {
     /// The statement that is bound next is to find the client's own statements, up to the next Sync.
     fn show_statements(&mut self, server: &mut Connection) -> Result<(), Pause> {
         let fails = server.pipeline.status() == Status::Failed;
-        if fails || !self.bounds.shared || !self.trail.lent.is_empty() {
+        if fails || !self.bounds.shared {
             return Ok(());
         }
         if server.pipeline.unit_in_flight() {
             return Err(wait_for_answers(server));
         }
         hide_shared(server);
-        let own = self.names.all();
+        let mut own = self.names.all();
+        own.retain(|(name, _)| !self.trail.lent.contains(name));
         lend(&own, server);
-        self.trail.lent = own.into_iter().map(|(name, _)| name).collect();
+        self.trail.lent.extend(own.into_iter().map(|(name, _)| name));
         Ok(())
     }
 
@@ -228,7 +233,7 @@ impl Talk {
 
 /// Whether a text looks at the prepared statements of its session, or speaks of one by a name that only howdah gives.
 pub(super) fn shows_statements(text: &[u8]) -> bool {
-    contains_either(text, [b"pg_prepared_statements", NAME_PREFIX.as_bytes()])
+    contains_either(text, [b"pg_prepared_statement", NAME_PREFIX.as_bytes()]) || has_escaped_name(text)
 }
 
 /// What is to be done with a query.

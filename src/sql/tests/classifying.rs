@@ -508,7 +508,7 @@ fn what_new_sessions_begin_with() {
         ("ALTER ROLE a IN DATABASE b SET work_mem TO DEFAULT", "a"),
         ("ALTER ROLE ALL IN DATABASE \"B\" SET work_mem = 1", "B"),
         ("ALTER ROLE ALL SET work_mem = 1", ""),
-        ("ALTER ROLE CURRENT_USER SET work_mem = 1", ""),
+        ("ALTER ROLE CURRENT_USER SET work_mem = 1", "\0"),
         ("ALTER DATABASE a SET work_mem = 1", "a"),
         ("ALTER DATABASE a RESET work_mem", "a"),
     ] {
