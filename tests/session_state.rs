@@ -695,38 +695,3 @@ fn what_reset_and_discard_take_away_is_put_back_and_told_in_every_mode() {
         wire.terminate();
     }
 }
-
-/// What a role or a database is given by ALTER … SET, every session has that begins later, whatever servers there are.
-#[test]
-fn who_logs_in_after_defaults_were_altered_has_the_new_ones() {
-    let pair = Pair::with_pool(2);
-    let login = || Wire::app(pair.howdah.target());
-    let mut early = login();
-    let mut admin = Wire::login(pair.howdah.target(), "postgres", "app");
-    assert_eq!(early.value("SHOW work_mem"), "4MB");
-    // It keeps an old server, and its old settings with it.
-    let mut keeps = login();
-    keeps.query("CREATE TEMP TABLE kept (n int)");
-    for (alter, setting, value) in [
-        ("ALTER ROLE app SET work_mem = '7MB'", "work_mem", "7MB"),
-        (
-            "ALTER DATABASE app SET TimeZone = 'Asia/Tokyo'",
-            "TimeZone",
-            "Asia/Tokyo",
-        ),
-        (
-            "ALTER ROLE app IN DATABASE app SET app.x = 'mine'",
-            "app.x",
-            "mine",
-        ),
-    ] {
-        admin.query(alter);
-        let mut late = login();
-        assert_eq!(late.value(&format!("SHOW {setting}")), value, "{alter}");
-        if setting == "TimeZone" {
-            assert_eq!(late.params["TimeZone"], value);
-            assert_ne!(early.value("SHOW TimeZone"), value, "it has begun with another");
-        }
-    }
-    assert_eq!(keeps.value("SHOW work_mem"), "4MB");
-}

@@ -187,6 +187,15 @@ pub(in crate::client) struct Doings {
     pub(super) deallocated: usize,
 }
 
+impl Doings {
+    /// Something failed, or was rolled back. What an earlier command has done may stand for all that, and is not
+    /// counted: others must not pay for what has not happened.
+    fn take_back(&mut self) {
+        self.altered = false;
+        self.reset = false;
+    }
+}
+
 /// What of the schema a transaction has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Touched {

@@ -212,7 +212,7 @@ impl Talk {
         match tag {
             b"ALTER ROLE" | b"ALTER DATABASE" => self.doings.altered = true,
             b"RESET" | b"DISCARD ALL" => self.doings.reset = true,
-            b"ROLLBACK" => (self.doings.altered, self.doings.reset) = (false, false),
+            b"ROLLBACK" => self.doings.take_back(),
             _ => {}
         }
         self.schema_changed(touched);
@@ -266,6 +266,8 @@ impl Talk {
         if let Some(interlude) = &mut self.trail.interlude {
             interlude.failed = true;
         }
+        self.doings.take_back();
+        self.trail.alter_none();
         self.tally
             .error(ErrorClass::of(fields.get(b'C').unwrap_or_default()));
         let code = fields.get(b'C').unwrap_or_default();

@@ -393,6 +393,13 @@ impl Trail {
         }
     }
 
+    /// A statement has failed, which may be the one that would have altered roles or databases.
+    pub(super) fn alter_none(&mut self) {
+        if let Some(marks) = &mut self.marks {
+            marks.beginners.clear();
+        }
+    }
+
     /// These settings may have been changed by the statement that has just been marked; the second ones for the
     /// transaction only.
     pub(super) fn mark_settings(&mut self, names: Vec<Box<[u8]>>, locals: Vec<Box<[u8]>>) {
