@@ -39,6 +39,8 @@ pub enum Note {
         /// Which of the client's names for it was used: see `client::talk::names`.
         order: u64,
     },
+    /// A Parse of howdah's own, in a unit of its own, of what the query behind it speaks of.
+    Lent,
     /// An Execute of a DEALLOCATE by a client.
     Deallocate(Box<Freeing>),
     /// An Execute of a BEGIN that the client has been told is done.
@@ -59,6 +61,7 @@ impl Weigh for Note {
             | Self::Refuse(_)
             | Self::Uses { .. }
             | Self::Query(None)
+            | Self::Lent
             | Self::Begin => 0,
         }
     }

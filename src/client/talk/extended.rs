@@ -215,12 +215,9 @@ impl Talk {
         }
     }
 
-    /// Has the server prepare what this client prepared before, elsewhere. Literals are to mean what they meant then.
+    /// Has the server prepare what this client prepared before, elsewhere.
     fn inject(&mut self, statement: &Arc<Statement>, standing: Standing, server: &mut Connection) {
-        let (then, now) = (&statement.settings, &self.current_settings());
-        let differs = statement.context != self.context;
-        let detour = differs.then(|| Some((now.reading_like(then)?, then.reading_like(now)?)));
-        let detour = detour.flatten();
+        let detour = self.detour(statement);
         if let Some((there, _)) = &detour {
             run_quietly(there, server);
         }
@@ -230,6 +227,15 @@ impl Talk {
         if let Some((_, back)) = &detour {
             run_quietly(back, server);
         }
+    }
+
+    /// What makes the literals of a statement mean what they meant when the client prepared it, and what undoes that.
+    pub(super) fn detour(&self, statement: &Statement) -> Option<(Vec<u8>, Vec<u8>)> {
+        if statement.context == self.context {
+            return None;
+        }
+        let (then, now) = (&statement.settings, &self.current_settings());
+        Some((now.reading_like(then)?, then.reading_like(now)?))
     }
 
     /// What a Parse is read under. Behind a SET in the same segment nobody can tell yet, so that the statement is like
@@ -446,6 +452,10 @@ impl Talk {
                     }
                     Known::Nothing => None,
                     Known::Statement(_) => {
+                        if self.trail.lent.iter().any(|lent| **lent == *name) {
+                            // It is there until the next Sync, and should no longer be found.
+                            close_quietly(&name, server);
+                        }
                         let closed = self.names.forget(&name, segment);
                         closed.map(|statement| Note::Forget((name.into(), statement)))
                     }

@@ -5,10 +5,11 @@ use crate::server::{Connection, DECOY, Deallocates, Forgotten, Freeing, Note, St
 use crate::sql::deallocations;
 use crate::wire::backend::Status;
 use crate::wire::frontend;
+use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::Header;
 
 use super::names::{Known, key};
-use super::quiet::{close_quietly, hide_shared, lend, prepare_empty, run_quietly, sync};
+use super::quiet::{close_quietly, hide_shared, prepare_empty, run_quietly, sync, write_parse};
 use super::requests::{looks_like_ours, wait_for_answers};
 use super::trail::Barrier;
 use super::{FreeingPortal, Pause, QUERY_LOOK_MAX, Talk};
@@ -85,7 +86,7 @@ impl Talk {
         if hides {
             hide_shared(server);
         }
-        lend(&lent, server);
+        self.lend(&lent, || alone.then_some(Note::Lent), server);
         borrowed.extend(lent.into_iter().map(|(name, _)| name));
         for effect in &frees {
             if let Deallocates::Name(name) = effect
@@ -116,6 +117,22 @@ impl Talk {
             freeing.steps.push((effect, forgotten));
         }
         Ok(Some(Box::new(freeing)))
+    }
+
+    /// Puts the client's own statements in the place of those that are shared, so that it finds its own and no others.
+    pub(super) fn lend(&self, lent: &[Lent], note: impl Fn() -> Option<Note>, server: &mut Connection) {
+        for (name, statement) in lent {
+            let detour = self.detour(statement);
+            if let Some((there, _)) = &detour {
+                run_quietly(there, server);
+            }
+            close_quietly(name, server);
+            write_parse(&mut server.output, name, &statement.definition);
+            server.pipeline.sent(Request::Parse, Answer::Skip, note());
+            if let Some((_, back)) = &detour {
+                run_quietly(back, server);
+            }
+        }
     }
 
     /// Such a query has been answered, and has come as far as its command tags have told.

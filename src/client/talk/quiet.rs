@@ -37,15 +37,6 @@ pub(super) fn run_quietly(sql: &[u8], server: &mut Connection) {
     close_quietly(DETOUR, server);
 }
 
-/// Puts the client's own statements in the place of those that are shared, so that it finds its own and no others.
-pub(super) fn lend(lent: &[(Box<[u8]>, Arc<Statement>)], server: &mut Connection) {
-    for (name, statement) in lent {
-        close_quietly(name, server);
-        write_parse(&mut server.output, name, &statement.definition);
-        server.pipeline.sent(Request::Parse, Answer::Skip, None);
-    }
-}
-
 /// Takes away what is not the client's own: it is prepared again when somebody needs it.
 pub(super) fn hide_shared(server: &mut Connection) {
     let names: Vec<_> = server

@@ -268,6 +268,13 @@ impl Talk {
         }
         self.doings.take_back();
         self.trail.alter_none();
+        if let Some(Note::Lent) = server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
+            // It is the client's error if the client's query comes to need the statement.
+            self.trail.excuse(body);
+            self.received(b'E', Status::Idle, server)?;
+            self.send_on(header, Route::Skip, server);
+            return Ok(());
+        }
         self.tally
             .error(ErrorClass::of(fields.get(b'C').unwrap_or_default()));
         let code = fields.get(b'C').unwrap_or_default();
@@ -289,7 +296,10 @@ impl Talk {
             server.prepared.forget_all();
         }
         self.received(b'E', Status::Idle, server)?;
-        if let Some(refusal) = refusal {
+        if let Some(excuse) = self.trail.excuse_for(code) {
+            self.send_on(header, Route::Skip, server);
+            write::message(&mut self.output, b'E', |out| out.put_slice(&excuse));
+        } else if let Some(refusal) = refusal {
             self.send_on(header, Route::Skip, server);
             write::refusal(&mut self.output, Severity::Error, &refusal);
         } else if ours {
@@ -409,7 +419,12 @@ impl Talk {
                 _ => server.unnamed = UnnamedSlot::Unknown,
             },
             Note::Begin if !done => self.deferral = Deferral::Failed,
-            Note::Begin | Note::Evicted(_) | Note::Refuse(_) | Note::Alias(_) | Note::Uses { .. } => {}
+            Note::Begin
+            | Note::Evicted(_)
+            | Note::Refuse(_)
+            | Note::Alias(_)
+            | Note::Lent
+            | Note::Uses { .. } => {}
         }
     }
 

@@ -74,6 +74,8 @@ pub(in crate::client) struct Marks {
     pub(in crate::client) beginners: Vec<Box<[u8]>>,
     /// The beginning of the first statement that left one.
     pub(in crate::client) statement: Box<str>,
+    /// The error for which a statement could not be put in its place for the query that speaks of it.
+    excuse: Option<Vec<u8>>,
 }
 
 /// Which settings have been given their startup values back.
@@ -398,6 +400,18 @@ impl Trail {
         if let Some(marks) = &mut self.marks {
             marks.beginners.clear();
         }
+    }
+
+    /// A statement could not be prepared for the query that is on its way, and will not be found, or finds the
+    /// transaction failed.
+    pub(super) fn excuse(&mut self, error: Vec<u8>) {
+        self.marks.get_or_insert_default().excuse.get_or_insert(error);
+    }
+
+    /// The error to tell instead of one of this code.
+    pub(super) fn excuse_for(&mut self, code: &[u8]) -> Option<Vec<u8>> {
+        let is_its_result = matches!(code, b"26000" | b"25P02");
+        self.marks.as_mut().filter(|_| is_its_result)?.excuse.take()
     }
 
     /// These settings may have been changed by the statement that has just been marked; the second ones for the

@@ -12,7 +12,7 @@ use crate::wire::scan::{HEADER_LEN, Header};
 use crate::wire::write;
 
 use super::names::Known;
-use super::quiet::{hide_shared, lend, refuse};
+use super::quiet::{hide_shared, refuse};
 use super::requests::wait_for_answers;
 use super::trail::{Barrier, Following, Judged};
 use super::{Pause, QUERY_LOOK_MAX, Talk};
@@ -153,7 +153,7 @@ impl Talk {
         }
         let spoken_of = self.spoken_of(&verdict, server.pipeline.segment());
         if server.pipeline.status() != Status::Failed {
-            lend(&spoken_of, server);
+            self.lend(&spoken_of, || None, server);
             let names = spoken_of.into_iter().map(|(name, _)| name);
             for name in names {
                 if !self.trail.lent.contains(&name) {
@@ -189,7 +189,7 @@ impl Talk {
         hide_shared(server);
         let mut own = self.names.all();
         own.retain(|(name, _)| !self.trail.lent.contains(name));
-        lend(&own, server);
+        self.lend(&own, || None, server);
         self.trail.lent.extend(own.into_iter().map(|(name, _)| name));
         Ok(())
     }
