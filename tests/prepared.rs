@@ -435,3 +435,23 @@ fn a_long_lived_client_may_prepare_and_close_without_end() {
     }
     wire.expect_silence(Duration::from_millis(50));
 }
+
+/// Names that howdah gives on its servers are nothing to a client, whatever the client has prepared by SQL.
+#[test]
+fn a_close_of_a_name_that_a_shared_statement_has_on_the_server_closes_nothing() {
+    let pair = Pair::with_pool(1);
+    let [mut owner, mut other] = [(); 2].map(|()| Wire::app(pair.howdah.target()));
+    owner.batch(&[msg::parse("mine", "SELECT 'mine'")]);
+    owner.batch(&[msg::run("mine", &[])]);
+    other.query("PREPARE own AS SELECT 'own'");
+    other.query("BEGIN");
+    for number in 0..50 {
+        other.batch(&[msg::close_statement(&format!("howdah_{number}"))]);
+    }
+    other.query("COMMIT");
+    other.query("DEALLOCATE own");
+    for _ in 0..2 {
+        let kinds = owner.batch(&[msg::run("mine", &[])]);
+        assert!(!kinds.contains('E'), "{kinds}");
+    }
+}

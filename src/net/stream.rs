@@ -173,3 +173,27 @@ impl Drop for Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// What has been read before is still to be told to a client whose server has gone.
+    #[tokio::test]
+    async fn a_connection_that_was_reset_does_not_fail_for_a_write_of_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let mut near = Stream::from(near.expect("it connects"));
+        let far = socket2::Socket::from(far.expect("it is there").0.into_std().expect("a socket"));
+        far.set_linger(Some(std::time::Duration::ZERO))
+            .expect("an option");
+        drop(far);
+        near.drain(&mut BytesMut::new())
+            .await
+            .expect("there was nothing to write");
+        let mut input = BytesMut::new();
+        near.fill(&mut input).await.expect_err("it has been reset");
+    }
+}
