@@ -215,39 +215,6 @@ fn a_server_that_speaks_while_idle_is_not_used() {
     });
 }
 
-/// A real one can: between a client's end and the UNLISTEN that follows it.
-#[test]
-fn what_a_server_announces_while_it_is_cleaned_reaches_nobody() {
-    let cleanings = Arc::new(AtomicUsize::new(0));
-    let seen = cleanings.clone();
-    let port = serve(move |stream, _| {
-        log_in(stream)?;
-        loop {
-            take(stream, 1)?;
-            let text = packet(stream)?;
-            let mut answer = complete();
-            if text.starts_with(b"DISCARD ALL") {
-                seen.fetch_add(1, Ordering::Relaxed);
-                answer.splice(0..0, msg::typed(b'A', b"\0\0\0\x07theirs\0secret\0"));
-            }
-            stream.write_all(&answer)?;
-        }
-    });
-    let cluster = Cluster::start();
-    let fake = format!("host=127.0.0.1 port={port} pool_size=1 sslmode=disable pool_mode=session");
-    let howdah = Howdah::before(&cluster).database("fake", &fake).start();
-    if !howdah.is_howdah() {
-        return;
-    }
-    for _ in 0..3 {
-        let mut wire = Wire::login(howdah.target(), "app", "fake");
-        wire.send(&msg::query("LISTEN theirs"));
-        assert_eq!(wire.kinds_until_ready(), "CZ");
-        wire.terminate();
-    }
-    assert!(cleanings.load(Ordering::Relaxed) >= 2);
-}
-
 #[test]
 fn notices_during_a_login_are_no_answer_to_anything() {
     let notice = || msg::typed(b'N', b"SNOTICE\0C00000\0Mwelcome\0\0");

@@ -18,6 +18,7 @@ pub mod console;
 pub mod daemon;
 pub mod dice;
 pub mod health;
+pub mod heard;
 pub mod howdah;
 pub mod login;
 pub mod msg;
