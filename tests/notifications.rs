@@ -11,6 +11,7 @@ use common::heard::{Heard, heard, payloads, run, told_pid};
 use common::net::wait_until;
 use common::wire::Frame;
 use common::{Cluster, Howdah, Wire, msg};
+use rustix::process::Signal;
 
 #[test]
 fn ones_own_comes_before_the_end_of_ones_answer_and_from_the_pid_that_one_was_told() {
@@ -440,6 +441,28 @@ fn pause_disconnects_the_hub_too_and_those_who_listen_are_told() {
     console.does("KILL app");
     assert_eq!(other.expect_fatal().code(), "57P01");
     wait_until("nobody is connected", || cluster.backends("usename = 'app'") == 0);
+}
+
+#[test]
+fn the_log_of_an_orderly_end_has_no_warning() {
+    let cluster = Cluster::start();
+    let mut howdah = Howdah::with_pool(&cluster, 2);
+    let mut wire = Wire::app(howdah.target());
+    run(&mut wire, "LISTEN a");
+    all_on_the_hub(&howdah);
+    howdah.signal(Signal::TERM);
+    assert_eq!(wire.expect_fatal().code(), "57P01");
+    let status = howdah.wait_exit(Duration::from_secs(10));
+    assert!(status.success(), "{status}");
+    let log = howdah.log();
+    let warned = log
+        .lines()
+        .filter(|line| line.contains("WARN") || line.contains("ERROR"));
+    assert_eq!(warned.collect::<Vec<_>>(), [""; 0]);
+    assert!(
+        log.contains("the connection that listens for clients is closed"),
+        "{log}"
+    );
 }
 
 #[test]

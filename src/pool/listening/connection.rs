@@ -1,5 +1,6 @@
 //! Keeps a hub connected for as long as somebody listens, and a while longer.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -28,7 +29,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 enum End {
     /// Nobody needs it any more.
     Unneeded,
-    /// It broke, or was told to go.
+    /// Its pool lets go of its servers.
+    Severed,
+    /// It broke.
     Lost(String),
 }
 
@@ -60,6 +63,7 @@ pub(super) async fn keep(hub: Arc<Hub>, pool: Weak<Pool<Servers>>) {
                 drop(connected);
                 match end {
                     End::Unneeded => return,
+                    End::Severed => part(&hub, &pool),
                     End::Lost(reason) => lose(&hub, &pool, &reason),
                 }
             }
@@ -156,16 +160,28 @@ async fn open(hub: &Hub, pool: &Weak<Pool<Servers>>) -> Result<Connection, Failu
     Ok(connection)
 }
 
+/// An administrator wants it so, and has been told what becomes of clients; the log of an orderly end has no warning.
+fn part(hub: &Hub, pool: &Weak<Pool<Servers>>) {
+    let Some(pool) = pool.upgrade() else {
+        return hub.lose(None);
+    };
+    let listeners = hub.core.lock().len();
+    tracing::info!(pool = %pool.key(), listeners, "the connection that listens for clients is closed");
+    tell(hub, &pool, "its pool has been told to let go of its servers");
+}
+
 fn lose(hub: &Hub, pool: &Weak<Pool<Servers>>, reason: &str) {
     let Some(pool) = pool.upgrade() else {
         return hub.lose(None);
     };
-    let source = pool.source();
-    source
-        .hubs
-        .lost
-        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     tracing::warn!(pool = %pool.key(), reason, "the connection that listens for clients is lost");
+    tell(hub, &pool, reason);
+}
+
+/// Those who listen may have missed something from now on.
+fn tell(hub: &Hub, pool: &Pool<Servers>, reason: &str) {
+    let source = pool.source();
+    source.hubs.lost.fetch_add(1, Ordering::Relaxed);
     let message = "terminating connection because the connection that listened for it was lost";
     let refusal = Refusal::new(SqlState::ADMIN_SHUTDOWN, message)
         .detail(reason.to_owned())
@@ -186,7 +202,7 @@ async fn listen(hub: &Arc<Hub>, pool: &Weak<Pool<Servers>>, connection: &mut Con
             return End::Lost(error.to_string());
         }
         if hub.take_severed() {
-            return End::Lost("its pool has been told to let go of its servers".to_owned());
+            return End::Severed;
         }
         let is_needed = hub.core.lock().len() > 0;
         let linger = match pool.upgrade() {
