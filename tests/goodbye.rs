@@ -2,6 +2,12 @@
 
 mod common;
 
+use std::io::Write;
+use std::thread;
+
+use common::console::Console;
+use common::net::wait_until;
+use common::wire::PgError;
 use common::{Cluster, Howdah, Wire, msg};
 
 #[test]
@@ -42,4 +48,47 @@ fn what_is_asked_before_a_goodbye_is_answered_and_done() {
         "3",
         "on the same server, so afterwards"
     );
+}
+
+/// Sends and sends until nobody takes it any more; what is not read when howdah closes makes the kernel reset the
+/// connection, as it does PostgreSQL's.
+fn told_while_it_sends(howdah: &Howdah, begin: &str, more: Vec<u8>, end: impl FnOnce()) -> PgError {
+    let mut wire = Wire::app(howdah.target());
+    wire.send(&msg::query(begin));
+    let mut writer = wire.writer();
+    let sender = thread::spawn(move || while writer.write_all(&more).is_ok() {});
+    end();
+    let frames = wire.expect_closed();
+    sender.join().expect("it ends with the connection");
+    frames.last().expect("an answer").error()
+}
+
+#[test]
+fn who_is_in_the_middle_of_sending_is_told_why_it_is_let_go() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 2);
+    Wire::app(howdah.target()).query("CREATE TABLE done (n int)");
+    let copy = ("COPY done FROM STDIN", msg::copy_data(&b"1\n".repeat(20_000)));
+    let queries = ("SELECT pg_sleep(60)", msg::query("SELECT 1").repeat(1_000));
+    for (begin, more) in [copy, queries] {
+        let busy = "usename = 'app' AND state = 'active'";
+        let terminate = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {busy}");
+        let mut console = Console::open(howdah.target());
+        let ways: [&mut dyn FnMut(); 2] = [&mut || _ = cluster.sql(&terminate), &mut || {
+            _ = console.does("KILL")
+        }];
+        for end in ways {
+            wait_until("nobody is at work", || cluster.backends(busy) == 0);
+            let error = told_while_it_sends(&howdah, begin, more.clone(), || {
+                wait_until("its server is at work", || cluster.backends(busy) == 1);
+                end();
+            });
+            assert_eq!(
+                (error.severity(), error.code()),
+                ("FATAL", "57P01"),
+                "{begin}: {error:?}"
+            );
+        }
+        console.does("RESUME");
+    }
 }

@@ -321,6 +321,11 @@ impl Wire {
         }
     }
 
+    /// Whether the last that was read is a part of a frame.
+    pub fn is_within_frame(&self) -> bool {
+        self.start < self.input.len()
+    }
+
     fn parse_frame(&mut self) -> Option<Frame> {
         let rest = &self.input[self.start..];
         let (&kind, rest) = rest.split_first()?;

@@ -9,6 +9,10 @@ use crate::program::Step;
 
 /// What is told of an answer that does not come. PostgreSQL itself always gives one, or the step is wrong.
 const SILENCE: &str = "(no answer)";
+/// What is told of a connection that has been closed.
+const CLOSED: &str = "(closed)";
+/// What is told of an answer that ends in the middle of a message.
+const CUT: &str = "(closed within a message)";
 /// How long a notification may take from one server to the pooler and on.
 const HEARING_MAX: Duration = Duration::from_secs(5);
 
@@ -154,7 +158,8 @@ impl Side {
                 Err(why) => {
                     let mut lines = transcript(&frames);
                     lines.push(match why {
-                        NoFrame::Closed => "(closed)".to_owned(),
+                        NoFrame::Closed if self.wire.is_within_frame() => CUT.to_owned(),
+                        NoFrame::Closed => CLOSED.to_owned(),
                         NoFrame::Timeout => SILENCE.to_owned(),
                     });
                     return lines;
@@ -199,15 +204,21 @@ fn is_healed(direct: &[String]) -> bool {
         .any(|line| line.contains("cached plan must not change result type"))
 }
 
-/// The client was let go, after nothing but what PostgreSQL said too. Who writes to a connection that is closed already
-/// may never read why it was: `tests/faults.rs` looks after that.
+/// The client was let go, after nothing but what PostgreSQL said too, and told why. Only where the server was lost in the
+/// middle of a message there is no room for that.
 fn is_lost(direct: &[String], pooled: &[String]) -> bool {
-    let Some(("(closed)", before)) = pooled.split_last().map(|(last, rest)| (last.as_str(), rest)) else {
-        return false;
-    };
     let is_reason = |line: &String| line.starts_with("E ") && line.contains("FATAL");
-    let reasons = usize::from(before.last().is_some_and(is_reason));
-    direct.starts_with(&before[..before.len() - reasons])
+    let before = match pooled {
+        [before @ .., reason, closed] if closed == CLOSED && is_reason(reason) => before,
+        [before @ .., closed] if closed == CUT => before,
+        _ => return false,
+    };
+    // A server that finds its connection half closed while it reads COPY data says so itself, first.
+    let before = match before {
+        [before @ .., error] if error.contains("unexpected EOF on client connection") => before,
+        before => before,
+    };
+    direct.starts_with(before)
 }
 
 /// In a transaction that has failed nothing can be prepared any more: where the server lacks the client's statement, that is
