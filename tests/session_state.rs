@@ -527,3 +527,21 @@ fn what_reset_and_discard_take_away_is_put_back_and_told_in_every_mode() {
         wire.terminate();
     }
 }
+
+/// What no setting tells of, the last value of a sequence for one, is on a client's last server: it is had again where
+/// nobody else has come to need it.
+#[test]
+fn a_client_meets_its_last_server_again_while_there_are_others() {
+    let pair = Pair::with_pool(4);
+    let mut wires = [(); 4].map(|()| Wire::app(pair.howdah.target()));
+    each(&mut wires[0], &["CREATE SEQUENCE s"]);
+    wires.iter_mut().for_each(|wire| each(wire, &["BEGIN"]));
+    wires.iter_mut().for_each(|wire| each(wire, &["COMMIT"]));
+    for round in 0..5 {
+        let values = wires.each_mut().map(|wire| wire.value("SELECT nextval('s')"));
+        for (wire, value) in wires.iter_mut().zip(values).rev() {
+            assert_eq!(wire.value("SELECT currval('s')"), value, "round {round}");
+            assert_eq!(wire.value("SELECT lastval()"), value, "round {round}");
+        }
+    }
+}

@@ -11,7 +11,7 @@ use super::lease::LeaseError;
 use super::limits::{Approval, Need};
 use super::line::{Line, Ticket};
 use super::settings::Settings;
-use super::slots::{ServerState, SlotId, Slots, State};
+use super::slots::{ServerState, SlotId, Slots, State, Who};
 use super::source::Source;
 use super::wait::{Cell, Grant};
 use crate::error::Refusal;
@@ -106,8 +106,9 @@ impl<S: Source> Core<S> {
         self.stats.requests_num += 1;
         if self.line.is_empty()
             && self.is_open()
-            && let Some(grant) = self.take_fresh(Some(mark), now, world, fx)
+            && let Some(grant) = self.take_fresh(Some((mark, Who::owner_of(cell))), now, world, fx)
         {
+            self.slots.set_last(grant.slot, Who::owner_of(cell));
             self.stats.assigned(Duration::ZERO);
             return Requested::Granted(grant);
         }
@@ -145,11 +146,12 @@ impl<S: Source> Core<S> {
         matches!(self.gate, Gate::Open)
     }
 
-    fn next_idle(&self, mark: Option<u64>) -> Option<SlotId> {
+    /// The idle connection to be taken next, by somebody who is looking for one with a mark.
+    fn next_idle(&self, wish: Option<(u64, Who)>, now: Instant) -> Option<SlotId> {
         if self.settings.server_round_robin {
             return self.slots.longest_idle();
         }
-        let fitting = mark.and_then(|mark| self.slots.idle_marked(mark));
+        let fitting = wish.and_then(|(mark, who)| self.slots.idle_marked(mark, who, now));
         fitting.or_else(|| self.slots.latest_idle())
     }
 
@@ -162,12 +164,12 @@ impl<S: Source> Core<S> {
     /// An idle connection that needs no check first. Those found dead on the way are dropped.
     fn take_fresh(
         &mut self,
-        mark: Option<u64>,
+        wish: Option<(u64, Who)>,
         now: Instant,
         world: &impl World<S>,
         fx: &mut Effects<S>,
     ) -> Option<Grant<S::Conn>> {
-        while let Some(slot) = self.next_idle(mark).filter(|id| !self.is_stale(*id, now)) {
+        while let Some(slot) = (self.next_idle(wish, now)).filter(|id| !self.is_stale(*id, now)) {
             let mut conn = self.slots.take_idle(slot, State::Leased, now);
             if world.is_quiet(&mut conn) {
                 return Some(self.grant(slot, conn));
@@ -195,7 +197,7 @@ impl<S: Source> Core<S> {
         while !self.line.is_empty() {
             if let Some(grant) = self.take_fresh(None, now, world, fx) {
                 self.hand(grant, now, fx);
-            } else if let Some(id) = self.next_idle(None).filter(|_| self.is_short()) {
+            } else if let Some(id) = self.next_idle(None, now).filter(|_| self.is_short()) {
                 let conn = self.slots.take_idle(id, State::Checking, now);
                 fx.check.push((id, conn));
             } else {
@@ -219,6 +221,7 @@ impl<S: Source> Core<S> {
             .first()
             .expect("the caller has seen somebody in the line");
         self.slots.shift(grant.slot, State::Leased, now);
+        self.slots.set_last(grant.slot, Who::owner_of(&cell));
         self.stats.assigned(now.duration_since(since));
         cell.deliver(Ok(grant));
         fx.wake.push(cell);

@@ -57,6 +57,9 @@ pub enum ServerState {
 const KINDS: usize = 6;
 /// Idle connections that are looked at for one that fits: to look costs less than to make one fit.
 const LOOKED_AT_MAX: usize = 32;
+/// How long a connection is kept in mind as somebody's. Later the one that was used last is taken, so that those which
+/// nobody needs grow old.
+const REMEMBERED_FOR: Duration = Duration::from_secs(1);
 
 impl<C> State<C> {
     pub(super) fn kind(&self) -> ServerState {
@@ -106,6 +109,17 @@ impl Expiry {
     }
 }
 
+/// Tells those apart who take connections; two that do not live at the same time may be the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Who(usize);
+
+impl Who {
+    /// Whoever owns this.
+    pub(super) fn owner_of<T>(own: &Arc<T>) -> Self {
+        Self(Arc::as_ptr(own).addr())
+    }
+}
+
 pub(super) struct Slot<S: Source> {
     state: State<S::Conn>,
     pub(super) info: Option<Arc<S::Info>>,
@@ -117,6 +131,8 @@ pub(super) struct Slot<S: Source> {
     pub(super) generation: u64,
     /// What its session was set to when it became idle.
     mark: u64,
+    /// Who has had it last.
+    last: Who,
     /// Held for as long as the connection is: dropping the slot gives it back.
     _approval: Approval,
 }
@@ -180,6 +196,7 @@ impl<S: Source> Slots<S> {
             jitter: 0.0,
             generation,
             mark: 0,
+            last: Who::default(),
             _approval: approval,
         };
         self.counts[ServerState::Opening as usize] += 1;
@@ -257,10 +274,30 @@ impl<S: Source> Slots<S> {
         self.idle.back().copied()
     }
 
-    /// The latest of the idle ones with this mark, among those that have not been idle for longest.
-    pub(super) fn idle_marked(&self, mark: u64) -> Option<SlotId> {
-        let latest = self.idle.iter().rev().take(LOOKED_AT_MAX);
-        latest.copied().find(|id| self.get(*id).mark == mark)
+    /// Of the idle ones with this mark, among those that have not been idle for longest, the one that `who` has just had,
+    /// to find there what cannot follow (the last value of a sequence); else the latest.
+    pub(super) fn idle_marked(&self, mark: u64, who: Who, now: Instant) -> Option<SlotId> {
+        let mut latest = None;
+        for id in self.idle.iter().rev().take(LOOKED_AT_MAX) {
+            let slot = self.get(*id);
+            if slot.mark != mark {
+                continue;
+            }
+            let is_over = now.duration_since(slot.since) > REMEMBERED_FOR;
+            if slot.last == who && !is_over {
+                return Some(*id);
+            }
+            latest.get_or_insert(*id);
+            if is_over {
+                break;
+            }
+        }
+        latest
+    }
+
+    /// A connection goes to somebody.
+    pub(super) fn set_last(&mut self, id: SlotId, who: Who) {
+        self.get_mut(id).last = who;
     }
 
     /// A connection has become idle with this mark.

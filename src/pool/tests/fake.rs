@@ -68,6 +68,8 @@ pub(super) struct Script {
     pub(super) is_unfit: bool,
     /// To open a connection for nobody is without hope.
     pub(super) is_hopeless: bool,
+    /// The mark of all connections; each has its own if none is set.
+    pub(super) mark: Option<u64>,
     pub(super) attempts: Vec<Instant>,
     pub(super) links: Vec<Arc<Link>>,
     pub(super) cleaned: Vec<Dirt>,
@@ -127,7 +129,7 @@ impl Source for Fake {
     type Info = u64;
 
     fn mark(&self, conn: &Conn) -> u64 {
-        conn.id() + 1
+        self.0.lock().mark.unwrap_or(conn.id() + 1)
     }
 
     fn is_hopeful(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The line, and those who leave it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::fake::{ask, give, lease, pool, refusal, secs, settle, sized};
 use crate::pool::{Dirt, LeaseError, ServerState, Settings, Waiter};
@@ -47,6 +48,28 @@ async fn a_server_that_fits_is_used_before_the_latest() {
     assert_eq!(fitting.id() + 1, mark);
     let other = pool.lease(&mut Waiter::new(), mark).await.unwrap();
     assert_eq!(other.id(), 2, "it is taken, so the latest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_just_had_a_server_that_fits_has_it_again() {
+    let (pool, fake) = pool(sized(3));
+    fake.0.lock().mark = Some(1);
+    let mut waiters = [(); 3].map(|()| Waiter::new());
+    let mut had = Vec::new();
+    for waiter in &mut waiters {
+        had.push(pool.lease(waiter, 1).await.unwrap());
+    }
+    let ids: Vec<_> = had.iter().map(|lease| lease.id()).collect();
+    had.into_iter().for_each(give);
+    for (waiter, id) in waiters.iter_mut().zip(&ids) {
+        let again = pool.lease(waiter, 1).await.unwrap();
+        assert_eq!(again.id(), *id);
+        give(again);
+    }
+    let latest = ids[2];
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let later = pool.lease(&mut waiters[0], 1).await.unwrap();
+    assert_eq!(later.id(), latest, "those that nobody needs grow old");
 }
 
 #[tokio::test(start_paused = true)]
