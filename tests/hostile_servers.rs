@@ -83,6 +83,21 @@ fn wait(stream: &mut TcpStream) -> std::io::Result<()> {
 }
 
 /// A pooler before such a server (database `fake`) and a proper one (`app`).
+/// Answers every query from now on, without rows.
+fn answer_all(stream: &mut TcpStream) -> std::io::Result<()> {
+    loop {
+        query(stream)?;
+        stream.write_all(&complete())?;
+    }
+}
+
+/// A pooler before a real PostgreSQL and the hostile one; `None` if another than howdah is tested.
+fn started(port: u16) -> Option<(Cluster, Howdah)> {
+    let cluster = Cluster::start();
+    let howdah = before(&cluster, port);
+    howdah.is_howdah().then_some((cluster, howdah))
+}
+
 fn before(cluster: &Cluster, port: u16) -> Howdah {
     let real = format!("host=127.0.0.1 port={} dbname=app", cluster.target().port);
     let fake = format!("host=127.0.0.1 port={port} pool_size=1 sslmode=disable");
@@ -123,11 +138,9 @@ fn nonsense_in_answer_to_a_query_ends_that_client_only() {
         stream.write_all(&replies[number % replies.len()].1)?;
         wait(stream)
     });
-    let cluster = Cluster::start();
-    let howdah = before(&cluster, port);
-    if !howdah.is_howdah() {
+    let Some((_cluster, howdah)) = started(port) else {
         return;
-    }
+    };
     for name in names {
         let mut wire = Wire::login(howdah.target(), "app", "fake");
         wire.send(&msg::query("SELECT 1"));
@@ -169,11 +182,9 @@ fn one_answer_too_many_is_not_the_next_clients() {
             stream.write_all(&[complete(), complete()].concat())?;
         }
     });
-    let cluster = Cluster::start();
-    let howdah = before(&cluster, port);
-    if !howdah.is_howdah() {
+    let Some((_cluster, howdah)) = started(port) else {
         return;
-    }
+    };
     for _ in 0..5 {
         let mut wire = Wire::login(howdah.target(), "app", "fake");
         wire.send(&msg::query("SELECT 1"));
@@ -194,16 +205,11 @@ fn a_server_that_speaks_while_idle_is_not_used() {
             stream.write_all(&complete())?;
             return wait(stream);
         }
-        loop {
-            query(stream)?;
-            stream.write_all(&complete())?;
-        }
+        answer_all(stream)
     });
-    let cluster = Cluster::start();
-    let howdah = before(&cluster, port);
-    if !howdah.is_howdah() {
+    let Some((_cluster, howdah)) = started(port) else {
         return;
-    }
+    };
     let mut wire = Wire::login(howdah.target(), "app", "fake");
     thread::sleep(std::time::Duration::from_millis(200));
     for _ in 0..3 {
@@ -232,10 +238,7 @@ fn notices_during_a_login_are_no_answer_to_anything() {
             ready(),
         ];
         stream.write_all(&welcome.concat())?;
-        loop {
-            query(stream)?;
-            stream.write_all(&complete())?;
-        }
+        answer_all(stream)
     });
     let cluster = Cluster::start();
     let howdah = before(&cluster, port);
@@ -267,11 +270,9 @@ fn a_client_is_told_of_the_version_of_its_next_server() {
             }
         }
     });
-    let cluster = Cluster::start();
-    let howdah = before(&cluster, port);
-    if !howdah.is_howdah() {
+    let Some((_cluster, howdah)) = started(port) else {
         return;
-    }
+    };
     let mut wire = Wire::login(howdah.target(), "app", "fake");
     assert_eq!(wire.params["server_version"], "13.0");
     wire.send(&msg::query("SELECT 1"));
@@ -338,11 +339,9 @@ fn a_login_that_never_comes_to_the_point_is_given_up() {
         }
         wait(stream)
     });
-    let cluster = Cluster::start();
-    let howdah = before(&cluster, port);
-    if !howdah.is_howdah() {
+    let Some((_cluster, howdah)) = started(port) else {
         return;
-    }
+    };
     for _ in 0..4 {
         let params = [("user", "app"), ("database", "fake")];
         let refused = Wire::login_with(howdah.target(), &params, None);
@@ -448,16 +447,11 @@ fn the_query_of_a_client_that_is_gone_is_cancelled_until_it_ends() {
             thread::sleep(std::time::Duration::from_millis(5));
         }
         stream.write_all(&[msg::typed(b'E', b"SERROR\0C57014\0Mgone\0\0"), ready()].concat())?;
-        loop {
-            query(stream)?;
-            stream.write_all(&complete())?;
-        }
+        answer_all(stream)
     });
-    let cluster = Cluster::start();
-    let howdah = before(&cluster, port);
-    if !howdah.is_howdah() {
+    let Some((_cluster, howdah)) = started(port) else {
         return;
-    }
+    };
     let mut leaves = Wire::login(howdah.target(), "app", "fake");
     leaves.send(&msg::query("SELECT pg_sleep(60)"));
     wait_until("the query has reached the server", || howdah_is_active(&howdah));
@@ -491,11 +485,9 @@ fn cancel_requests_that_a_server_does_not_take_do_not_pile_up() {
         query(stream)?;
         wait(stream)
     });
-    let cluster = Cluster::start();
-    let howdah = before(&cluster, port);
-    if !howdah.is_howdah() {
+    let Some((_cluster, howdah)) = started(port) else {
         return;
-    }
+    };
     let mut wire = Wire::login(howdah.target(), "app", "fake");
     wire.send(&msg::query("SELECT 1"));
     let key = wire.key.clone().expect("a key");

@@ -84,6 +84,42 @@ fn texts_on_their_way_are_bounded_in_memory() {
 }
 
 #[test]
+fn prepared_statements_are_limited_in_number_and_size() {
+    let cluster = Cluster::start();
+    let config = Howdah::with_pool(&cluster, 1).config.clone();
+    let howdah = config
+        .set("max_client_prepared_statements", 3)
+        .set("max_client_prepared_bytes", "10kB")
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let long = format!("SELECT '{}'", "x".repeat(6_000));
+    let endless = format!("SELECT '{}'", "x".repeat(11_000));
+    let mut wire = Wire::app(howdah.target());
+    let parse = |wire: &mut Wire, name: &str, text: &str| {
+        let answer = wire.extended(&[msg::parse(name, text)]);
+        answer.code().to_owned()
+    };
+    // The second time the texts are known, and no server is asked.
+    for _ in 0..2 {
+        assert_eq!(parse(&mut wire, "long", &long), "");
+        assert_eq!(parse(&mut wire, "longer", &long), "53400");
+        assert_eq!(parse(&mut wire, "", &endless), "53400", "without a name too");
+        assert_eq!(parse(&mut wire, "b", "SELECT 2"), "");
+        assert_eq!(parse(&mut wire, "c", "SELECT 3"), "");
+        assert_eq!(parse(&mut wire, "d", "SELECT 4"), "53400");
+        assert_eq!(parse(&mut wire, "", "SELECT 4"), "", "it takes no place");
+        assert_eq!(wire.extended(&[msg::run("c", &[])]).value(), "3");
+        // Another has limits of its own.
+        assert_eq!(parse(&mut Wire::app(howdah.target()), "d", "SELECT 4"), "");
+        wire.batch(&[msg::close_statement("c")]);
+        assert_eq!(parse(&mut wire, "d", "SELECT 4"), "");
+        wire.query("DEALLOCATE ALL");
+    }
+}
+
+#[test]
 fn answers_of_the_console_take_no_more_memory_than_is_read() {
     let cluster = Cluster::start();
     let howdah = Howdah::before(&cluster).set("stats_users", "app").start();

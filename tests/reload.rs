@@ -294,16 +294,18 @@ fn many_reloads_under_load_disturb_nobody() {
     wait_until("the pool has its last size", || cluster.backends("true") <= 5);
 }
 
+fn one_server_in_session_mode() -> Option<(Cluster, Howdah)> {
+    let cluster = Cluster::start();
+    let config = Howdah::before(&cluster).set("default_pool_size", 1);
+    let howdah = config.set("pool_mode", "session").start();
+    howdah.is_howdah().then_some((cluster, howdah))
+}
+
 #[test]
 fn a_session_leaves_nothing_when_the_mode_is_changed_meanwhile() {
-    let cluster = Cluster::start();
-    let mut howdah = Howdah::before(&cluster)
-        .set("default_pool_size", 1)
-        .set("pool_mode", "session")
-        .start();
-    if !howdah.is_howdah() {
+    let Some((_cluster, mut howdah)) = one_server_in_session_mode() else {
         return;
-    }
+    };
     let mut wire = Wire::app(howdah.target());
     wire.query("SET search_path = pg_catalog");
     wire.query("BEGIN");
@@ -322,14 +324,9 @@ fn a_session_leaves_nothing_when_the_mode_is_changed_meanwhile() {
 
 #[test]
 fn who_waits_while_the_mode_is_changed_is_served_by_the_new_one() {
-    let cluster = Cluster::start();
-    let mut howdah = Howdah::before(&cluster)
-        .set("default_pool_size", 1)
-        .set("pool_mode", "session")
-        .start();
-    if !howdah.is_howdah() {
+    let Some((_cluster, mut howdah)) = one_server_in_session_mode() else {
         return;
-    }
+    };
     let mut holds = Wire::app(howdah.target());
     assert_eq!(holds.value("SELECT 1"), "1");
     let mut waits = Wire::app(howdah.target());
