@@ -6,7 +6,7 @@
 
 use super::functions::Functions;
 use super::verdict::{Effects, Verdict};
-use super::{glance, judge};
+use super::{judge, plain};
 
 /// What decides how a text is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub fn verdict(text: &[u8], reading: Reading, functions: &dyn Functions) -> Verd
     if !reading.encoding_is_safe && !text.is_ascii() {
         return Verdict::of(Effects::OPAQUE);
     }
-    if glance::only_touches_rows(text) {
+    if plain::is_plain_query(text, functions) {
         return Verdict::default();
     }
     judge::in_full(text, reading.standard_conforming_strings, functions)

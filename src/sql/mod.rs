@@ -42,6 +42,7 @@ mod judge;
 mod keywords;
 mod lexer;
 mod literal;
+mod plain;
 mod quiet;
 mod scan;
 mod settings;

@@ -1,0 +1,336 @@
+//! Plain queries: one statement that reads or changes rows, and calls nothing that could leave anything in its session.
+//! Nearly all texts are, and are told so at a fraction of the price of reading them in full.
+//!
+//! A text is not cut into tokens here, so it does not matter where its strings begin and end: whatever stands before a
+//! parenthesis, anywhere, is taken for a call. What could hide a name from the parenthesis behind it, or leave something
+//! without one, has the text read in full.
+
+use super::functions::{Functions, Volatility, special};
+use super::identifier::NAME_LEN_MAX;
+use super::keywords::{Folded, Role, role};
+use super::scan;
+
+/// A text with more parentheses than this is read in full, which tells only so many apart within each other.
+const PARENTHESES_MAX: usize = 63;
+
+/// Whether a text certainly leaves nothing. What cannot be told here is read in full.
+pub(super) fn is_plain_query(text: &[u8], functions: &dyn Functions) -> bool {
+    let text = text.trim_ascii_end();
+    let text = text.strip_suffix(b";").unwrap_or(text);
+    let Some(text) = query(text) else {
+        return false;
+    };
+    let traps = Traps::of(text);
+    if traps.has(Traps::FATAL) {
+        return false;
+    }
+    let mut parentheses = 0_usize;
+    memchr::memchr2_iter(b'(', b';', text).all(|at| {
+        let (before, here) = text.split_at_checked(at).unwrap_or_default();
+        parentheses = parentheses.saturating_add(1);
+        here.first() == Some(&b'(')
+            && parentheses <= PARENTHESES_MAX
+            && !traps.has(Traps::LINE_COMMENT)
+            && leads_to_nothing(before, functions)
+    })
+}
+
+/// A text from the word that a query begins with; or from behind the name of the table that rows are inserted into.
+fn query(text: &[u8]) -> Option<&[u8]> {
+    let text = skip_blank(text);
+    let (word, rest) = text.split_at_checked(scan::run(text, scan::is_word))?;
+    let is = |keyword: &[u8]| word.eq_ignore_ascii_case(keyword);
+    match word.len() {
+        4 if is(b"with") => Some(text),
+        6 if is(b"select") || is(b"update") || is(b"delete") || is(b"values") => Some(text),
+        6 if is(b"insert") => behind_table(rest),
+        _ => None,
+    }
+}
+
+/// Without blanks and comments at the beginning. One that does not end is left.
+fn skip_blank(mut text: &[u8]) -> &[u8] {
+    loop {
+        text = scan::skip_spaces(text);
+        let comment = match text {
+            [b'-', b'-', ..] => Some(scan::line_comment(text)),
+            [b'/', b'*', ..] => scan::block_comment(text),
+            _ => None,
+        };
+        match comment.and_then(|len| text.get(len..)) {
+            Some(rest) => text = rest,
+            None => return text,
+        }
+    }
+}
+
+/// What comes behind ` INTO schema.table`.
+fn behind_table(text: &[u8]) -> Option<&[u8]> {
+    let (into, mut rest) = scan::skip_spaces(text).split_at_checked(4)?;
+    if !into.eq_ignore_ascii_case(b"into") || rest.first().is_some_and(|byte| scan::is_word(*byte)) {
+        return None;
+    }
+    loop {
+        rest = scan::skip_spaces(rest);
+        let len = match rest.first()? {
+            b'"' => scan::quoted(rest, b'"')?,
+            first if scan::is_word_start(*first) => scan::run(rest, scan::is_word),
+            _ => return None,
+        };
+        rest = scan::skip_spaces(rest.get(len..)?);
+        match rest.strip_prefix(b".") {
+            Some(behind) => rest = behind,
+            None => return Some(rest),
+        }
+    }
+}
+
+/// What a text has that a look at its parentheses would miss.
+#[derive(Clone, Copy)]
+struct Traps(u8);
+
+impl Traps {
+    /// The letters of INTO, perhaps those of `SELECT … INTO`; or `&"`, a name that may be written with escapes.
+    const FATAL: u8 = 1;
+    /// `--`: a name may go before it, and its parenthesis behind it.
+    const LINE_COMMENT: u8 = 2;
+
+    /// In one pass without a branch, so that it is done for many bytes at once. A trap of less than four letters that
+    /// ends the text has nothing behind it, and catches nobody.
+    fn of(text: &[u8]) -> Self {
+        let behind = |count| text.get(count..).unwrap_or_default();
+        let (second, third, fourth) = (behind(1), behind(2), behind(3));
+        let mut found = 0;
+        for (((a, b), c), d) in text.iter().zip(second).zip(third).zip(fourth) {
+            let into = ((a | 0x20) ^ b'i') | ((b | 0x20) ^ b'n') | ((c | 0x20) ^ b't') | ((d | 0x20) ^ b'o');
+            let escaped = (a ^ b'&') | (b ^ b'"');
+            let comment = (a ^ b'-') | (b ^ b'-');
+            found |= u8::from(into == 0) | u8::from(escaped == 0) | (u8::from(comment == 0) << 1);
+        }
+        Self(found)
+    }
+
+    fn has(self, trap: u8) -> bool {
+        self.0 & trap != 0
+    }
+}
+
+/// Whether a parenthesis behind this calls nothing that could leave anything.
+fn leads_to_nothing(before: &[u8], functions: &dyn Functions) -> bool {
+    let before = trim_spaces(before);
+    match before.last() {
+        Some(b'"') => quoted_name(before).is_some_and(|name| is_harmless(name, functions)),
+        Some(byte) if scan::is_word(*byte) => word_leads_to_nothing(before, functions),
+        // A comment may end here.
+        Some(b'/') => false,
+        _ => true,
+    }
+}
+
+fn trim_spaces(text: &[u8]) -> &[u8] {
+    let last = text.iter().rposition(|byte| !scan::is_space(*byte));
+    text.get(..last.map_or(0, |last| last.saturating_add(1)))
+        .unwrap_or_default()
+}
+
+/// The name in quotes that the text ends with. `None` if it might be another one, or goes on before these quotes.
+fn quoted_name(text: &[u8]) -> Option<&[u8]> {
+    let text = text.strip_suffix(b"\"")?;
+    let (before, name) = text.split_at_checked(memchr::memrchr(b'"', text)?)?;
+    let name = name.get(1..)?;
+    let is_whole = !name.is_empty() && name.len() <= NAME_LEN_MAX && before.last() != Some(&b'"');
+    is_whole.then_some(name)
+}
+
+fn word_leads_to_nothing(before: &[u8], functions: &dyn Functions) -> bool {
+    let start = before.iter().rposition(|byte| !scan::is_word(*byte));
+    let (before, word) = before
+        .split_at_checked(start.map_or(0, |start| start.saturating_add(1)))
+        .unwrap_or_default();
+    // A number or a parameter may end within it; so may a string, at a dollar sign.
+    let is_whole = word.first().is_some_and(|first| scan::is_word_start(*first)) && !word.contains(&b'$');
+    let Some(folded) = Folded::new(word).filter(|_| is_whole) else {
+        return false;
+    };
+    let name = folded.as_bytes();
+    let role = role(name);
+    if role == Role::Name {
+        return is_harmless(name, functions);
+    }
+    match trim_spaces(before).last() {
+        Some(b'.') => is_harmless(name, functions),
+        Some(b'/') => false,
+        _ => role == Role::Syntax || functions.volatility(name) != Volatility::Volatile,
+    }
+}
+
+fn is_harmless(name: &[u8], functions: &dyn Functions) -> bool {
+    special(name).is_none() && functions.volatility(name) == Volatility::Harmless
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{Reading, judge, verdict};
+    use super::*;
+
+    /// A database in which a function may do anything, unless it begins with `f`, or nothing is known of it.
+    struct Wild;
+
+    impl Functions for Wild {
+        fn volatility(&self, name: &[u8]) -> Volatility {
+            match name.first() {
+                Some(b'f') => Volatility::Harmless,
+                Some(b'u') => Volatility::Unknown,
+                _ => Volatility::Volatile,
+            }
+        }
+    }
+
+    fn is_plain(text: &str) -> bool {
+        is_plain_query(text.as_bytes(), &Wild)
+    }
+
+    #[test]
+    fn the_commonest_statements_are_told_without_reading_them_in_full() {
+        for text in [
+            "SELECT abalance FROM pgbench_accounts WHERE aid = 1;",
+            " update t set x = x + 1 where id = $1",
+            "DELETE FROM t WHERE a = 'b';\n",
+            "INSERT INTO t (a, b) VALUES (1, f()), (2, s.\"f\"(3))",
+            "insert into \"s\" . \"t\"(a) select F (1) from t where a in (1) and (b or not (c))",
+            "WITH a AS (DELETE FROM b RETURNING f(c)) SELECT d::varchar(3) FROM a",
+            "VALUES ('it''s f (', $1)",
+            "SELECT f('(', e'\\'(', U&'\\0028')",
+            "-- name: one\n/* of (two) */ SELECT f() /* three */",
+            "SELECT \"f\"(\"a\".\"b\") FROM \"c\" AS \"d\" WHERE \"e\" IN (SELECT 1)",
+        ] {
+            assert!(is_plain(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_leave_something_or_hide_it_is_read_in_full() {
+        for text in [
+            "SELECT v()",
+            "SELECT u()",
+            "SELECT set_config('a', 'b', false)",
+            "SELECT pg_catalog . \"set_config\"('a', 'b', false)",
+            "SELECT v/**/()",
+            "SELECT v--f\n()",
+            "SELECT 1v()",
+            "SELECT $1v()",
+            "SELECT $f$ f$f$v()",
+            "SELECT \"f\"\"v\"()",
+            "SELECT U&\"f\"()",
+            "SELECT U&\"f\" UESCAPE '!'",
+            "SELECT s.in()",
+            "SELECT s./**/in()",
+            "SELECT overlay('a')",
+            "SELECT 1; SELECT 2",
+            "SELECT 1 INTO TEMP t",
+            "INSERT INTO t SELECT 1 INTO u",
+            "INSERT INTO u&\"t\" (a) VALUES (1)",
+            "SELECTED",
+            "LISTEN x",
+            "/* SELECT",
+            "SET x = 1",
+            "",
+        ] {
+            assert!(!is_plain(text), "{text}");
+        }
+        assert!(!is_plain(&format!("SELECT {}", "(".repeat(PARENTHESES_MAX + 1))));
+        assert!(!is_plain(&format!(
+            "SELECT \"{}\"()",
+            "f".repeat(NAME_LEN_MAX + 1)
+        )));
+    }
+
+    /// The pieces make up whatever could fool it.
+    const PIECES: [&str; 62] = [
+        "select",
+        "update",
+        "delete",
+        "insert",
+        "into",
+        "temp",
+        "t",
+        "f",
+        "v",
+        "u",
+        "f(",
+        "v(",
+        "(",
+        ")",
+        ";",
+        "'",
+        "\"",
+        "U&",
+        "U&\"",
+        "\"f\"",
+        "\"v\"",
+        "/*",
+        "*/",
+        "--",
+        "\n",
+        " ",
+        "$$",
+        "$a$",
+        "$f",
+        "$1",
+        "\\",
+        "E",
+        "e'",
+        "uescape",
+        "with",
+        "as",
+        "set",
+        "listen",
+        ".",
+        "\u{b}",
+        "\0",
+        "1",
+        ".5",
+        "1e5",
+        "values",
+        "from",
+        "join",
+        "in",
+        "overlay",
+        "set_config",
+        "pg_notify",
+        "query_to_xml",
+        "operator",
+        "=",
+        "-",
+        ",",
+        ":",
+        "/",
+        "on",
+        "é",
+        "&",
+        "insert into f(",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn it_overlooks_nothing_that_reading_in_full_finds(
+            head in prop::sample::select(vec!["", "select ", "insert into t ", "with f as "]),
+            pieces in prop::collection::vec(prop::sample::select(PIECES.to_vec()), 0..12),
+            spaced in any::<bool>(),
+        ) {
+            let text = format!("{head}{}", pieces.join(if spaced { " " } else { "" }));
+            for standard_conforming_strings in [true, false] {
+                let reading = Reading { standard_conforming_strings, encoding_is_safe: true };
+                let read = judge::in_full(text.as_bytes(), standard_conforming_strings, &Wild);
+                if is_plain(&text) {
+                    prop_assert!(read.is_inert(), "{text:?}: {read:?}");
+                }
+                prop_assert_eq!(verdict(text.as_bytes(), reading, &Wild), read);
+            }
+        }
+    }
+}
