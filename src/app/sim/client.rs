@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::plan::{DATABASES, USERS};
 use super::program::{Author, Batch, Kind};
+use super::proof::Proof;
 use super::session::{Fault, Session};
 use super::world::World;
 use crate::net::simulated::{Dice, Socket};
@@ -89,6 +90,7 @@ struct Visit {
     dice: Dice,
     reported: BTreeMap<String, String>,
     key: Option<(i32, Vec<u8>)>,
+    proof: Proof,
 }
 
 /// A client's whole life.
@@ -115,6 +117,7 @@ pub(super) async fn live(world: Arc<World>, id: usize, mut dice: Dice) {
             let options = dice.pick(&["-c statement_timeout=2h", "-c app.tenant=red"]);
             parameters.push(("options".to_owned(), options.to_owned()));
         }
+        let is_forger = world.plan.asks_for_passwords && dice.one_in(12);
         let Some(socket) = world.dial(&mut dice) else {
             return;
         };
@@ -133,6 +136,7 @@ pub(super) async fn live(world: Arc<World>, id: usize, mut dice: Dice) {
             dice: dice.fork(),
             reported: BTreeMap::new(),
             key: None,
+            proof: Proof::new(&parameters[0].1, is_forger, dice.fork()),
         };
         visit.oracle.output.clear();
         let end = visit.run(&parameters).await;
@@ -151,6 +155,12 @@ impl Visit {
         );
         self.say(|| format!("comes as {} to {}", parameters[0].1, parameters[1].1));
         let welcome = self.exchange(hello, 1).await.map_err(|(_, end)| end)?;
+        if self.proof.is_forged {
+            let name = &self.author.name;
+            self.world
+                .trace
+                .fail(format!("{name} is let in without the password"));
+        }
         for message in &welcome {
             if message.tag == b'K' {
                 let (pid, secret) = message.body.split_at(4);
@@ -365,6 +375,12 @@ impl Visit {
             }
             while let Some(message) = Message::take(&mut self.input) {
                 seen += usize::from(message.tag == b'Z');
+                if message.tag == b'R'
+                    && let Err(fault) = self.proof.answer(&message.body, &mut bytes)
+                {
+                    let name = &self.author.name;
+                    self.world.trace.fail(format!("{name}: {fault}"));
+                }
                 self.learn(&message);
                 answers.push(message);
             }
@@ -407,6 +423,8 @@ impl Visit {
             {
                 false
             }
+            // In other words than those who know the password ever hear.
+            End::Fatal(words) if words.starts_with("28P01") => self.proof.is_forged,
             End::Fatal(words) if self.world.plan.is_statement_mode() && words.starts_with(NO_BLOCKS) => {
                 self.oracle.status != b'I'
             }

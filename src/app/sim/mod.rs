@@ -16,6 +16,7 @@ mod faults;
 mod operator;
 mod plan;
 mod program;
+mod proof;
 mod session;
 mod settings;
 mod sql;

@@ -7,6 +7,7 @@ use bytes::{Buf, BytesMut};
 use tokio::time::timeout;
 
 use super::plan::DATABASES;
+use super::proof::Proof;
 use super::world::World;
 use crate::net::simulated::Dice;
 use crate::wire::backend::ErrorFields;
@@ -104,7 +105,7 @@ async fn tell(world: &World, dice: &mut Dice, text: &str) -> String {
     let mut output = BytesMut::new();
     let pairs = [("user", &b"admin"[..]), ("database", &b"howdah"[..])];
     startup::write_startup(&mut output, startup::PROTOCOL_3_0, pairs);
-    write::query(&mut output, text.as_bytes());
+    let mut proof = Proof::new("admin", false, dice.fork());
     let (mut input, mut ready, mut answer) = (BytesMut::new(), 0, "done".to_owned());
     while ready < 2 {
         while !output.is_empty() {
@@ -116,7 +117,17 @@ async fn tell(world: &World, dice: &mut Dice, text: &str) -> String {
             return format!("{answer}, the end");
         }
         while let Ok(Some((header, body))) = scan::message(&input) {
-            ready += usize::from(header.tag == b'Z');
+            if header.tag == b'Z' {
+                ready += 1;
+                if ready == 1 {
+                    write::query(&mut output, text.as_bytes());
+                }
+            }
+            if header.tag == b'R'
+                && let Err(fault) = proof.answer(body, &mut output)
+            {
+                world.trace.fail(format!("operator: {fault}"));
+            }
             if header.tag == b'E' {
                 let fields = ErrorFields::new(body);
                 answer = format!("{} {}", fields.text(b'C'), fields.text(b'M'));

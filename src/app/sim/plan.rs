@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::proof;
 use crate::net::simulated::{Dice, Weather};
 
 /// What befalls a world.
@@ -39,6 +40,8 @@ pub(super) struct Plan {
     pub(super) faults: Faults,
     /// Clients go without a word.
     pub(super) has_vanishers: bool,
+    /// Whoever comes has to know a password.
+    pub(super) asks_for_passwords: bool,
     /// It all ends while clients are at work.
     pub(super) ends_early: bool,
     pub(super) weather: Weather,
@@ -85,6 +88,7 @@ impl Plan {
             spread_ms: dice.pick(&[10, 2000, 30_000]),
             faults,
             has_vanishers: dice.one_in(2),
+            asks_for_passwords: dice.one_in(2),
             ends_early: faults.have_operator() && dice.one_in(3),
             weather,
             config: String::new(),
@@ -96,11 +100,17 @@ impl Plan {
     /// A configuration for this world; another one every time.
     pub(super) fn settings(&self, dice: &mut Dice) -> String {
         let mut text = String::from(
-            "[howdah]\nauth_type = \"trust\"\nadmin_users = \"admin\"\nlog_level = \"off\"\nserver_tls_sslmode = \"disable\"\n",
+            "[howdah]\nadmin_users = \"admin\"\nlog_level = \"off\"\nserver_tls_sslmode = \"disable\"\n",
         );
         let mut set = |name: &str, value: &str| {
             writeln!(text, "{name} = \"{value}\"").expect("a string takes it");
         };
+        let method = if self.asks_for_passwords {
+            "scram-sha-256"
+        } else {
+            "trust"
+        };
+        set("auth_type", method);
         let size = 1 + dice.below(6);
         set("default_pool_size", &size.to_string());
         set("min_pool_size", &dice.below(size + 1).to_string());
@@ -153,6 +163,13 @@ impl Plan {
                 hosts = format!("{hosts},{}", address(database + 1));
             }
             writeln!(text, "d{database} = \"host={hosts} port=5432\"").expect("a string takes it");
+        }
+        if self.asks_for_passwords {
+            text.push_str("[users]\n");
+            let users = (0..USERS).map(|user| format!("u{user}"));
+            for user in users.chain(["admin".to_owned()]) {
+                writeln!(text, "{user} = \"{}\"", proof::stored(&user)).expect("a string takes it");
+            }
         }
         text
     }
