@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use common::console::Console;
 use common::heard::{Heard, heard, payloads, run, told_pid};
 use common::net::wait_until;
-use common::wire::Frame;
 use common::{Cluster, Howdah, Wire, msg};
 use rustix::process::Signal;
 

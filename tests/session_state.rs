@@ -535,8 +535,11 @@ fn a_client_meets_its_last_server_again_while_there_are_others() {
     let pair = Pair::with_pool(4);
     let mut wires = [(); 4].map(|()| Wire::app(pair.howdah.target()));
     each(&mut wires[0], &["CREATE SEQUENCE s"]);
-    wires.iter_mut().for_each(|wire| each(wire, &["BEGIN"]));
-    wires.iter_mut().for_each(|wire| each(wire, &["COMMIT"]));
+    for sql in ["BEGIN", "COMMIT"] {
+        for wire in &mut wires {
+            wire.query(sql);
+        }
+    }
     for round in 0..5 {
         let values = wires.each_mut().map(|wire| wire.value("SELECT nextval('s')"));
         for (wire, value) in wires.iter_mut().zip(values).rev() {
