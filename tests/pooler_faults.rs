@@ -1,5 +1,5 @@
 //! Faults that other poolers have had without an advisory about them, where no other test is about the same. Which test
-//! stands for which fault is in docs/testing.md.
+//! stands for which fault is in docs/faults.md.
 
 mod common;
 

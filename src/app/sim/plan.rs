@@ -155,6 +155,11 @@ impl Plan {
             set("max_client_conn", dice.pick(&["10", "100", "1000"]));
             set("max_waiting", dice.pick(&["0", "0", "5"]));
         }
+        self.people_and_places(&mut text, dice);
+        text
+    }
+
+    fn people_and_places(&self, text: &mut String, dice: &mut Dice) {
         text.push_str("[databases]\n");
         for database in 0..DATABASES {
             let address = |host: usize| format!("10.0.0.{}", host % self.hosts + 1);
@@ -171,7 +176,6 @@ impl Plan {
                 writeln!(text, "{user} = \"{}\"", proof::stored(&user)).expect("a string takes it");
             }
         }
-        text
     }
 }
 
