@@ -1,6 +1,7 @@
 //! Accepting connections, and handing each to a task of its own.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::{self, Front, LoggingIn, Outcome, keepalive};
 use crate::farewell::Farewell;
-use crate::net::Stream;
+use crate::net::{Keepalive, PeerAddr, Stream};
 
 use super::listen::Listener;
 use super::process::Process;
@@ -22,16 +23,17 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// Accepts until told to stop.
 pub(super) async fn accept(listener: Listener, process: Arc<Process>, stop: CancellationToken) {
     let mut complained: Option<Instant> = None;
+    let mut options = Options::of(&listener, &process.front);
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
-            accepted = accept_one(&listener, &process.front) => accepted,
+            accepted = accept_one(&listener, &mut options, &process.front) => accepted,
         };
         match accepted {
-            Ok(stream) => {
+            Ok((stream, peer)) => {
                 // Counted here, in the order of their coming: tasks begin in any order.
-                let logging_in = process.front.clients.count_login(&stream.peer());
-                tokio::spawn(welcome(stream, process.clone(), logging_in));
+                let logging_in = process.front.clients.count_login(&peer);
+                tokio::spawn(welcome(stream, peer, process.clone(), logging_in));
             }
             Err(error) if is_about_the_peer(&error) => {}
             Err(error) => {
@@ -45,14 +47,57 @@ pub(super) async fn accept(listener: Listener, process: Arc<Process>, stop: Canc
     }
 }
 
-async fn accept_one(listener: &Listener, front: &Front) -> io::Result<Stream> {
+async fn accept_one(
+    listener: &Listener,
+    options: &mut Options,
+    front: &Front,
+) -> io::Result<(Stream, PeerAddr)> {
     match listener {
         Listener::Tcp(listener) => {
-            let (stream, _) = listener.accept().await?;
-            keepalive(&front.house().config).apply(&stream);
-            Ok(stream.into())
+            let (stream, address) = listener.accept().await?;
+            if options.follow(front) {
+                options.apply(listener);
+                options.apply(&stream);
+            }
+            Ok((stream.into(), PeerAddr::Tcp(address)))
         }
-        Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| stream.into()),
+        Listener::Unix(listener, _) => {
+            let (stream, _) = listener.accept().await?;
+            Ok((stream.into(), PeerAddr::Unix))
+        }
+    }
+}
+
+/// Socket options of clients. They are set on the listening socket, whose connections have them from the beginning: that
+/// saves each of them five system calls.
+struct Options {
+    wanted: Keepalive,
+    /// What the listening socket had before.
+    own: Option<Keepalive>,
+}
+
+impl Options {
+    fn of(listener: &Listener, front: &Front) -> Self {
+        let mut options = Self {
+            wanted: keepalive(&front.house().config),
+            own: None,
+        };
+        if let Listener::Tcp(listener) = listener {
+            options.own = Keepalive::of(listener).ok();
+            options.apply(listener);
+        }
+        options
+    }
+
+    /// Takes over what the configuration says now; tells whether that is something else.
+    fn follow(&mut self, front: &Front) -> bool {
+        let wanted = keepalive(&front.house().config);
+        std::mem::replace(&mut self.wanted, wanted) != wanted
+    }
+
+    fn apply(&self, socket: &impl AsFd) {
+        let own = self.own.as_ref();
+        own.map_or(self.wanted, |own| self.wanted.or(own)).apply(socket);
     }
 }
 
@@ -65,12 +110,10 @@ fn is_about_the_peer(error: &io::Error) -> bool {
 }
 
 /// One connection, from its first byte to its farewell.
-pub(super) async fn welcome(stream: Stream, process: Arc<Process>, logging_in: LoggingIn) {
+pub(super) async fn welcome(stream: Stream, peer: PeerAddr, process: Arc<Process>, logging_in: LoggingIn) {
     let front = &process.front;
-    let (peer, begun) = (stream.peer(), Instant::now());
     // Boxed, because an idle client should not carry the memory of its login around.
-    let outcome = Box::pin(client::login(stream, front.clone(), &logging_in)).await;
-    drop(logging_in);
+    let outcome = Box::pin(log_in(stream, peer, &process, logging_in)).await;
     let farewell = match outcome {
         Outcome::Pooled(session) => {
             let handle = session.handle().clone();
@@ -95,10 +138,16 @@ pub(super) async fn welcome(stream: Stream, process: Arc<Process>, logging_in: L
             Box::pin(process.cancel(pid, &secret)).await;
             Farewell::CancelRequest
         }
-        Outcome::Ended(ended) => {
-            process.log_refused(&peer, &ended, begun.elapsed());
-            ended.farewell
-        }
+        Outcome::Ended(ended) => ended.farewell,
     };
     front.count_farewell(&farewell);
+}
+
+async fn log_in(stream: Stream, peer: PeerAddr, process: &Process, logging_in: LoggingIn) -> Outcome {
+    let begun = Instant::now();
+    let outcome = client::login(stream, peer.clone(), process.front.clone(), &logging_in).await;
+    if let Outcome::Ended(ended) = &outcome {
+        process.log_refused(&peer, ended, begun.elapsed());
+    }
+    outcome
 }

@@ -118,9 +118,7 @@ impl Clients {
             return Err(too_many("max_user_client_connections"));
         }
         let long = newcomer.protocol >= crate::wire::startup::PROTOCOL_3_2;
-        let mut secret = vec![0; if long { SECRET_LEN_3_2 } else { SECRET_LEN_3_0 }];
-        random(&mut secret);
-        let pid = free_pid(&inner);
+        let (pid, secret) = free_key(&inner, if long { SECRET_LEN_3_2 } else { SECRET_LEN_3_0 });
         let handle = Arc::new(Handle::new(Birth {
             id: self.next_id.fetch_add(1, Ordering::Relaxed) + 1,
             peer: newcomer.peer,
@@ -130,7 +128,7 @@ impl Clients {
             database: name_in(&inner.of_databases, newcomer.database),
             protocol: newcomer.protocol,
             pid,
-            secret: secret.into(),
+            secret,
         }));
         *inner.of_databases.entry(handle.database.clone()).or_default() += 1;
         *inner.of_users.entry(handle.user.clone()).or_default() += 1;
@@ -282,13 +280,16 @@ fn too_many(limit: &str) -> Refusal {
 /// No process has a higher number on Linux: nobody takes a notification of some backend's for one of its own.
 const BACKEND_PID_MAX: i32 = 1 << 22;
 
-fn free_pid(inner: &Inner) -> i32 {
+/// A process id that nobody has, and a secret. Both are drawn at once, for each draw takes a while.
+fn free_key(inner: &Inner, secret_len: usize) -> (i32, Box<[u8]>) {
     loop {
-        let mut bytes = [0; 4];
-        random(&mut bytes);
-        let pid = i32::from_be_bytes(bytes) & i32::MAX;
+        let mut bytes = [0; 4 + SECRET_LEN_3_2];
+        let drawn = &mut bytes[..4 + secret_len];
+        random(drawn);
+        let (pid, secret) = drawn.split_at(4);
+        let pid = pid.iter().fold(0, |pid, byte| pid << 8 | i32::from(*byte)) & i32::MAX;
         if pid > BACKEND_PID_MAX && !inner.clients.contains_key(&pid) {
-            return pid;
+            return (pid, secret.into());
         }
     }
 }

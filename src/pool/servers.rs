@@ -157,13 +157,15 @@ impl Servers {
         only(&self.extra, &Arc::new(extra))
     }
 
-    /// Remembers what became of a set of startup parameters.
-    pub fn remember_welcome(&self, parameters: Vec<(String, Vec<u8>)>, settings: Settings) {
+    /// Remembers what became of a set of startup parameters, interned, and returns it like that.
+    pub fn remember_welcome(&self, parameters: Vec<(String, Vec<u8>)>, mut settings: Settings) -> Settings {
+        settings.reported = self.intern(&settings.reported);
         let mut welcomes = self.welcomes.lock();
         if welcomes.len() >= WELCOMES_MAX {
             welcomes.clear();
         }
-        welcomes.insert(parameters, settings);
+        welcomes.insert(parameters, settings.clone());
+        settings
     }
 
     /// How long a session with these settings may be idle.

@@ -95,14 +95,11 @@ impl World {
         let from = SocketAddr::from(([10, 1, 0, 1], 10_000 + dice.below(50_000) as u16));
         let to = SocketAddr::from(([10, 0, 1, 1], 6432));
         let (ours, theirs) = pair([from, to], self.plan.weather, dice, None);
-        let logging_in = self
-            .process
-            .front
-            .clients
-            .count_login(&crate::net::PeerAddr::Tcp(from));
+        let peer = crate::net::PeerAddr::Tcp(from);
+        let logging_in = self.process.front.clients.count_login(&peer);
         let (process, served) = (self.process.clone(), self.served.clone());
         tokio::spawn(async move {
-            accept::welcome(theirs.into(), process, logging_in).await;
+            accept::welcome(theirs.into(), peer, process, logging_in).await;
             drop(served);
         });
         Some(ours)

@@ -6,7 +6,7 @@ use bytes::{Buf, BufMut, BytesMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
-use crate::net::Stream;
+use crate::net::{PeerAddr, Stream};
 use crate::wire::scan::{self, HEADER_LEN};
 use crate::wire::store::CHUNK;
 use crate::wire::write;
@@ -17,6 +17,8 @@ const PASSWORD_LEN_MAX: usize = 65_535;
 /// A connection that is being logged in.
 pub(super) struct Door {
     pub(super) stream: Stream,
+    /// The address of the other end.
+    pub(super) peer: PeerAddr,
     /// What has been read and not dealt with.
     pub(super) input: BytesMut,
     /// What is to be written.
@@ -26,9 +28,10 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub(in crate::client) fn new(stream: Stream) -> Self {
+    pub(in crate::client) fn new(stream: Stream, peer: PeerAddr) -> Self {
         Self {
             stream,
+            peer,
             input: BytesMut::new(),
             output: BytesMut::new(),
             note: None,

@@ -97,12 +97,12 @@ struct Entrance {
     waits_for: Option<Arc<crate::pool::Pool<crate::pool::Servers>>>,
 }
 
-/// Logs a connection in, within `client_login_timeout`.
-pub async fn login(stream: Stream, front: Arc<Front>, place: &LoggingIn) -> Outcome {
+/// Logs a connection in that has come from `peer`, within `client_login_timeout`.
+pub async fn login(stream: Stream, peer: PeerAddr, front: Arc<Front>, place: &LoggingIn) -> Outcome {
     let begun = Instant::now();
     let timeout = front.house().config.settings.client_login_timeout;
     let mut entrance = Entrance {
-        door: Door::new(stream),
+        door: Door::new(stream, peer),
         front,
         claim: Default::default(),
         waits_for: None,
@@ -210,7 +210,7 @@ impl Entrance {
         }
         let mut wishes = wishes;
         if house.config.settings.application_name_add_host {
-            add_host(&mut wishes, &self.door.stream.peer());
+            add_host(&mut wishes, &self.door.peer);
         }
         self.waits_for = Some(pool.clone());
         let settings = settle(&wishes, &pool, self.door.gone()).await?;
@@ -253,7 +253,7 @@ impl Entrance {
 
     fn newcomer(&self, wishes: &Wishes, startup: &Startup) -> Newcomer {
         Newcomer {
-            peer: self.door.stream.peer(),
+            peer: self.door.peer.clone(),
             local: self.door.stream.local(),
             tls: self.door.stream.tls().cloned(),
             user: wishes.user.clone(),
@@ -297,7 +297,7 @@ impl Entrance {
 
     /// Where the connection comes from. One whose address is gone is gone itself: it must not pass for a local one.
     fn origin(&self) -> Result<Origin, Farewell> {
-        match (self.door.stream.is_unix(), self.door.stream.peer()) {
+        match (self.door.stream.is_unix(), &self.door.peer) {
             (true, _) => Ok(Origin::Local),
             (false, PeerAddr::Tcp(address)) if self.door.stream.tls().is_some() => {
                 Ok(Origin::Tls(address.ip()))

@@ -139,7 +139,10 @@ pub(super) async fn settle(
     let servers = pool.source();
     let mut settings = match servers.welcome(&wishes.settings) {
         Some(settings) => settings,
-        None => Box::pin(try_on_the_living(wishes, pool, gone)).await?,
+        None => {
+            let settings = Box::pin(try_on_the_living(wishes, pool, gone)).await?;
+            servers.remember_welcome(wishes.settings.clone(), settings)
+        }
     };
     if let Some(name) = &wishes.application_name {
         let name = application_name(name, &settings.reported);
@@ -149,9 +152,9 @@ pub(super) async fn settle(
             .is_some_and(|have| have != name)
         {
             Arc::make_mut(&mut settings.reported).set(b"application_name", &name);
+            settings.reported = servers.intern(&settings.reported);
         }
     }
-    settings.reported = servers.intern(&settings.reported);
     Ok(settings)
 }
 
@@ -232,8 +235,6 @@ async fn try_out(
         lease.disturb();
     }
     lease.release_at_rest(Instant::now(), &mut Tally::default());
-    pool.source()
-        .remember_welcome(wishes.settings.clone(), settings.clone());
     Ok(Ok(settings))
 }
 
