@@ -103,7 +103,10 @@ mod tests {
             let (accepted, _) = listener.accept().unwrap();
             assert!(accepted.nodelay().unwrap());
             let has = Keepalive::of(&accepted).unwrap();
-            assert_eq!((has.enabled, has.user_timeout), (wanted.enabled, wanted.user_timeout));
+            assert_eq!(
+                (has.enabled, has.user_timeout),
+                (wanted.enabled, wanted.user_timeout)
+            );
             if wanted.enabled {
                 assert_eq!(has, wanted);
             }

@@ -229,7 +229,6 @@ impl Session {
     /// Gets a server that is set as the client left the last one. Dead ones do not count. `None` if the client changed
     /// its mind.
     async fn server(&mut self) -> Result<Option<(Instant, Lease<Servers>)>, Farewell> {
-        self.renew_policy();
         for _ in 0..DEAD_SERVERS_MAX {
             let Some(mut lease) = self.wait().await? else {
                 if self.talk.is_deferring() {

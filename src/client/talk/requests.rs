@@ -2,7 +2,7 @@
 
 use crate::error::Refusal;
 use crate::farewell::Farewell;
-use crate::server::{Connection, Deallocates, NAME_PREFIX, Note, UnnamedSlot};
+use crate::server::{Connection, Deallocates, Freeing, NAME_PREFIX, Note, UnnamedSlot};
 use crate::sql::{contains_name, has_escaped_name};
 use crate::wire::backend::Status;
 use crate::wire::frontend::Target;
@@ -179,7 +179,11 @@ impl Talk {
     fn query(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
         let (lent, hides) = match self.watch_query(header, server)? {
             Watched::Refused => return Ok(()),
-            Watched::Plain => (Vec::new(), false),
+            Watched::Inert if !self.has_lent() => {
+                self.send_query(header, None, server);
+                return Ok(());
+            }
+            Watched::Inert | Watched::Plain => (Vec::new(), false),
             Watched::Lends(lent) => (lent, false),
             Watched::Shows(lent) => (lent, true),
         };
@@ -197,6 +201,11 @@ impl Talk {
             return Ok(());
         }
         let freeing = self.set_the_stage((lent, hides || meddles), frees, server)?;
+        self.send_query(header, freeing, server);
+        Ok(())
+    }
+
+    fn send_query(&mut self, header: Header, freeing: Option<Box<Freeing>>, server: &mut Connection) {
         let segment = server.pipeline.segment();
         self.unnamed.change(None, segment);
         self.forward(header, server);
@@ -204,7 +213,6 @@ impl Talk {
         server
             .pipeline
             .sent(Request::Query, Answer::Forward, Some(Note::Query(freeing)));
-        Ok(())
     }
 
     /// Whether a simple query has a word in it that might be the name of a shared statement, which it is not to find.

@@ -56,7 +56,8 @@ impl Talk {
             (self.trail.judge(text), shows)
         };
         let verdict = match judged {
-            Judged::Inert | Judged::Passing if !shows => return Ok(Watched::Plain),
+            Judged::Inert if !shows => return Ok(Watched::Inert),
+            Judged::Passing if !shows => return Ok(Watched::Plain),
             Judged::Inert | Judged::Passing => None,
             Judged::Marked(verdict) if self.trail.note_databases(&verdict) && !shows => {
                 return Ok(Watched::Plain);
@@ -240,6 +241,8 @@ pub(super) fn shows_statements(text: &[u8]) -> bool {
 pub(super) enum Watched {
     /// Nothing: it has been refused.
     Refused,
+    /// It goes on, and has nothing to do with prepared statements: it frees none, and speaks of none by a name of ours.
+    Inert,
     /// It goes on.
     Plain,
     /// It goes on, and has to find these statements under the client's names for them.
