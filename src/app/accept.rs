@@ -110,40 +110,42 @@ fn is_about_the_peer(error: &io::Error) -> bool {
 }
 
 /// One connection, from its first byte to its farewell.
-pub(super) async fn welcome(stream: Stream, peer: PeerAddr, process: Arc<Process>, logging_in: LoggingIn) {
-    let front = &process.front;
-    // Boxed, because an idle client should not carry the memory of its login around.
-    let outcome = Box::pin(log_in(stream, peer, &process, logging_in)).await;
-    let farewell = match outcome {
-        Outcome::Pooled(session) => {
-            let handle = session.handle().clone();
-            process.log_connect(&handle);
-            let farewell = Box::pin(session.serve()).await;
-            process.log_disconnect(&handle, &farewell);
-            farewell
-        }
-        Outcome::Replication(replication) => {
-            let handle = replication.handle().clone();
-            process.log_connect(&handle);
-            let farewell = Box::pin(replication.serve()).await;
-            process.log_disconnect(&handle, &farewell);
-            farewell
-        }
-        Outcome::Console(visit) => Box::pin(process.console(*visit)).await,
-        Outcome::Cancel {
-            pid,
-            secret,
-            stream: _until_then,
-        } => {
-            Box::pin(process.cancel(pid, &secret)).await;
-            Farewell::CancelRequest
-        }
-        Outcome::Ended(ended) => ended.farewell,
-    };
-    front.count_farewell(&farewell);
+pub(super) fn welcome(
+    stream: Stream,
+    peer: PeerAddr,
+    process: Arc<Process>,
+    logging_in: LoggingIn,
+) -> impl Future<Output = ()> {
+    // Boxed, because an idle client should not carry the memory of its login around, nor what it began with.
+    let login = Box::pin(log_in(stream, peer, process.clone(), logging_in));
+    async move {
+        let farewell = match login.await {
+            Outcome::Pooled(session) => {
+                let handle = session.handle().clone();
+                process.log_connect(&handle);
+                let farewell = Box::pin(session.serve()).await;
+                process.log_disconnect(&handle, &farewell);
+                farewell
+            }
+            Outcome::Replication(replication) => {
+                let handle = replication.handle().clone();
+                process.log_connect(&handle);
+                let farewell = Box::pin(replication.serve()).await;
+                process.log_disconnect(&handle, &farewell);
+                farewell
+            }
+            Outcome::Console(visit) => Box::pin(process.console(*visit)).await,
+            Outcome::Cancel(cancel) => {
+                Box::pin(process.cancel(cancel.pid, &cancel.secret)).await;
+                Farewell::CancelRequest
+            }
+            Outcome::Ended(ended) => ended.farewell,
+        };
+        process.front.count_farewell(&farewell);
+    }
 }
 
-async fn log_in(stream: Stream, peer: PeerAddr, process: &Process, logging_in: LoggingIn) -> Outcome {
+async fn log_in(stream: Stream, peer: PeerAddr, process: Arc<Process>, logging_in: LoggingIn) -> Outcome {
     let begun = Instant::now();
     let outcome = client::login(stream, peer.clone(), process.front.clone(), &logging_in).await;
     if let Outcome::Ended(ended) = &outcome {

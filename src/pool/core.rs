@@ -13,7 +13,7 @@ use super::line::{Line, Ticket};
 use super::settings::Settings;
 use super::slots::{ServerState, SlotId, Slots, State, Who};
 use super::source::Source;
-use super::wait::{Cell, Grant};
+use super::wait::{Cell, Grant, Waiter};
 use crate::error::Refusal;
 use crate::stats::PoolStats;
 
@@ -97,18 +97,19 @@ impl<S: Source> Core<S> {
     /// A client wants a server, and one with this mark best of all.
     pub(super) fn request(
         &mut self,
-        cell: &Arc<Cell<S::Conn>>,
+        waiter: &mut Waiter<S>,
         mark: u64,
         now: Instant,
         world: &impl World<S>,
         fx: &mut Effects<S>,
     ) -> Requested<S::Conn> {
         self.stats.requests_num += 1;
+        let who = waiter.who();
         if self.line.is_empty()
             && self.is_open()
-            && let Some(grant) = self.take_fresh(Some((mark, Who::owner_of(cell))), now, world, fx)
+            && let Some(grant) = self.take_fresh(Some((mark, who)), now, world, fx)
         {
-            self.slots.set_last(grant.slot, Who::owner_of(cell));
+            self.slots.set_last(grant.slot, who);
             self.stats.assigned(Duration::ZERO);
             return Requested::Granted(grant);
         }
@@ -117,7 +118,7 @@ impl<S: Source> Core<S> {
             return Requested::Refused(error);
         }
         self.stats.requests_queued += 1;
-        let ticket = self.line.join(Arc::clone(cell), now);
+        let ticket = self.line.join(Arc::clone(waiter.cell()), now);
         if !self.settings.query_wait_timeout.is_zero() {
             self.plan(now.checked_add(self.settings.query_wait_timeout), fx);
         }
@@ -221,7 +222,7 @@ impl<S: Source> Core<S> {
             .first()
             .expect("the caller has seen somebody in the line");
         self.slots.shift(grant.slot, State::Leased, now);
-        self.slots.set_last(grant.slot, Who::owner_of(&cell));
+        self.slots.set_last(grant.slot, cell.who);
         self.stats.assigned(now.duration_since(since));
         cell.deliver(Ok(grant));
         fx.wake.push(cell);

@@ -111,7 +111,7 @@ impl<S: Source> Pool<S> {
         waiter: &'a mut Waiter<S>,
         mark: u64,
     ) -> Result<Asked<'a, S>, LeaseError> {
-        match self.act(|core, fx| core.request(waiter.cell(), mark, now, &**self, fx)) {
+        match self.act(|core, fx| core.request(waiter, mark, now, &**self, fx)) {
             Requested::Granted(grant) => Ok(Asked::Granted(Lease::new(Arc::clone(self), grant, now))),
             Requested::Refused(error) => Err(error),
             Requested::Queued(ticket) => Ok(Asked::Queued(Queued {

@@ -114,9 +114,9 @@ impl Expiry {
 pub(super) struct Who(usize);
 
 impl Who {
-    /// Whoever owns this.
-    pub(super) fn owner_of<T>(own: &Arc<T>) -> Self {
-        Self(Arc::as_ptr(own).addr())
+    /// Whoever has this at this place.
+    pub(super) fn owner_of<T>(own: &T) -> Self {
+        Self(std::ptr::from_ref(own).addr())
     }
 }
 

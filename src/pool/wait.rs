@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::house::Pool;
 use super::lease::{Lease, LeaseError};
 use super::line::Ticket;
-use super::slots::SlotId;
+use super::slots::{SlotId, Who};
 use super::source::Source;
 
 /// A server, given to somebody.
@@ -28,6 +28,7 @@ pub(super) type Outcome<C> = Result<Grant<C>, Box<LeaseError>>;
 /// Where a waiter finds what became of its request. Filled under the pool's lock, at the moment the waiter leaves the
 /// line; so under that lock a waiter is either in the line or served, and nothing can be lost between.
 pub(super) struct Cell<C> {
+    pub(super) who: Who,
     outcome: Mutex<Option<Outcome<C>>>,
     waker: AtomicWaker,
 }
@@ -54,24 +55,33 @@ impl<C> Cell<C> {
     }
 }
 
-/// What a client needs to wait for servers. It owns one and uses it again and again, so that waiting allocates nothing.
+/// What a client needs to wait for servers. It owns one and uses it again and again, so that waiting allocates nothing
+/// after the first time.
 pub struct Waiter<S: Source> {
-    cell: Arc<Cell<S::Conn>>,
+    cell: Option<Arc<Cell<S::Conn>>>,
 }
 
 impl<S: Source> Waiter<S> {
     /// A waiter for any pool of this kind.
     pub fn new() -> Self {
-        Self {
-            cell: Arc::new(Cell {
-                outcome: Mutex::new(None),
-                waker: AtomicWaker::new(),
-            }),
-        }
+        Self { cell: None }
     }
 
-    pub(super) fn cell(&self) -> &Arc<Cell<S::Conn>> {
-        &self.cell
+    /// Whose it is, as long as it is not moved.
+    pub(super) fn who(&self) -> Who {
+        Who::owner_of(self)
+    }
+
+    /// Made when it is needed: many clients never wait.
+    pub(super) fn cell(&mut self) -> &Arc<Cell<S::Conn>> {
+        let who = self.who();
+        self.cell.get_or_insert_with(|| {
+            Arc::new(Cell {
+                who,
+                outcome: Mutex::new(None),
+                waker: AtomicWaker::new(),
+            })
+        })
     }
 }
 
@@ -100,8 +110,9 @@ impl<S: Source> Future for Queued<'_, S> {
     type Output = Result<Lease<S>, LeaseError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.waiter.cell.waker.register(cx.waker());
-        let Some(outcome) = self.waiter.cell.take() else {
+        let cell = self.waiter.cell();
+        cell.waker.register(cx.waker());
+        let Some(outcome) = cell.take() else {
             return Poll::Pending;
         };
         self.ticket = None;
@@ -115,7 +126,7 @@ impl<S: Source> Future for Queued<'_, S> {
 impl<S: Source> Drop for Queued<'_, S> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.pool.withdraw(ticket, &self.waiter.cell);
+            self.pool.withdraw(ticket, self.waiter.cell());
         }
     }
 }

@@ -48,17 +48,20 @@ pub enum Outcome {
     /// Somebody who wants to look after howdah itself.
     Console(Box<Visit>),
     /// A cancel request, carried out by whoever holds the clients.
-    Cancel {
-        /// The process id that the session was told.
-        pid: i32,
-        /// The secret that the session was told.
-        secret: Vec<u8>,
-        /// The connection, open until that has been done: closed, it tells the client that its next query is safe
-        /// ("Canceling Requests in Progress" in the manual).
-        stream: Stream,
-    },
+    Cancel(Box<Cancel>),
     /// It is over already; the peer has been told.
     Ended(Box<Ended>),
+}
+
+/// A cancel request.
+pub struct Cancel {
+    /// The process id that the session was told.
+    pub pid: i32,
+    /// The secret that the session was told.
+    pub secret: Vec<u8>,
+    /// The connection, open until that has been done: closed, it tells the client that its next query is safe
+    /// ("Canceling Requests in Progress" in the manual).
+    pub stream: Stream,
 }
 
 /// A connection that never became a client's.
@@ -118,11 +121,11 @@ pub async fn login(stream: Stream, peer: PeerAddr, front: Arc<Front>, place: &Lo
         }
     };
     match result {
-        Ok(Entered::Cancel { pid, secret }) => Outcome::Cancel {
+        Ok(Entered::Cancel { pid, secret }) => Outcome::Cancel(Box::new(Cancel {
             pid,
             secret,
             stream: entrance.door.stream,
-        },
+        })),
         Ok(Entered::Session(admitted)) => entrance.welcome(*admitted).await,
         Ok(Entered::Console {
             user,

@@ -167,8 +167,15 @@ pub(super) fn own_values(wishes: &Wishes, settings: &Settings) -> Arc<[Own]> {
         let value = reported.and_then(|name| settings.reported.get(name));
         value.or_else(|| settings.extra.get(name.as_bytes()))
     };
-    all.filter_map(|name| Some((name.as_bytes().into(), value(name)?.into())))
-        .collect()
+    let own: Vec<Own> = all
+        .filter_map(|name| Some((name.as_bytes().into(), value(name)?.into())))
+        .collect();
+    // Without any, which is the rule where poolers are in front of each other, nothing is allocated.
+    if own.is_empty() {
+        Arc::default()
+    } else {
+        own.into()
+    }
 }
 
 /// A server that turns out to be dead says nothing about the wishes: the next one is asked.

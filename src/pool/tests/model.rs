@@ -171,13 +171,13 @@ impl Model {
         let (core, now, world) = (&mut self.core, self.now, &self.around);
         match step {
             Step::Request => {
-                let cell = Arc::clone(Waiter::<Fake>::new().cell());
-                match core.request(&cell, 0, now, world, fx) {
+                let mut waiter = Waiter::<Fake>::new();
+                match core.request(&mut waiter, 0, now, world, fx) {
                     Requested::Granted(Grant { slot, conn, .. }) => {
                         assert!(self.line.is_empty(), "nobody barges in");
                         self.leased.push((slot, conn));
                     }
-                    Requested::Queued(ticket) => self.line.push_back((cell, ticket)),
+                    Requested::Queued(ticket) => self.line.push_back((Arc::clone(waiter.cell()), ticket)),
                     Requested::Refused(_) => {}
                 }
             }
