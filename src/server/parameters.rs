@@ -1,5 +1,8 @@
 //! What a server reports of its session (`ParameterStatus`).
 
+use std::hash::{Hash, Hasher};
+use std::sync::OnceLock;
+
 use crate::wire::WireError;
 
 /// A name and a value.
@@ -11,6 +14,23 @@ type Pair = (Box<[u8]>, Box<[u8]>);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Parameters {
     pairs: Vec<Pair>,
+    digest: Memo,
+}
+
+/// A digest of what it stands beside, once somebody has asked for it. It adds nothing to what that is.
+#[derive(Clone, Debug, Default)]
+struct Memo(OnceLock<u64>);
+
+impl PartialEq for Memo {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Memo {}
+
+impl Hash for Memo {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 /// How many a server may report; extensions add a few to PostgreSQL's 15.
@@ -47,16 +67,17 @@ impl Parameters {
     /// Sets a value; tells whether anything changed.
     pub fn set(&mut self, name: &[u8], value: &[u8]) -> bool {
         match self.position(name) {
-            Ok(at) if *self.pairs[at].1 == *value => false,
-            Ok(at) => {
-                self.pairs[at].1 = value.into();
-                true
-            }
-            Err(at) => {
-                self.pairs.insert(at, (name.into(), value.into()));
-                true
-            }
+            Ok(at) if *self.pairs[at].1 == *value => return false,
+            Ok(at) => self.pairs[at].1 = value.into(),
+            Err(at) => self.pairs.insert(at, (name.into(), value.into())),
         }
+        self.digest = Memo::default();
+        true
+    }
+
+    /// What `make` makes of them, which has to be the same each time: it is asked once, for many clients share them.
+    pub(super) fn digest(&self, make: impl FnOnce(&Self) -> u64) -> u64 {
+        *self.digest.0.get_or_init(|| make(self))
     }
 
     /// Fails where a server reports more than any PostgreSQL does: what is kept of it is kept for every client.

@@ -88,6 +88,16 @@ fn decides_meaning(name: &[u8]) -> bool {
     !MEANINGLESS.contains(&name) && !name.contains(&b'.')
 }
 
+/// A digest of these pairs behind what another one is of.
+fn digest<'a>(before: u64, pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    before.hash(&mut hasher);
+    for pair in pairs.filter(|(name, _)| decides_meaning(name)) {
+        pair.hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
 /// The roles that a session goes by.
 const SESSION_AUTHORIZATION: &[u8] = b"session_authorization";
 const ROLE: &[u8] = b"role";
@@ -96,12 +106,12 @@ const CLIENT_ENCODING: &[u8] = b"client_encoding";
 impl Settings {
     /// A digest of all that may decide what a statement means.
     pub fn digest(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        let all = self.reported.iter().chain(self.extra.iter());
-        for pair in all.filter(|(name, _)| decides_meaning(name)) {
-            pair.hash(&mut hasher);
+        let reported = self.reported.digest(|reported| digest(0, reported.iter()));
+        if self.extra.iter().any(|(name, _)| decides_meaning(name)) {
+            digest(reported, self.extra.iter())
+        } else {
+            reported
         }
-        hasher.finish()
     }
 
     /// The calls that make a session which has `self` read a statement as one with `wanted` reads it, until the
@@ -335,6 +345,20 @@ mod tests {
                  set_config(E'lock_timeout',E'2s',false)"
             ]
         );
+    }
+
+    #[test]
+    fn the_digest_follows_all_that_decides_what_a_statement_means() {
+        let of = |pairs: &[(&str, &str)], extra: &[(&str, &str)]| settings(pairs, extra).digest();
+        let plain = of(&[("TimeZone", "UTC")], &[]);
+        assert_eq!(plain, of(&[("TimeZone", "UTC"), ("application_name", "x")], &[]));
+        assert_eq!(plain, of(&[("TimeZone", "UTC")], &[("work_mem", "1MB")]));
+        assert_ne!(plain, of(&[("TimeZone", "CET")], &[]));
+        assert_ne!(plain, of(&[("TimeZone", "UTC")], &[("search_path", "s")]));
+        let mut changing = settings(&[("TimeZone", "UTC")], &[]);
+        assert_eq!(changing.digest(), plain);
+        Arc::make_mut(&mut changing.reported).set(b"TimeZone", b"CET");
+        assert_ne!(changing.digest(), plain, "it is made anew after a change");
     }
 
     #[test]
