@@ -1,5 +1,6 @@
 //! What is remembered with a request in flight, to be taken over or taken back when it has been answered.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Statement;
@@ -76,7 +77,7 @@ pub struct Freeing {
     /// What its statements deallocate, one after the other, each with what of the client's that is.
     pub steps: Vec<(Deallocates, Vec<Forgotten>)>,
     /// Names under which the server has something for this request's sake.
-    pub borrowed: Vec<Box<[u8]>>,
+    pub borrowed: BTreeSet<Box<[u8]>>,
 }
 
 impl Freeing {
@@ -102,14 +103,6 @@ impl Deallocates {
     /// What a text removes that is a DEALLOCATE or a DISCARD ALL, and nothing else.
     pub fn of(text: &[u8]) -> Option<Self> {
         deallocations(text, true).sole().map(Self::from)
-    }
-
-    /// Whether the statement of this name is among what it removes.
-    pub fn removes(&self, name: &[u8]) -> bool {
-        match self {
-            Self::Name(removed) => **removed == *name,
-            Self::All | Self::Everything => true,
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The end of a transaction that may have left something: the server is asked, and what it says follows the client or
 //! keeps it where it is.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -135,7 +136,7 @@ impl Session {
     }
 
     /// New sessions of these roles or databases begin with other settings: the client has altered them.
-    fn renew(&self, names: &[Box<[u8]>]) {
+    fn renew(&self, names: &BTreeSet<Box<[u8]>>) {
         let target = self.pool.source().target();
         for name in names {
             let name = if **name == *CURRENT_USER {

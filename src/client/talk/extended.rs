@@ -373,7 +373,7 @@ impl Talk {
         if self.watch_bind(header, known.as_deref().map(Bound::Named).as_ref(), server)? {
             return Ok(None);
         }
-        if self.trail.lent.iter().any(|lent| **lent == *name) {
+        if self.trail.lent.contains(&name) {
             self.pass_on(header, Request::Bind, server);
             return Ok(None);
         }
@@ -452,7 +452,7 @@ impl Talk {
                     }
                     Known::Nothing => None,
                     Known::Statement(_) => {
-                        if self.trail.lent.iter().any(|lent| **lent == *name) {
+                        if self.trail.lent.contains(&name) {
                             // It is there until the next Sync, and should no longer be found.
                             close_quietly(&name, server);
                         }

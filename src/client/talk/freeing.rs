@@ -81,8 +81,8 @@ impl Talk {
         }
         let (alone, before) = (server.pipeline.is_quiet(), server.output.len());
         // What an open segment has been given, the query that ends it takes over.
-        let mut borrowed = std::mem::take(&mut self.trail.lent);
-        borrowed.append(&mut self.trail.doomed);
+        let mut borrowed = self.trail.lent.take();
+        borrowed.append(&mut self.trail.doomed.take());
         if hides {
             hide_shared(server);
         }
@@ -90,15 +90,10 @@ impl Talk {
         borrowed.extend(lent.into_iter().map(|(name, _)| name));
         for effect in &frees {
             if let Deallocates::Name(name) = effect
-                && !borrowed.contains(name)
+                && !matches!(self.names.get(name, 0), Known::Nothing)
+                && borrowed.insert(name.clone())
             {
-                match self.names.get(name, 0) {
-                    Known::Nothing => {}
-                    Known::Statement(_) | Known::Uncertain => {
-                        prepare_empty(name, server);
-                        borrowed.push(name.clone());
-                    }
-                }
+                prepare_empty(name, server);
             }
         }
         if alone && server.output.len() > before {
@@ -110,10 +105,16 @@ impl Talk {
         let segment = server.pipeline.segment();
         let mut freeing = Freeing {
             steps: Vec::new(),
-            borrowed: borrowed.into_iter().collect(),
+            borrowed,
         };
+        let mut nothing_left = false;
         for effect in frees {
-            let forgotten = self.forget(&effect, segment)?;
+            let forgotten = if nothing_left {
+                Vec::new()
+            } else {
+                self.forget(&effect, segment)?
+            };
+            nothing_left |= !matches!(effect, Deallocates::Name(_));
             freeing.steps.push((effect, forgotten));
         }
         Ok(Some(Box::new(freeing)))
@@ -142,7 +143,10 @@ impl Talk {
         for (at, (effect, forgotten)) in steps.into_iter().enumerate() {
             if at < done {
                 // If there is one of that name again, SQL's PREPARE has made it.
-                borrowed.retain(|name| !effect.removes(name));
+                match &effect {
+                    Deallocates::Name(name) => drop(borrowed.remove(name)),
+                    Deallocates::All | Deallocates::Everything => borrowed.clear(),
+                }
             }
             self.settle_freed(forgotten, at < done);
         }
@@ -201,13 +205,13 @@ impl Talk {
         let (effect, by_decoy) = (portal.effect.clone(), portal.by_decoy);
         let borrowed = match &effect {
             Deallocates::Name(name) => match self.lend_to_deallocate(name, server)? {
-                Lending::Done => vec![name.clone()],
+                Lending::Done => [name.clone()].into(),
                 Lending::NotOnes => return Ok(None),
                 Lending::Nobodys => return Ok(Some(Note::Alias(name.clone()))),
             },
             Deallocates::All | Deallocates::Everything => {
                 self.lend_to_deallocate_all(by_decoy, server)?;
-                self.trail.doomed.to_vec()
+                self.trail.doomed.to_set()
             }
         };
         let forgotten = self.forget(&effect, server.pipeline.segment())?;
@@ -238,8 +242,8 @@ impl Talk {
             return Ok(Lending::NotOnes);
         }
         prepare_empty(name, server);
-        self.trail.lent.retain(|lent| **lent != *name);
-        self.trail.doomed.push(name.into());
+        self.trail.lent.remove(name);
+        self.trail.doomed.extend([name.into()]);
         Ok(Lending::Done)
     }
 
@@ -253,8 +257,8 @@ impl Talk {
             }
             // What the server has will be known when it has been answered.
             self.trail.barrier = Barrier::Now;
-            let mut lent = std::mem::take(&mut self.trail.lent);
-            self.trail.doomed.append(&mut lent);
+            let lent = self.trail.lent.take();
+            self.trail.doomed.extend(lent);
             if by_decoy {
                 run_quietly(b"DEALLOCATE ALL", server);
             }
@@ -267,11 +271,8 @@ impl Talk {
 
     /// Such an Execute has been answered, or passed over.
     pub(super) fn after_freeing(&mut self, freeing: Freeing, done: bool) {
-        let doomed = &mut self.trail.doomed;
         for name in freeing.borrowed.iter().filter(|_| done) {
-            if let Some(at) = doomed.iter().position(|have| have == name) {
-                doomed.swap_remove(at);
-            }
+            self.trail.doomed.remove(name);
         }
         for (_, forgotten) in freeing.steps {
             self.settle_freed(forgotten, done);
@@ -285,8 +286,7 @@ impl Talk {
 
     /// Removes what the server has under the client's names.
     pub(super) fn take_back(&mut self, server: &mut Connection) {
-        let lent = std::mem::take(&mut self.trail.lent);
-        let doomed = std::mem::take(&mut self.trail.doomed);
+        let (lent, doomed) = (self.trail.lent.take(), self.trail.doomed.take());
         for name in lent.iter().chain(&doomed) {
             close_quietly(name, server);
         }

@@ -7,6 +7,7 @@ mod freeing;
 pub(crate) mod fuzz;
 #[cfg(any(test, fuzzing))]
 mod model;
+mod name_set;
 pub(super) mod names;
 mod quiet;
 mod requests;

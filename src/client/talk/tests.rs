@@ -1,11 +1,16 @@
 //! A client's conversation against a small server without sockets: however its bytes and the answers are cut into
 //! pieces, the client reads what it would read from the server itself.
 
+use std::sync::Arc;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::Pause;
 use super::model::{Server, World, message, socket, told};
+use super::trail::{Barrier, Following, Trail};
+use crate::server::{Deallocates, Freeing, FunctionTable, Remains, Settings};
+use crate::sql;
 
 fn said(tag: u8, parts: &[&[u8]]) -> Message {
     Message(message(tag, parts))
@@ -158,4 +163,47 @@ proptest! {
             }
         }
     }
+}
+
+/// So many that whoever looks at each for each of them does not come to an end within the time of a test.
+const MANY: usize = 100_000;
+
+#[test]
+fn what_many_settings_of_one_transaction_cost_is_in_proportion_to_their_number() {
+    let set = (0..MANY / 2).map(|n| format!("SET app.s{n}=1;"));
+    let reset = (0..MANY / 2).map(|n| format!("RESET app.r{n};"));
+    let text: String = set.chain(reset).collect();
+    let verdict = sql::verdict(
+        text.as_bytes(),
+        sql::Reading::default(),
+        &FunctionTable::default(),
+    );
+    let mut trail = Trail::new(Arc::default(), Arc::default());
+    trail.following = Following::All;
+    for at in [Barrier::Now, Barrier::AtSync] {
+        trail.mark(&verdict, text.as_bytes(), at);
+    }
+    let marks = trail.marks.expect("marks");
+    let question = marks
+        .question(&Settings::default(), Remains::NONE, &[])
+        .expect("a question");
+    assert_eq!(question.names.len(), MANY);
+    let resets = question.names.iter().filter(|name| marks.resets(name));
+    assert_eq!(resets.count(), MANY / 2);
+}
+
+#[tokio::test]
+async fn what_many_deallocates_of_one_query_cost_is_in_proportion_to_their_number() {
+    let mut world = World::new(socket());
+    let names: Vec<Box<[u8]>> = (0..MANY).map(|n| format!("s{n}").into_bytes().into()).collect();
+    let one = |name: &Box<[u8]>| (Deallocates::Name(name.clone()), Vec::new());
+    let freeing = Freeing {
+        steps: names.iter().map(one).collect(),
+        borrowed: names.iter().cloned().collect(),
+    };
+    world.talk.doings.deallocated = MANY - 1;
+    world.talk.leave_the_stage(freeing, &mut world.connection);
+    // What has not been carried out is taken back.
+    world.server.hear(&world.connection.output.split());
+    assert_eq!(told(&world.server.output), [('3', vec![]), ('Z', b"I".to_vec())]);
 }

@@ -3,6 +3,7 @@
 //! Every text gets a verdict before it goes out. Nearly all are inert. The others leave marks, and once the transaction
 //! is over the server is asked about what they say may have changed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::config::{Opaque, PoolMode, PoolSettings, SessionState};
@@ -13,6 +14,8 @@ use crate::sql::{
     verdict,
 };
 use crate::wire::backend::Status;
+
+use super::name_set::NameSet;
 
 /// So much of a statement is kept to say why its client keeps a server, in letters.
 const STATEMENT_SHOWN_MAX: usize = 100;
@@ -71,7 +74,7 @@ pub(in crate::client) struct Marks {
     candidates: Vec<Box<[u8]>>,
     resets: Resetting,
     /// Roles and databases whose new sessions begin with other settings; an empty name is any.
-    pub(in crate::client) beginners: Vec<Box<[u8]>>,
+    pub(in crate::client) beginners: BTreeSet<Box<[u8]>>,
     /// The beginning of the first statement that left one.
     pub(in crate::client) statement: Box<str>,
     /// The error for which a statement could not be put in its place for the query that speaks of it.
@@ -81,7 +84,7 @@ pub(in crate::client) struct Marks {
 /// Which settings have been given their startup values back.
 #[derive(Debug, Default)]
 struct Resetting {
-    names: Vec<Box<[u8]>>,
+    names: BTreeSet<Box<[u8]>>,
     all: bool,
 }
 
@@ -89,14 +92,14 @@ impl Resetting {
     fn add(&mut self, resets: &Resets) {
         match resets {
             Resets::None => {}
-            Resets::Names(names) => self.names.extend_from_slice(names),
+            Resets::Names(names) => self.names.extend(names.iter().cloned()),
             Resets::All => self.all = true,
         }
     }
 
     fn contains(&self, name: &[u8]) -> bool {
         // RESET ALL leaves the role where it is.
-        (self.all && name != ROLE) || self.names.iter().any(|have| **have == *name)
+        (self.all && name != ROLE) || self.names.contains(name)
     }
 }
 
@@ -114,7 +117,7 @@ const PASSING: Effects = Effects::NOTIFY
 /// Effects of statements that are about prepared ones by the names that the client has for them.
 const SPEAKS_OF_NAMES: Effects = Effects::PREPARE.union(Effects::EXECUTE);
 
-/// Names, nearly always none: every client has four such lists, and one that is empty takes a word.
+/// Names, nearly always none: every client has such lists, and one that is empty takes a word.
 type Names = thin_vec::ThinVec<Box<[u8]>>;
 
 /// One client's trail.
@@ -136,10 +139,10 @@ pub(in crate::client) struct Trail {
     /// The client's statements of SQL's own PREPARE, when the server was last asked.
     pub(in crate::client) sql_names: Names,
     /// The client's names under which the server has statements until the next Sync.
-    pub(super) lent: Names,
+    pub(super) lent: NameSet,
     /// The client's names that a DEALLOCATE on its way is to find on the server and to remove; what it leaves is removed
     /// at the next Sync.
-    pub(super) doomed: Names,
+    pub(super) doomed: NameSet,
     /// Why the statement that comes next may not leave what it would.
     pub(in crate::client) turned_down: Option<Box<Refusal>>,
     /// What the client asked for when it logged in: RESET leads back to that.
@@ -223,8 +226,8 @@ impl Trail {
             barrier: Barrier::None,
             interlude: None,
             sql_names: Names::new(),
-            lent: Names::new(),
-            doomed: Names::new(),
+            lent: NameSet::default(),
+            doomed: NameSet::default(),
             turned_down: None,
             own,
             cleared: Names::new(),
@@ -372,11 +375,7 @@ impl Trail {
         marks.settings.extend_from_slice(&details.settings);
         marks.locals.extend_from_slice(&details.local_customs);
         marks.resets.add(&details.resets);
-        for name in &details.beginners {
-            if !marks.beginners.contains(name) {
-                marks.beginners.push(name.clone());
-            }
-        }
+        marks.beginners.extend(details.beginners.iter().cloned());
     }
 
     /// What such a statement takes away of what the client logged in with is put back before the client hears of it.
@@ -474,9 +473,9 @@ impl Marks {
     ) -> Option<Question> {
         let every_setting = self.effects.intersects(UNSEEN);
         let mut names: Vec<Box<[u8]>> = Vec::new();
+        let mut known: BTreeSet<Box<[u8]>> = BTreeSet::new();
         let mut add = |name: &[u8]| {
-            let known = names.iter().any(|have| **have == *name);
-            if !known && settings.reported.spelling(name).is_none() {
+            if settings.reported.spelling(name).is_none() && known.insert(name.into()) {
                 names.push(name.into());
             }
         };
@@ -504,7 +503,7 @@ impl Marks {
         let mut candidates = Vec::new();
         if every_setting {
             let all = self.candidates.iter().chain(functions_set);
-            candidates.extend(all.filter(|name| !names.contains(name)).cloned());
+            candidates.extend(all.filter(|name| !known.contains(*name)).cloned());
             candidates.sort_unstable();
             candidates.dedup();
         }

@@ -1,5 +1,6 @@
 //! Verdicts on requests before they go out: some wait, some are refused, some leave marks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::error::Refusal;
@@ -92,10 +93,11 @@ impl Talk {
     fn spoken_of(&self, verdict: &Verdict, segment: u64) -> Vec<(Box<[u8]>, Arc<Statement>)> {
         let details = verdict.details();
         let prepares = details.prepares.iter().map(|prepared| &prepared.name);
-        let mut spoken_of: Vec<(Box<[u8]>, _)> = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut spoken_of = Vec::new();
         for name in details.executes.iter().chain(prepares) {
             if let Known::Statement(statement) = self.names.get(name, segment)
-                && !spoken_of.iter().any(|(have, _)| have == name)
+                && seen.insert(name)
             {
                 spoken_of.push((name.clone(), statement));
             }
@@ -156,11 +158,7 @@ impl Talk {
         if server.pipeline.status() != Status::Failed {
             self.lend(&spoken_of, || None, server);
             let names = spoken_of.into_iter().map(|(name, _)| name);
-            for name in names {
-                if !self.trail.lent.contains(&name) {
-                    self.trail.lent.push(name);
-                }
-            }
+            self.trail.lent.extend(names);
         }
         let details = verdict.details();
         let names = self.bound_names(header, &details.bound_settings);
