@@ -199,6 +199,13 @@ fn custom_settings_whose_names_are_computed_stay_where_they_are() {
                 "SELECT current_setting('app.block', true)",
                 "DISCARD ALL",
                 "SELECT nullif(current_setting('app.block', true), '')",
+                "DO $$ DECLARE p text := 'app'; BEGIN EXECUTE format('SET %s.%s = 11', p, 'format'); END $$",
+                "SELECT current_setting('app.format', true)",
+                "DISCARD ALL",
+                "PREPARE late AS SELECT set_for('prepared', 'twelve')",
+                "EXECUTE late",
+                "DEALLOCATE late",
+                "SELECT current_setting('app.prepared', true)",
             ],
         );
     });
@@ -215,21 +222,49 @@ fn custom_settings_whose_names_are_computed_stay_where_they_are() {
     wait_until("it is shared again", || pin().is_empty());
 }
 
+/// Nothing is known of functions when there is a new one, and these are called far behind in what is run.
+#[test]
+fn functions_that_compute_names_are_found_wherever_they_are_called_for_the_first_time() {
+    Pair::with_pool(3).alike(|wire| {
+        wire.query(
+            "CREATE FUNCTION set_for(key text, value text) RETURNS text LANGUAGE sql AS \
+             $$ SELECT set_config('app.' || key, value, false) $$",
+        );
+        let far = format!("SELECT '{}'", "far ".repeat(50));
+        let first = "SELECT set_for('first', 'one')";
+        wire.query(&format!("BEGIN; {far}; {first}; COMMIT"));
+        wire.query("SELECT current_setting('app.first', true)");
+        wire.query("DISCARD ALL");
+        wire.query("CREATE FUNCTION another() RETURNS int LANGUAGE sql AS 'SELECT 1'");
+        wire.query("BEGIN");
+        wire.query(&far);
+        wire.query("SELECT another()");
+        wire.query("DO $$ BEGIN PERFORM set_for('second', 'two'); END $$");
+        wire.query("COMMIT");
+        wire.query("SELECT current_setting('app.second', true)");
+        wire.query("DISCARD ALL");
+        wire.query("CREATE OR REPLACE FUNCTION another() RETURNS int LANGUAGE sql AS 'SELECT 2'");
+        let bound = msg::extended("SELECT set_for($1, 'three')", &[Some("third")]);
+        wire.batch(&[msg::extended(&far, &[]), bound]);
+        wire.query("SELECT current_setting('app.third', true)");
+    });
+}
+
 /// Also of those whose names nothing tells, for which no server is kept.
 #[test]
 fn no_value_of_a_setting_is_ever_another_clients() {
     let cluster = Cluster::start();
     let howdah = Howdah::with_pool(&cluster, 1);
     cluster.sql(
-        "CREATE FUNCTION public.hide(name text) RETURNS text LANGUAGE sql AS \
-         $$ SELECT set_config(concat('hidden', chr(46), name), 'secret', false) $$",
+        "CREATE FUNCTION public.hide(name text) RETURNS void LANGUAGE plpgsql AS \
+         $$ BEGIN EXECUTE concat('SE', 'T hidden', chr(46), name, ' = ', quote_literal('secret')); END $$",
     );
     let [mut one, mut two] = [(); 2].map(|()| Wire::app(howdah.target()));
     let look = "SELECT current_setting('hidden.a', true)";
     for text in [
         "SELECT public.hide('a')",
-        "DO $$ BEGIN EXECUTE concat('SET hidden', '.a = ', quote_literal('secret')); END $$",
-        "SELECT set_config(concat('hidden', chr(46), 'a'), 'secret', false)",
+        "DO $$ BEGIN EXECUTE concat('SE', 'T hidden', '.a = ', quote_literal('secret')); END $$",
+        "SELECT query_to_xml(concat('SELECT set', '_config(''hidden', chr(46), 'a'', ''secret'', false)'), true, true, '')",
     ] {
         one.query(text);
         assert_eq!(one.value(look), "secret", "{text}");
@@ -281,42 +316,6 @@ fn temporary_objects_cursors_and_prepared_statements_stay_for_as_long_as_they_ex
 }
 
 /// Whatever moment the path is of in which they are made.
-#[test]
-fn objects_that_only_the_path_makes_temporary_keep_the_server_too() {
-    Pair::with_pool(3).alike(|wire| {
-        each(
-            wire,
-            &[
-                "SET search_path = pg_temp, public; CREATE TABLE at_once (n int)",
-                "SELECT count(*) FROM at_once",
-                "DISCARD ALL",
-                "BEGIN",
-                "SET LOCAL search_path = pg_temp, public",
-                "CREATE TABLE of_a_local_path (n int)",
-                "COMMIT",
-                "SELECT count(*) FROM pg_temp.of_a_local_path",
-                "DISCARD ALL",
-                "BEGIN",
-                "SELECT set_config('search_path', 'pg_temp', false)",
-                "CREATE TABLE within (n int)",
-                "COMMIT",
-                "SELECT count(*) FROM within",
-                "DISCARD ALL",
-                "BEGIN",
-                "SELECT set_config('search_path', 'pg_temp', true)",
-                "CREATE TABLE of_a_local_call (n int)",
-                "COMMIT",
-                "SELECT count(*) FROM pg_temp.of_a_local_call",
-                "DISCARD ALL",
-            ],
-        );
-        wire.batch(&[
-            msg::extended("SET search_path = pg_temp, public", &[]),
-            msg::extended("CREATE TABLE in_a_pipeline (n int)", &[]),
-        ]);
-        wire.query("SELECT count(*) FROM in_a_pipeline");
-    });
-}
 
 #[test]
 fn session_locks_are_held_until_they_are_given_back() {

@@ -135,6 +135,12 @@ impl FunctionTable {
         computing.any(|name| is_in(text, name) || is_in(&folded, name))
     }
 
+    /// Whether there are functions that set settings by names which they compute.
+    pub fn has_computing(&self) -> bool {
+        let known = self.current.load();
+        known.as_ref().is_some_and(|known| !known.computing.is_empty())
+    }
+
     /// Reads the catalogs. Nothing else may be in flight on the connection, and no transaction open.
     pub async fn read(&self, connection: &mut Connection) -> Result<(), Failure> {
         let version = self.version();

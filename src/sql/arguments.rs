@@ -34,8 +34,8 @@ pub(super) enum Third {
 pub(super) struct Arguments<'a> {
     pub(super) first: First<'a>,
     pub(super) third: Third,
-    /// The second speaks of `pg_temp`.
-    pub(super) second_is_temporary: bool,
+    /// The second may have `pg_temp` in it: it does, or it is no simple string.
+    pub(super) may_be_temporary: bool,
 }
 
 /// The first tokens of an argument, and how many it has.
@@ -90,10 +90,9 @@ impl<'a> Arguments<'a> {
     pub(super) fn read(mut cursor: Cursor<'a>) -> Self {
         cursor.next();
         let depth = cursor.depth();
-        let (mut first, mut third) = (Argument::default(), Argument::default());
+        let [mut first, mut second, mut third] = [(); 3].map(|()| Argument::default());
         let mut position = 0_usize;
         let mut named = false;
-        let mut second_is_temporary = false;
         let mut closed = false;
         for _ in 0..TOKENS_MAX {
             let Some(token) = cursor.next() else { break };
@@ -109,7 +108,7 @@ impl<'a> Arguments<'a> {
             named |= token.kind == Kind::Operator && matches!(token.text, b"=>" | b"=");
             match position {
                 0 => first.push(token),
-                1 => second_is_temporary |= speaks_of_temporary(&token),
+                1 => second.push(token),
                 2 => third.push(token),
                 _ => {}
             }
@@ -124,17 +123,24 @@ impl<'a> Arguments<'a> {
         } else {
             first.first()
         };
+        let value = second.only().filter(|_| !named && closed);
+        let is_known = value.is_some_and(|token| token.kind == Kind::String);
         Self {
             first,
             third,
-            second_is_temporary,
+            may_be_temporary: !is_known || value.is_some_and(|token| may_be_temporary(&token)),
         }
     }
 }
 
-/// Whether a token has the schema of temporary objects in it, perhaps among others.
-pub(super) fn speaks_of_temporary(token: &Token<'_>) -> bool {
-    memchr::memmem::find(&token.text.to_ascii_lowercase(), b"pg_temp").is_some()
+/// Whether a part of a path may be the schema of temporary objects, or a path with that in it: escapes are not looked into.
+pub(super) fn may_be_temporary(token: &Token<'_>) -> bool {
+    let is_temporary = |text: &[u8]| memchr::memmem::find(&text.to_ascii_lowercase(), b"pg_temp").is_some();
+    match token.kind {
+        Kind::String => literal(token).is_none_or(is_temporary),
+        Kind::UnicodeName => true,
+        _ => is_temporary(token.text),
+    }
 }
 
 /// The number of `$1`.

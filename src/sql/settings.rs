@@ -1,6 +1,6 @@
 //! SET, RESET and `set_config`.
 
-use super::arguments::{Arguments, First, Third, speaks_of_temporary};
+use super::arguments::{Arguments, First, Third, may_be_temporary};
 use super::cursor::Cursor;
 use super::identifier;
 use super::lexer::{Kind, Token};
@@ -50,7 +50,7 @@ pub(super) fn set(verdict: &mut Verdict, cursor: &mut Cursor<'_>) {
         let name = variable(cursor);
         // `TO` or `=`.
         cursor.next();
-        if name.as_deref() == Some(b"search_path") {
+        if name.as_deref().is_none_or(|name| name == b"search_path") {
             note_temp_path(verdict, cursor);
         }
         return match name {
@@ -82,7 +82,7 @@ pub(super) fn set(verdict: &mut Verdict, cursor: &mut Cursor<'_>) {
 fn note_temp_path(verdict: &mut Verdict, cursor: &Cursor<'_>) {
     let mut ahead = cursor.clone();
     while let Some(token) = ahead.next() {
-        if speaks_of_temporary(&token) {
+        if may_be_temporary(&token) {
             return verdict.add(Effects::TEMP_PATH);
         }
     }
@@ -113,7 +113,11 @@ pub(super) fn set_config(verdict: &mut Verdict, arguments: &Arguments<'_>) {
         Third::True => Change::Local,
         _ => Change::Set,
     };
-    if arguments.second_is_temporary {
+    let may_be_path = match arguments.first {
+        First::Literal(name) => name.eq_ignore_ascii_case(b"search_path"),
+        First::Parameter(_) | First::Computed => true,
+    };
+    if may_be_path && arguments.may_be_temporary {
         verdict.add(Effects::TEMP_PATH);
     }
     match (arguments.first, change) {

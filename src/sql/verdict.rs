@@ -21,7 +21,7 @@ impl Effects {
     /// Makes a temporary object that outlives the transaction.
     pub const TEMP: Self = Self(1 << 4);
     /// Makes an object under a name without `pg_temp`, which is temporary nevertheless if `search_path` begins with
-    /// `pg_temp`.
+    /// `pg_temp`: it is for who knows the path to say.
     pub const CREATES: Self = Self(1 << 5);
     /// Declares a cursor WITH HOLD.
     pub const HOLD: Self = Self(1 << 6);
@@ -56,7 +56,7 @@ impl Effects {
     pub const DEFAULTS: Self = Self(1 << 20);
     /// Sets a setting whose name is computed, and may be a custom one, for the session: nobody can ask for it by name.
     pub const COMPUTED: Self = Self(1 << 21);
-    /// Puts `pg_temp` into the `search_path`, if for the transaction only: what is created there is temporary.
+    /// May put `pg_temp` into the `search_path`, if for the transaction only: what is created there is temporary.
     pub const TEMP_PATH: Self = Self(1 << 22);
 
     const NAMES: [(Self, &'static str); 23] = [

@@ -154,6 +154,8 @@ impl Session {
         let is_new = marks.effects.contains(Effects::UNKNOWN_FUNCTION) && functions.wants_reading();
         let is_missing = marks.effects.contains(Effects::OPAQUE) && functions.is_unread();
         if !is_new && !is_missing {
+            // Somebody else may have read them meanwhile.
+            marks.look_again(&functions);
             return Ok(());
         }
         let reading = async {
@@ -174,9 +176,7 @@ impl Session {
                 Failure::Sql(_) => Ok(()),
                 Failure::Lost(why) => Err(lost(&why)),
             });
-        if functions.computes_setting(marks.statement.as_bytes()) {
-            marks.turned_out_to_compute();
-        }
+        marks.look_again(&functions);
         read
     }
 

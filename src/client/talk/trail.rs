@@ -20,6 +20,9 @@ use super::name_set::NameSet;
 /// So much of a statement is kept to say why its client keeps a server, in letters.
 const STATEMENT_SHOWN_MAX: usize = 100;
 
+/// So much is kept of texts that may call functions which nobody has read, in bytes, for one transaction.
+const UNREAD_MAX: usize = 64 * 1024;
+
 /// So many names of what may be custom settings are asked for at once.
 const CANDIDATES_MAX: usize = 256;
 
@@ -73,6 +76,7 @@ pub(in crate::client) struct Marks {
     /// Names in texts that may do anything: some may be those of custom settings.
     candidates: Vec<Box<[u8]>>,
     resets: Resetting,
+    unread: Unread,
     /// Roles and databases whose new sessions begin with other settings; an empty name is any.
     pub(in crate::client) beginners: BTreeSet<Box<[u8]>>,
     /// The beginning of the first statement that left one.
@@ -103,6 +107,25 @@ impl Resetting {
     }
 }
 
+/// Texts that may call functions of which nothing was known.
+#[derive(Debug, Default)]
+struct Unread {
+    texts: Vec<u8>,
+    is_cut: bool,
+}
+
+impl Unread {
+    fn add(&mut self, text: &[u8]) {
+        if self.texts.len().saturating_add(text.len()) > UNREAD_MAX {
+            self.is_cut = true;
+        } else {
+            self.texts.extend_from_slice(text);
+            // No name goes on into the next text.
+            self.texts.push(b'\n');
+        }
+    }
+}
+
 const ROLE: &[u8] = b"role";
 /// Effects that change nothing that the next request could depend on.
 const PASSING: Effects = Effects::NOTIFY
@@ -117,6 +140,17 @@ const PASSING: Effects = Effects::NOTIFY
 /// Effects of statements that are about prepared ones by the names that the client has for them.
 const SPEAKS_OF_NAMES: Effects = Effects::PREPARE.union(Effects::EXECUTE);
 
+/// What becomes of objects that are made without saying where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Path {
+    /// They are everybody's.
+    Plain,
+    /// They may be temporary: this transaction has set a path that no text tells.
+    Unsure,
+    /// They are temporary, by the client's settings.
+    Temporary,
+}
+
 /// Names, nearly always none: every client has such lists, and one that is empty takes a word.
 type Names = thin_vec::ThinVec<Box<[u8]>>;
 
@@ -126,8 +160,7 @@ pub(in crate::client) struct Trail {
     pub(in crate::client) following: Following,
     pub(super) opaque: Opaque,
     pub(in crate::client) reading: Reading,
-    /// What is created without saying where is temporary, by `search_path`.
-    makes_temp: bool,
+    path: Path,
     pub(in crate::client) functions: Arc<FunctionTable>,
     pub(in crate::client) marks: Option<Box<Marks>>,
     /// The client may leave what needs a server of its own.
@@ -153,6 +186,9 @@ pub(in crate::client) struct Trail {
 
 /// Effects that may concern settings which no text names.
 const UNSEEN: Effects = Effects::OPAQUE.union(Effects::ANY_SETTING);
+
+/// Effects of texts that may call what sets them; a prepared statement does so when it is executed.
+const CALLS_UNSEEN: Effects = UNSEEN.union(Effects::PREPARE);
 
 /// Effects that matter only to a client that keeps its server.
 const RELEASING: Effects = Effects::RELEASES.union(Effects::FREES).union(Effects::UNLISTEN);
@@ -218,7 +254,7 @@ impl Trail {
             following: Following::Not,
             opaque: Opaque::Check,
             reading: Reading::default(),
-            makes_temp: false,
+            path: Path::Plain,
             functions,
             marks: None,
             may_pin: false,
@@ -263,7 +299,11 @@ impl Trail {
         let path = reported
             .get(b"search_path")
             .or_else(|| settings.extra.get(b"search_path"));
-        self.makes_temp = path.is_some_and(|path| contains_name(path, b"pg_temp"));
+        if path.is_some_and(|path| contains_name(path, b"pg_temp")) {
+            self.path = Path::Temporary;
+        } else if self.path == Path::Temporary {
+            self.path = Path::Plain;
+        }
         let encoding = reported.get(b"client_encoding").unwrap_or_default();
         self.reading = Reading {
             standard_conforming_strings: reported.get(b"standard_conforming_strings") != Some(b"off"),
@@ -282,14 +322,11 @@ impl Trail {
                 .effects
                 .without(Effects::OPAQUE.union(Effects::UNKNOWN_FUNCTION));
         }
-        if !self.makes_temp {
-            verdict.effects = verdict.effects.without(Effects::CREATES);
-        }
         if verdict.is_inert() {
             return Judged::Inert;
         }
         let computes = |text| computes_setting(text) || self.functions.computes_setting(text);
-        if verdict.effects.intersects(UNSEEN) && computes(text) {
+        if verdict.effects.intersects(CALLS_UNSEEN) && computes(text) {
             verdict.effects.insert(Effects::COMPUTED);
         }
         if self.following == Following::Resets
@@ -316,6 +353,30 @@ impl Trail {
         let mut verdict = Box::<Verdict>::default();
         verdict.effects.insert(Effects::OPAQUE);
         Judged::Marked(verdict)
+    }
+
+    /// A statement goes out: tells whether it makes temporary objects without saying so. `is_first`: nothing is in
+    /// flight, and no transaction open.
+    pub(super) fn mind_path(&mut self, verdict: &mut Verdict, is_first: bool) {
+        if is_first && self.path == Path::Unsure {
+            self.path = Path::Plain;
+        }
+        let sets_path = match &verdict.details().resets {
+            Resets::None => verdict.effects.contains(Effects::TEMP_PATH),
+            Resets::Names(names) => names.iter().any(|name| **name == *b"search_path"),
+            Resets::All => true,
+        };
+        if sets_path && self.path == Path::Plain {
+            self.path = Path::Unsure;
+        }
+        let creates = verdict.effects.contains(Effects::CREATES);
+        verdict.effects = verdict.effects.without(Effects::TEMP_PATH);
+        if creates && self.path != Path::Temporary {
+            verdict.effects = verdict.effects.without(Effects::CREATES);
+            if self.path == Path::Unsure {
+                verdict.effects.insert(Effects::TEMP_PATH);
+            }
+        }
     }
 
     /// Whether such a statement has to wait until the client may keep a server.
@@ -366,11 +427,11 @@ impl Trail {
             })
         });
         marks.effects.insert(verdict.effects);
-        if memchr::memmem::find(text, b"pg_temp").is_some() {
-            // By `set_config()`, perhaps.
-            marks.effects.insert(Effects::TEMP_PATH);
-        }
         marks.consider(verdict.effects, text);
+        let is_known = !self.functions.is_unread() && !verdict.effects.contains(Effects::UNKNOWN_FUNCTION);
+        if verdict.effects.intersects(CALLS_UNSEEN) && !is_known {
+            marks.unread.add(text);
+        }
         let details = verdict.details();
         marks.settings.extend_from_slice(&details.settings);
         marks.locals.extend_from_slice(&details.local_customs);
@@ -495,7 +556,6 @@ impl Marks {
         let is_due = |name: &[u8]| self.resets.all || (every_setting && name.contains(&b'.'));
         let had = settings.extra.iter().filter(|(name, _)| is_due(name));
         had.for_each(|(name, _)| add(name));
-        // What is created behind it, and when, is not looked at.
         let about_state = Effects::OPAQUE.union(Effects::EXECUTE).union(Effects::TEMP_PATH);
         let state = self.effects.intersects(about_state)
             || !pinned_by(self.effects).is_empty()
@@ -531,9 +591,13 @@ impl Marks {
         }
     }
 
-    /// A function has turned out to set settings by names that it computes.
-    pub(in crate::client) fn turned_out_to_compute(&mut self) {
-        self.effects.insert(Effects::COMPUTED);
+    /// More is known of functions now. One that has been called may turn out to set settings by names that it computes.
+    pub(in crate::client) fn look_again(&mut self, functions: &FunctionTable) {
+        let unread = std::mem::take(&mut self.unread);
+        let may_compute = functions.computes_setting(&unread.texts);
+        if may_compute || unread.is_cut && functions.has_computing() {
+            self.effects.insert(Effects::COMPUTED);
+        }
     }
 
     /// Whether a setting's value is what RESET made of it, should it be the one of a new session.

@@ -60,10 +60,14 @@ impl Talk {
             Judged::Inert if !shows => return Ok(Watched::Inert),
             Judged::Passing if !shows => return Ok(Watched::Plain),
             Judged::Inert | Judged::Passing => None,
-            Judged::Marked(verdict) if self.trail.note_databases(&verdict) && !shows => {
-                return Ok(Watched::Plain);
+            Judged::Marked(mut verdict) => {
+                self.trail.mind_path(&mut verdict, server.pipeline.is_settled());
+                let is_nothing = verdict.is_inert() || self.trail.note_databases(&verdict);
+                if is_nothing && !shows {
+                    return Ok(Watched::Plain);
+                }
+                Some(verdict).filter(|verdict| !verdict.is_inert())
             }
-            Judged::Marked(verdict) => Some(verdict),
         };
         if server.pipeline.in_flight() {
             return Err(wait_for_answers(server));
@@ -143,7 +147,8 @@ impl Talk {
         let Judged::Marked(mut verdict) = judged else {
             return Ok(false);
         };
-        if self.trail.note_databases(&verdict) {
+        self.trail.mind_path(&mut verdict, server.pipeline.is_settled());
+        if verdict.is_inert() || self.trail.note_databases(&verdict) {
             return Ok(false);
         }
         if server.pipeline.unit_in_flight() {

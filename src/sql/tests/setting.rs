@@ -82,7 +82,7 @@ fn settings_that_are_set_by_name() {
         ("SELECT set_limit(0.5)", "pg_trgm.similarity_threshold"),
     ]);
     let verdict = judged("SELECT set_config($12, $2, false), set_config($3::text, $4, $5)");
-    assert_eq!(verdict.effects, Effects::SETTINGS);
+    assert_eq!(verdict.effects, Effects::SETTINGS.union(Effects::TEMP_PATH));
     assert_eq!(verdict.details().bound_settings, [12, 3]);
 }
 
@@ -90,7 +90,7 @@ fn settings_that_are_set_by_name() {
 fn settings_whose_names_are_computed() {
     each(
         &[
-            "SELECT set_config(a, b, false) FROM c",
+            "SELECT set_config(a, 'b', false) FROM c",
             "SELECT set_config('a' || 'b', 'c', false)",
             "SELECT set_config('a' 'b', 'c', false)",
             "SELECT set_config('a'\n'b', 'c', false)",
@@ -98,12 +98,19 @@ fn settings_whose_names_are_computed() {
             r"SELECT set_config(E'\x61', 'c', false)",
             r"SELECT set_config(U&'\0061', 'c', false)",
             "SELECT set_config($70000, 'c', false)",
-            "SELECT set_config(setting_name => 'a', new_value => 'b', is_local => true)",
-            "SELECT set_config(VARIADIC a)",
             r#"SET U&"\0061" = 1"#,
             r#"SET a.U&"!0061" UESCAPE '!' = 1"#,
         ],
         Effects::ANY_SETTING,
+    );
+    each(
+        &[
+            "SELECT set_config(a, b, false)",
+            "SELECT set_config(setting_name => 'a', new_value => 'b', is_local => true)",
+            "SELECT set_config(VARIADIC a)",
+            r#"SET U&"\0061" = E'\x61'"#,
+        ],
+        Effects::ANY_SETTING.union(Effects::TEMP_PATH),
     );
     assert_eq!(
         judged(r#"RESET U&"a""#).effects,
@@ -180,12 +187,40 @@ fn settings_that_are_given_back() {
 }
 
 #[test]
+fn paths_that_may_lead_to_temporary_objects() {
+    for text in [
+        "SET LOCAL search_path = pg_temp",
+        "SET LOCAL SCHEMA 'PG_Temp'",
+        r"SET LOCAL search_path = a, U&'\0061'",
+        r"SET LOCAL search_path TO E'\x61'",
+        "SET LOCAL search_path = 'a'\n'b'",
+        "SELECT set_config('search_path', 'a, \"pg_temp\"', true)",
+        "SELECT set_config('Search_Path', $1, true)",
+        "SELECT set_config('search_path', 'a' || 'b', true)",
+        "SELECT set_config('search_path', a, true)",
+        "SELECT set_config('search_path', lower('A'), true)",
+        "SELECT set_config('search_path', 'pg_temp'::text, true)",
+    ] {
+        assert_eq!(judged(text).effects, Effects::TEMP_PATH, "{text}");
+    }
+    for text in [
+        "SET LOCAL search_path = a, \"B\", 'c'",
+        "SET LOCAL work_mem = E'\\x61'",
+        "SELECT set_config('search_path', 'a, b', true)",
+        "SELECT set_config('search_path', 'a'::text, true)",
+        "SELECT set_config('work_mem', $1, true)",
+    ] {
+        assert_eq!(judged(text).effects, Effects::NONE, "{text}");
+    }
+}
+
+#[test]
 fn custom_settings_of_the_transaction() {
     for (text, wanted) in [
         ("SET LOCAL a.b = 1", "a.b"),
         ("set local \"A.b\" to default", "a.b"),
         ("SELECT set_config('A.b', 'c', true)", "a.b"),
-        ("SELECT set_config($1, 'c', true), set_config(a, b, true)", ""),
+        ("SELECT set_config($1, 'c', true), set_config(a, 'b', true)", ""),
         (r#"SET LOCAL U&"a" = 1"#, ""),
     ] {
         let verdict = judged(text);
