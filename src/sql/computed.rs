@@ -71,12 +71,13 @@ fn value_of<'t>(argument: &'t [u8], name: &[u8]) -> &'t [u8] {
     value.map_or(argument, scan::skip_spaces)
 }
 
-/// Whether a name is put together: it neither comes as a whole, nor is it made of plain strings without a dot.
+/// Whether a name is put together, with a dot among what it is made of or in a part that is not told. What a function
+/// makes of a whole name, such as `lower(key)`, counts as that.
 fn is_computed(name: &[u8]) -> bool {
     let is_whole = name.iter().all(|byte| is_name(*byte) || *byte == b':');
     let mut parts = name.split(|byte| *byte == b'|').map(<[u8]>::trim_ascii);
-    let has_no_dot = !name.contains(&b'.') && parts.all(|part| part.is_empty() || is_plain(part));
-    !(is_whole || is_plain(name) || has_no_dot)
+    let is_joined = name.contains(&b'|') && !parts.all(|part| part.is_empty() || is_plain(part));
+    !is_whole && !is_plain(name) && (name.contains(&b'.') || is_joined)
 }
 
 /// `'app.x'`, also within another string, with a cast or without.
@@ -136,8 +137,7 @@ mod tests {
             "DO $$ BEGIN PERFORM Set_Config ( prefix || '.' || key, value, is_local); END $$",
             "BEGIN perform set_config(format('app.%s', key), coalesce(value, ''), false); END",
             "SELECT set_config('a' || key, value, false)",
-            "SELECT set_config(new_value => 'a', setting_name => 'app.x', is_local => false)",
-            "execute 'select set_config(' || quote_literal(k) || ', 1, false)'",
+            "execute 'select set_config(' || quote_literal('app.' || k) || ', 1, false)'",
             "execute 'SET app.' || key || ' = 1'",
             "execute concat('SET app', '.x = 1')",
             "EXECUTE format('set session %I.%I to %L', a, b, c)",
@@ -161,6 +161,7 @@ mod tests {
             "UPDATE t SET a = 1",
             "SELECT reset_config(x), 'set', setting FROM set_configs",
             "PERFORM set_config(key, value, false)",
+            "SELECT set_config(lower($1), $2, false)",
             "PERFORM set_config(new.name::text, 'true', new.local)",
             "SELECT set_config($1, $2, $3)",
             "execute 'SET ' || key",
