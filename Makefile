@@ -37,7 +37,8 @@ lint: ## formatting and clippy
 
 bench: ## the measurements, against every pooler that is found
 	@scripts/setup rust postgres pgbouncer bench
-	@cargo build --release --bin howdah --example ceiling
+	@cargo build --release --bin howdah # by itself: what tests and examples need of the runtime is not in it
+	@cargo build --release --example ceiling
 	@cargo bench --no-run --bench sql --bench wire --bench pool
 	@bench/run
 	@if command -v valgrind >/dev/null; then bench/instructions; else echo 'valgrind is not found: no instructions are counted' >&2; fi
