@@ -16,6 +16,7 @@ pub(super) mod responses;
 mod tests;
 pub(super) mod trail;
 mod unnamed;
+mod unread;
 mod watch;
 
 use std::sync::Arc;

@@ -16,12 +16,10 @@ use crate::sql::{
 use crate::wire::backend::Status;
 
 use super::name_set::NameSet;
+use super::unread::Unread;
 
 /// So much of a statement is kept to say why its client keeps a server, in letters.
 const STATEMENT_SHOWN_MAX: usize = 100;
-
-/// So much is kept of texts that may call functions which nobody has read, in bytes, for one transaction.
-const UNREAD_MAX: usize = 64 * 1024;
 
 /// So many names of what may be custom settings are asked for at once.
 const CANDIDATES_MAX: usize = 256;
@@ -104,25 +102,6 @@ impl Resetting {
     fn contains(&self, name: &[u8]) -> bool {
         // RESET ALL leaves the role where it is.
         (self.all && name != ROLE) || self.names.contains(name)
-    }
-}
-
-/// Texts that may call functions of which nothing was known.
-#[derive(Debug, Default)]
-struct Unread {
-    texts: Vec<u8>,
-    is_cut: bool,
-}
-
-impl Unread {
-    fn add(&mut self, text: &[u8]) {
-        if self.texts.len().saturating_add(text.len()) > UNREAD_MAX {
-            self.is_cut = true;
-        } else {
-            self.texts.extend_from_slice(text);
-            // No name goes on into the next text.
-            self.texts.push(b'\n');
-        }
     }
 }
 
@@ -593,9 +572,7 @@ impl Marks {
 
     /// More is known of functions now. One that has been called may turn out to set settings by names that it computes.
     pub(in crate::client) fn look_again(&mut self, functions: &FunctionTable) {
-        let unread = std::mem::take(&mut self.unread);
-        let may_compute = functions.computes_setting(&unread.texts);
-        if may_compute || unread.is_cut && functions.has_computing() {
+        if std::mem::take(&mut self.unread).may_compute(functions) {
             self.effects.insert(Effects::COMPUTED);
         }
     }
