@@ -137,12 +137,11 @@ pub(super) async fn settle(
     gone: impl Future<Output = Farewell>,
 ) -> Result<Settings, Farewell> {
     let servers = pool.source();
-    let mut settings = match servers.welcome(&wishes.settings) {
-        Some(settings) => settings,
-        None => {
-            let settings = Box::pin(try_on_the_living(wishes, pool, gone)).await?;
-            servers.remember_welcome(wishes.settings.clone(), settings)
-        }
+    let mut settings = if let Some(settings) = servers.welcome(&wishes.settings) {
+        settings
+    } else {
+        let settings = Box::pin(try_on_the_living(wishes, pool, gone)).await?;
+        servers.remember_welcome(wishes.settings.clone(), settings)
     };
     if let Some(name) = &wishes.application_name {
         let name = application_name(name, &settings.reported);
