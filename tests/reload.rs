@@ -32,6 +32,39 @@ fn reload(howdah: &mut Howdah, change: impl FnOnce(common::howdah::Config) -> co
 }
 
 #[test]
+fn what_is_reloaded_during_a_login_holds_for_it() {
+    let cluster = Cluster::start();
+    let mut howdah = Howdah::before(&cluster)
+        .set("auth_type", "password")
+        .user("app", "secret")
+        .database("app", &cluster.location("app"))
+        .database("gone", &cluster.location("other"))
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let target = howdah.target();
+    let begin = |database: &str| {
+        let mut wire = Wire::connect(target).expect("somebody listens");
+        wire.send(&msg::startup(&[("user", "app"), ("database", database)]));
+        wire.expect("R");
+        wire
+    };
+    let params = [("user", "app"), ("database", "app")];
+    let mut stays = Wire::login_with(target, &params, Some("secret")).expect("there is room");
+    let (mut late, mut lost) = (begin("app"), begin("gone"));
+    reload(&mut howdah, |mut config| {
+        config.databases.remove("gone");
+        config.set("max_client_conn", 1)
+    });
+    for (wire, code) in [(&mut late, "53300"), (&mut lost, "3D000")] {
+        wire.send(&msg::password(b"secret\0"));
+        assert_eq!(wire.expect_fatal().code(), code);
+    }
+    assert_eq!(stays.value("SELECT 1"), "1");
+}
+
+#[test]
 fn a_database_that_is_removed_lets_its_transactions_end() {
     let cluster = Cluster::start();
     let mut howdah = Howdah::before(&cluster)

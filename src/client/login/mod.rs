@@ -191,6 +191,8 @@ impl Entrance {
             return Box::pin(self.enter_console(&wishes, &house)).await;
         }
         let learned = self.authenticate(&wishes, &house).await?;
+        // That took a while: what has been reloaded meanwhile holds for whoever comes in now.
+        let house = self.front.house();
         let database = house
             .config
             .database(&wishes.database)
