@@ -17,8 +17,8 @@ const LOOKED_AT: usize = 40;
 #[derive(Default)]
 pub(super) struct Seen {
     steps: usize,
-    /// Sizes of pools, of databases and of all clients: past a limit they may not grow.
-    sizes: BTreeMap<String, u32>,
+    /// Sizes of pools, of databases and of all clients, and their limits, past which they may not grow.
+    sizes: BTreeMap<String, (u32, u32)>,
     /// Since when clients have been waiting, by id.
     waiting: BTreeMap<u64, Instant>,
 }
@@ -35,6 +35,8 @@ impl World {
         }
         self.check_databases(&pools);
         let front = &self.process.front;
+        let limit = front.house().config.settings.max_client_conn;
+        self.keeps("all clients", front.clients.len() as u32, limit);
         let is_due = {
             let mut seen = self.seen.lock();
             seen.steps += 1;
@@ -42,19 +44,20 @@ impl World {
         };
         if is_due {
             let clients = front.clients.all();
-            self.keeps(
-                "all clients",
-                clients.len() as u32,
-                front.house().config.settings.max_client_conn,
-            );
             self.check_clients(&clients);
         }
     }
 
-    /// Past a limit, which may have been another one a moment ago, nothing grows.
+    /// Past a limit nothing grows; what has grown before the limit was another one is not to blame.
     fn keeps(&self, what: &str, size: u32, limit: u32) {
-        let before = self.seen.lock().sizes.insert(what.to_owned(), size).unwrap_or(0);
-        if limit > 0 && size > limit && size > before {
+        let now = (size, limit);
+        let (before, same) = self
+            .seen
+            .lock()
+            .sizes
+            .insert(what.to_owned(), now)
+            .unwrap_or((0, limit));
+        if limit == same && limit > 0 && size > limit && size > before {
             self.trace.fail(format!("{what}: {size} are more than {limit}"));
         }
     }
