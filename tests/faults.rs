@@ -79,6 +79,27 @@ fn a_server_that_is_terminated_in_the_middle_of_a_query() {
 }
 
 #[test]
+fn the_log_says_of_a_lost_server_what_the_client_was_told_in_one_line() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut wire = Wire::app(howdah.target());
+    wire.query("BEGIN");
+    let pid = cluster.backend_pids("state = 'idle in transaction'")[0];
+    cluster.sql(&format!("SELECT pg_terminate_backend({pid})"));
+    assert_eq!(wire.expect_fatal().code(), "57P01");
+    howdah.wait_log("client left");
+    let log = howdah.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains(" WARN ")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    for part in ["reason=\"server_lost\"", "(57P01)", "administrator command"] {
+        assert!(lines[0].contains(part), "{part} in {}", lines[0]);
+    }
+}
+
+#[test]
 fn a_server_that_is_terminated_idle_in_a_transaction() {
     let cluster = Cluster::start();
     let howdah = Howdah::with_pool(&cluster, 1);

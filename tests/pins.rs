@@ -39,7 +39,7 @@ fn a_client_that_keeps_its_server_is_seen_with_reason_statement_and_age() {
     assert_eq!(show()[1], "CREATE TEMP TABLE secret_plan (a int, b int)");
     thread::sleep(Duration::from_millis(1100));
     assert!(show()[2].parse::<u32>().unwrap() >= 1, "{:?}", show());
-    // The first statement stays; kinds are added.
+    // The first statement stays for as long as what it has left; kinds are added.
     wire.query(LOCK);
     wait_until("both are seen", || show()[0] == "temp,lock");
     assert_eq!(show()[1], "CREATE TEMP TABLE secret_plan (a int, b int)");
@@ -65,6 +65,9 @@ fn a_client_that_keeps_its_server_is_seen_with_reason_statement_and_age() {
     );
 
     wire.query("DROP TABLE secret_plan");
+    wait_until("the other one remains", || show()[0] == "lock");
+    assert_eq!(show()[1], LOCK);
+    assert!(show()[2].parse::<u32>().unwrap() < 1000);
     wire.query("SELECT pg_advisory_unlock(7)");
     wait_until("it is over", || show() == ["", "", ""]);
     wait_until("the pool is told", || {
@@ -78,6 +81,57 @@ fn a_client_that_keeps_its_server_is_seen_with_reason_statement_and_age() {
         assert!(line.contains(part), "{part} in {line}");
     }
     assert_eq!(log.matches("client keeps its server").count(), 1, "{log}");
+}
+
+#[test]
+fn values_in_a_statement_are_not_shown() {
+    let cluster = Cluster::start();
+    let howdah = pooler(&cluster);
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut console = Console::open(howdah.target());
+    let mut wire = Wire::app(howdah.target());
+    wire.query("SELECT set_config('app.' || 'jwt', 'TOPSECRET', false)");
+    let mut shown = String::new();
+    wait_until("it is seen", || {
+        shown = console.show("CLIENTS").row(&[("user", "app")])["pin_statement"].clone();
+        !shown.is_empty()
+    });
+    assert_eq!(shown, "SELECT set_config('…' || '…', '…', false)");
+    howdah.wait_log("client keeps its server");
+    assert!(!howdah.log().contains("TOPSECRET"), "{}", howdah.log());
+}
+
+#[test]
+fn a_load_that_failed_keeps_nothing() {
+    let cluster = Cluster::start();
+    let howdah = pooler(&cluster);
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut console = Console::open(howdah.target());
+    let mut pin = || console.show("CLIENTS").row(&[("user", "app")])["pin"].clone();
+    let mut wire = Wire::app(howdah.target());
+    let server = wire.value("SELECT pg_backend_pid()");
+    assert_eq!(wire.query("LOAD 'no_such_library'").code(), "42501");
+    let failed = wire.extended(&[msg::extended("LOAD 'no_such_library'", &[])]);
+    assert_eq!(failed.code(), "42501");
+    assert_eq!(wire.value("SELECT pg_backend_pid()"), server);
+    assert_eq!(pin(), "");
+    wire.terminate();
+    let mut other = Wire::app(howdah.target());
+    assert_eq!(other.value("SELECT pg_backend_pid()"), server, "it is as it was");
+    // One that did not fail does, and its server is closed with a word that says why.
+    let mut postgres = Wire::login(howdah.target(), "postgres", "app");
+    assert!(postgres.query("LOAD 'plpgsql'").error.is_none());
+    postgres.terminate();
+    howdah.wait_log("server is closed because it cannot be cleaned");
+    let log = howdah.log();
+    assert!(
+        log.contains("cannot be cleaned: sticky\"") && !log.contains("08006"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -110,7 +164,7 @@ fn a_statement_is_shown_on_one_line_and_not_to_its_end() {
     }
     let mut console = Console::open(howdah.target());
     let mut wire = Wire::app(howdah.target());
-    let long = format!("{LOCK}, '\u{1b}[31m\nforged{}'", "\u{e9}".repeat(200));
+    let long = format!("{LOCK} AS \"\u{1b}[31m\nforged{}\"", "\u{e9}".repeat(200));
     assert!(wire.query(&long).error.is_none());
     let mut shown = String::new();
     wait_until("it is seen", || {
@@ -118,7 +172,7 @@ fn a_statement_is_shown_on_one_line_and_not_to_its_end() {
         !shown.is_empty()
     });
     assert!(
-        shown.starts_with("SELECT pg_advisory_lock(7), ' [31m forged\u{e9}"),
+        shown.starts_with("SELECT pg_advisory_lock(7) AS \" [31m forged\u{e9}"),
         "{shown}"
     );
     assert!(

@@ -250,26 +250,60 @@ fn refuse_turns_down_what_would_stay_and_lets_settings_follow() {
 }
 
 #[test]
-fn refuse_lets_opaque_statements_through_and_resets_what_they_leave() {
+fn refuse_ends_who_has_left_what_could_not_be_seen_beforehand() {
     let cluster = Cluster::start();
     let howdah = before(&cluster, 1).set("session_state", "refuse").start();
     if !howdah.is_howdah() {
         return;
     }
+    let create = "CREATE FUNCTION take(n int) RETURNS bool LANGUAGE sql VOLATILE \
+                  AS $$ SELECT pg_try_advisory_lock(n) $$";
     let mut wire = Wire::app(howdah.target());
+    does(&mut wire, create);
     let server = wire.value(PID);
-    for hidden in [
-        "CREATE TEMP TABLE t (a int)",
-        "PERFORM pg_advisory_lock(1)",
-        "EXECUTE 'PREPARE p AS SELECT 1'",
-        "EXECUTE 'LISTEN a'",
-        "CREATE TEMP TABLE t (a int); PERFORM pg_advisory_lock(1); PERFORM set_config('work_mem', '9MB', false)",
+    let block = |hidden: &str| format!("DO $$ BEGIN {hidden}; END $$");
+    for (sql, kind) in [
+        ("SELECT take(5)".to_owned(), "lock"),
+        (block("CREATE TEMP TABLE t (a int)"), "temp"),
+        (block("PERFORM pg_advisory_lock(1)"), "lock"),
+        (block("EXECUTE 'PREPARE p AS SELECT 1'"), "prepare"),
+        (block("EXECUTE 'LISTEN a'"), "listen"),
+        (
+            "SELECT set_config('a.' || 'b', 'SECRET', false)".to_owned(),
+            "custom",
+        ),
     ] {
-        does(&mut wire, &format!("DO $$ BEGIN {hidden}; END $$"));
+        let mut wire = Wire::app(howdah.target());
+        does(&mut wire, &sql);
+        let end = wire.expect_fatal();
+        let detail = &end.0[&'D'];
+        assert_eq!(end.code(), "0A000", "{sql}: {end:?}");
+        let left_by = sql.split_whitespace().next().unwrap();
+        for part in [kind, left_by] {
+            assert!(detail.contains(part), "{part} in {detail}");
+        }
         is_free(&howdah);
-        assert_eq!(wire.value(LEFT), "0", "{hidden}");
     }
-    assert_eq!(wire.value("SHOW work_mem"), "9MB", "settings follow all the same");
+    let log = howdah.log();
+    let ends = log
+        .lines()
+        .filter(|line| line.contains("left session state behind"));
+    assert!(ends.clone().all(|line| line.contains(" WARN ")), "{log}");
+    assert_eq!((ends.count(), log.contains("SECRET")), (6, false), "{log}");
+    // Settings follow all the same, and what has failed or ends with its transaction has left nothing.
+    for sql in [
+        "DO $$ BEGIN PERFORM set_config('work_mem', '9MB', false); END $$",
+        "BEGIN; CREATE TEMP TABLE t (a int) ON COMMIT DROP; COMMIT",
+        "DO $$ BEGIN PERFORM pg_advisory_xact_lock(1); END $$",
+    ] {
+        does(&mut wire, sql);
+    }
+    assert_eq!(
+        wire.query("SELECT set_config('a.' || 'b', (1/0)::text, false)")
+            .code(),
+        "22012"
+    );
+    assert_eq!(wire.value("SHOW work_mem"), "9MB");
     assert_eq!(wire.value(PID), server, "it was cleaned, not closed");
 }
 

@@ -245,7 +245,7 @@ impl<S: Source> World<S> for Pool<S> {
         {
             std::task::Poll::Pending => true,
             std::task::Poll::Ready(gone) => {
-                tracing::info!(pool = %self.key, reason = %gone.0, "an idle server connection is gone");
+                tracing::info!(pool = %self.key, reason = &*gone.0, "an idle server connection is gone");
                 false
             }
         }

@@ -10,7 +10,6 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 
 use crate::config::{PoolMode, PoolSettings};
-use crate::error::Refusal;
 use crate::net::within;
 use crate::server::{
     self, Connection, Extra, Failure, FunctionTable, IdleLimits, Parameters, Settings, StatementCache, Target,
@@ -275,15 +274,17 @@ impl Source for Servers {
     }
 
     async fn clean(&self, mut conn: Self::Conn, dirt: Dirt) -> Option<Self::Conn> {
-        let failure = match tokio::time::timeout(CLEAN_MAX, self.cleaned(&mut conn, dirt)).await {
+        let why = match tokio::time::timeout(CLEAN_MAX, self.cleaned(&mut conn, dirt)).await {
             Ok(Ok(())) => return Some(conn),
-            Ok(Err(failure)) => failure.refusal(),
-            Err(_) => Refusal::new(
-                crate::error::SqlState::CONNECTION_FAILURE,
-                "cleaning took too long",
-            ),
+            Ok(Err(Failure::Lost(why))) => why,
+            Ok(Err(Failure::Sql(refusal))) => refusal.to_string(),
+            Err(_) => "cleaning took too long".to_owned(),
         };
-        tracing::info!(server = conn.info().id, %failure, ?dirt, "server could not be cleaned and is closed");
+        tracing::info!(
+            server = conn.info().id,
+            why,
+            "server is closed because it cannot be cleaned"
+        );
         conn.close();
         None
     }
@@ -294,7 +295,8 @@ impl Source for Servers {
         match within(policy.server_connect_timeout, checked).await {
             Ok(Ok(())) => Some(conn),
             Ok(Err(failure)) => {
-                tracing::info!(server = conn.info().id, failure = %failure.refusal(), "server failed its check");
+                let why = failure.refusal().to_string();
+                tracing::info!(server = conn.info().id, why, "server failed its check");
                 None
             }
             Err(_) => {

@@ -19,7 +19,7 @@ mod unseen;
 
 pub use cancel::CancelKey;
 pub use connect::{Address, ConnectError, Target};
-pub use connection::{Connection, Failure, Gone, Info, Leftovers, Unnamed, UnnamedSlot};
+pub use connection::{Connection, Failure, Gone, Info, Leftovers, Unnamed, UnnamedSlot, refusal_of};
 pub use functions::FunctionTable;
 pub use lore::Lore;
 pub use markers::Mark;

@@ -148,13 +148,16 @@ impl Session {
     }
 
     fn server_is_lost(&self, why: &str) -> Stop {
-        let refusal =
-            Refusal::new(SqlState::CONNECTION_FAILURE, "server connection was lost").detail(why.to_owned());
-        tracing::warn!(
-            client = self.seat.id,
-            why,
-            "server connection was lost while in use"
-        );
+        let refusal = match self.talk.server_left.as_deref() {
+            // The client has been told by the server itself.
+            Some(last_words) => last_words.clone(),
+            None => Refusal::new(SqlState::CONNECTION_FAILURE, "server connection was lost").detail(why),
+        };
+        // The line that the client's end makes says it as well, if there is going to be one.
+        if !self.front.house().config.settings.log_disconnections {
+            let (client, why) = (self.seat.id, refusal.to_string());
+            tracing::warn!(client, why, "server connection was lost while in use");
+        }
         Stop::Server(Farewell::ServerLost(refusal))
     }
 

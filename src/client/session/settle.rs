@@ -16,7 +16,7 @@ use crate::pool::PinPermit;
 use crate::server::{
     Answer, Connection, Extra, Failure, IDLE_SESSION_TIMEOUT, Leftovers, Question, Remains, assignments,
 };
-use crate::sql::{Bearing, CURRENT_USER, Effects};
+use crate::sql::{CURRENT_USER, Effects};
 use crate::wire::store::CHUNK;
 use crate::wire::write;
 
@@ -36,7 +36,8 @@ pub(super) const ANSWER_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Pin {
     pub(super) remains: Remains,
-    statement: Box<str>,
+    /// Where that came from, the oldest first.
+    causes: Vec<Cause>,
     since: Instant,
     ask_at: Instant,
     pause: Duration,
@@ -44,13 +45,48 @@ pub(super) struct Pin {
     permit: Option<PinPermit>,
 }
 
+/// A statement that has left something.
+#[derive(Debug)]
+struct Cause {
+    kinds: Remains,
+    /// Its beginning, as it is shown.
+    statement: Box<str>,
+    since: Instant,
+}
+
 impl Pin {
+    /// What there is now, and the statement that is to blame for what is new. What has gone is nobody's fault.
+    fn update(&mut self, remains: Remains, marks: Option<&Marks>, now: Instant) {
+        self.causes
+            .retain(|cause| !cause.kinds.intersection(remains).is_empty());
+        let mut known = Remains::NONE;
+        self.causes.iter().for_each(|cause| known.insert(cause.kinds));
+        let kinds = remains.without(known);
+        if !kinds.is_empty() {
+            self.causes.push(Cause {
+                kinds,
+                statement: marks.map(|marks| marks.statement.shown()).unwrap_or_default(),
+                since: now,
+            });
+        }
+        self.remains = remains;
+    }
+
+    fn view(&self) -> PinView {
+        let cause = self.causes.first();
+        PinView {
+            remains: self.remains,
+            statement: cause.map(|cause| cause.statement.clone()).unwrap_or_default(),
+            since: cause.map_or(self.since, |cause| cause.since),
+        }
+    }
+
     /// Of a client that hears from its server for a while.
     pub(super) fn listening() -> Self {
         let now = Instant::now();
         Self {
             remains: Remains::LISTEN,
-            statement: Box::default(),
+            causes: Vec::new(),
             since: now,
             ask_at: now + ASK_AGAIN,
             pause: ASK_AGAIN,
@@ -103,7 +139,7 @@ impl Session {
             let answer = self.ask(question, server).await?;
             let Some(answer) = answer else {
                 self.hear_meanwhile(server);
-                let after = self.keep(Remains::UNKNOWN, marks.as_deref());
+                let after = self.keep(Remains::UNKNOWN, marks.as_deref())?;
                 // What may have changed is still to be learnt.
                 self.talk.trail.marks = marks;
                 return Ok(after);
@@ -116,8 +152,6 @@ impl Session {
             }
         }
         self.hear_meanwhile(server);
-        // What it is set to is known again.
-        self.talk.trail.shifted = Bearing::None;
         let has_reset = std::mem::take(&mut self.talk.doings.reset);
         let mut remains = remains.unwrap_or(keeps);
         remains = remains.without(UNASKED);
@@ -130,7 +164,7 @@ impl Session {
         } else if question.is_none() && self.pin.is_some() && remains == keeps {
             return Ok(After::Keep);
         }
-        let after = self.keep(remains, marks.as_deref());
+        let after = self.keep(remains, marks.as_deref())?;
         if after == After::Release && !remains.is_empty() {
             server.leftovers = Leftovers::Kinds(remains);
         }
@@ -286,58 +320,51 @@ impl Session {
     }
 
     /// Whether the client keeps its server for what there is on it.
-    fn keep(&mut self, remains: Remains, marks: Option<&Marks>) -> After {
+    fn keep(&mut self, remains: Remains, marks: Option<&Marks>) -> Result<After, Farewell> {
         if remains.is_empty() {
             if let Some(pin) = self.pin.take() {
                 let kept = pin.since.elapsed();
                 tracing::debug!(client = self.seat.id, reason = %pin.remains, ?kept, "client needs its server no longer");
             }
             self.unpin();
-            return After::Release;
+            return Ok(After::Release);
         }
-        if self.talk.trail.following != Following::All {
-            // A statement that did not say so has left what may not be left.
+        let following = self.talk.trail.following;
+        if !matches!(following, Following::All | Following::SettingsOnly) {
             self.unpin();
-            return After::Release;
+            return Ok(After::Release);
         }
         let now = Instant::now();
-        let statement = marks.map(|marks| marks.statement.clone());
-        let permit = self.permit.take();
-        let pin = match self.pin.take() {
-            Some(pin) => {
-                let pause = if marks.is_some() {
-                    ASK_AGAIN
-                } else {
-                    (pin.pause * 2).min(ASK_AGAIN_MAX)
-                };
-                Pin {
-                    remains,
-                    pause,
-                    ask_at: now + pause,
-                    permit: pin.permit.or(permit),
-                    ..*pin
-                }
-            }
-            None => Pin {
-                remains,
-                statement: statement.unwrap_or_default(),
+        let mut pin = self.pin.take().unwrap_or_else(|| {
+            Box::new(Pin {
+                remains: Remains::NONE,
+                causes: Vec::new(),
                 since: now,
-                ask_at: now + ASK_AGAIN,
-                pause: ASK_AGAIN,
-                permit,
-            },
+                ask_at: now,
+                pause: Duration::ZERO,
+                permit: None,
+            })
+        });
+        pin.pause = if marks.is_some() {
+            ASK_AGAIN
+        } else {
+            (pin.pause * 2).clamp(ASK_AGAIN, ASK_AGAIN_MAX)
         };
-        if self.seat.pin().is_none_or(|view| view.remains != remains) {
-            self.say_kept(remains, &pin.statement);
-            self.seat.set_pin(Some(PinView {
-                remains,
-                statement: pin.statement.clone(),
-                since: pin.since,
-            }));
+        pin.ask_at = now + pin.pause;
+        pin.permit = pin.permit.take().or(self.permit.take());
+        pin.update(remains, marks, now);
+        let view = pin.view();
+        // Whatever becomes of the client, this is what its server is cleaned of.
+        self.pin = Some(pin);
+        if following == Following::SettingsOnly {
+            return Err(Farewell::Limit(left_behind(&view)));
+        }
+        if self.seat.pin().is_none_or(|shown| shown.remains != remains) {
+            self.say_kept(remains, &view.statement);
+            self.seat.set_pin(Some(view));
         }
         self.talk.trail.may_pin = true;
-        self.pin = Some(Box::new(pin));
-        After::Keep
+        Ok(After::Keep)
     }
 
     /// The first time is worth a line of the log; a client that does it all the time would fill it.
@@ -454,7 +481,7 @@ impl Session {
             .believed
             .unwrap_or_else(|| server.settings.reported.clone());
         if !restores.is_empty() {
-            let done = Self::put_back(&assignments(&restores), server).await;
+            let done = server.run(assignments(&restores)).await;
             done.map_err(|failure| match failure {
                 Failure::Lost(why) => lost(&why),
                 // Its session is not what it was promised.
@@ -470,28 +497,26 @@ impl Session {
     }
 }
 
-impl Session {
-    /// Runs SQL of howdah's own which the client's cancel request must not hit.
-    async fn put_back(sql: &[u8], server: &mut Connection) -> Result<(), Failure> {
-        let mut done = Ok(());
-        for _ in 0..TRIES {
-            if server.info().cancels.load(std::sync::atomic::Ordering::Acquire) > 0 {
-                server.outlive_cancels().await?;
-            }
-            done = server.run(sql).await;
-            if !matches!(&done, Err(Failure::Sql(refusal)) if refusal.code == SqlState::QUERY_CANCELED) {
-                break;
-            }
-        }
-        done
-    }
-}
-
 static EMPTY: std::sync::LazyLock<Extra> = std::sync::LazyLock::new(Extra::default);
 
 pub(super) fn lost(why: &str) -> Farewell {
     let refusal = Refusal::new(SqlState::CONNECTION_FAILURE, "server connection was lost");
     Farewell::ServerLost(refusal.detail(why.to_owned()))
+}
+
+/// A statement that did not say so has left what may not be left: who cannot have it back shall know.
+fn left_behind(view: &PinView) -> Refusal {
+    let PinView {
+        remains, statement, ..
+    } = view;
+    Refusal::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        "terminating connection because a statement has left session state behind",
+    )
+    .detail(format!(
+        "This cannot follow the client to another server: {remains}. It was left by: {statement}"
+    ))
+    .hint("session_state = \"follow\" lets clients keep a server for as long as such state exists.")
 }
 
 fn too_many_pinned(waited: Duration) -> Refusal {

@@ -12,6 +12,7 @@ pub(super) mod names;
 mod quiet;
 mod requests;
 pub(super) mod responses;
+pub(super) mod shown;
 #[cfg(test)]
 mod tests;
 pub(super) mod trail;
@@ -152,7 +153,7 @@ pub(super) struct Talk {
     pub(super) bounds: Bounds,
     pub(super) tally: Tally,
     /// The server has said that it ends the session.
-    pub(super) server_left: bool,
+    pub(super) server_left: Option<Box<Refusal>>,
     /// What the commands that are being answered have done.
     pub(in crate::client) doings: Doings,
     /// Messages of the server, and answers in its place, that were dealt with.
@@ -236,7 +237,7 @@ impl Talk {
             context: 0,
             bounds,
             tally: Tally::default(),
-            server_left: false,
+            server_left: None,
             doings: Doings::default(),
             answers: 0,
             batch: Batch::Served,

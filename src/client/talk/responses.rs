@@ -4,8 +4,7 @@ use bytes::{Buf, BufMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
-use crate::server::{Connection, Deallocates, NAME_PREFIX, Note, Statement, UnnamedSlot};
-use crate::sql::Bearing;
+use crate::server::{Connection, Deallocates, NAME_PREFIX, Note, Statement, UnnamedSlot, refusal_of};
 use crate::stats::ErrorClass;
 use crate::wire::backend::{self, ErrorFields, Status};
 use crate::wire::pipeline::{Outcome, Request, Route, Unexpected};
@@ -138,6 +137,7 @@ impl Talk {
                 return Ok(());
             }
             b'C' => return self.command_complete(header, server).map_err(unexpected),
+            b's' => self.trail.has_completed(),
             b'Z' => return self.ready_for_query(header, server, heard),
             _ => {}
         }
@@ -188,9 +188,6 @@ impl Talk {
             // They end with their transaction.
             self.portals.clear();
         }
-        if status == Status::Idle && self.trail.marks.is_none() && !server.pipeline.in_flight() {
-            self.trail.shifted = Bearing::None;
-        }
         if status == Status::Idle {
             let touched = std::mem::take(&mut self.doings.touched);
             self.schema_changed(touched);
@@ -206,6 +203,7 @@ impl Talk {
     fn command_complete(&mut self, header: Header, server: &mut Connection) -> Result<(), Unexpected> {
         let body = server.input.get(HEADER_LEN..header.len).unwrap_or_default();
         let tag = backend::command_tag(body).unwrap_or_default();
+        self.trail.has_completed();
         let everything = matches!(tag, b"DEALLOCATE ALL" | b"DISCARD ALL");
         // What a savepoint gives up is gone like after a DROP.
         let touched = match tag {
@@ -266,7 +264,9 @@ impl Talk {
             .unwrap_or_default()
             .to_vec();
         let fields = ErrorFields::new(&body);
-        self.server_left |= fields.is_fatal();
+        if fields.is_fatal() {
+            self.server_left = Some(Box::new(refusal_of(fields)));
+        }
         if let Some(interlude) = &mut self.trail.interlude {
             interlude.failed = true;
         }
@@ -387,14 +387,10 @@ impl Talk {
         match note {
             Note::Injected(id) => server.prepared.settle(id, done),
             Note::Evicted(statement) if !done => server.prepared.put_back(statement),
-            Note::Learn {
-                name,
-                prepares,
-                proves,
-            } => {
+            Note::Learn { name, prepares } => {
                 if let Some(statement) = prepares {
                     server.prepared.settle(statement.id, done);
-                    if done && proves {
+                    if done {
                         statement.prove();
                     }
                 }

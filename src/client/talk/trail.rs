@@ -8,18 +8,16 @@ use std::sync::Arc;
 
 use crate::config::{Opaque, PoolMode, PoolSettings, SessionState};
 use crate::error::{Refusal, SqlState};
-use crate::server::{FunctionTable, Parameters, Question, Remains, Settings, Statement};
+use crate::server::{FunctionTable, Parameters, Question, Remains, Settings};
 use crate::sql::{
-    Bearing, Effects, Reading, Resets, Verdict, computes_setting, contains_name, dotted_names,
-    encoding_is_safe, verdict,
+    Effects, Reading, Resets, Verdict, computes_setting, contains_name, dotted_names, encoding_is_safe,
+    verdict,
 };
 use crate::wire::backend::Status;
 
 use super::name_set::NameSet;
+use super::shown::Beginning;
 use super::unread::Unread;
-
-/// So much of a statement is kept to say why its client keeps a server, in letters.
-const STATEMENT_SHOWN_MAX: usize = 100;
 
 /// So many names of what may be custom settings are asked for at once.
 const CANDIDATES_MAX: usize = 256;
@@ -77,8 +75,10 @@ pub(in crate::client) struct Marks {
     unread: Unread,
     /// Roles and databases whose new sessions begin with other settings; an empty name is any.
     pub(in crate::client) beginners: BTreeSet<Box<[u8]>>,
-    /// The beginning of the first statement that left one.
-    pub(in crate::client) statement: Box<str>,
+    /// The first statement that left one.
+    pub(in crate::client) statement: Beginning,
+    /// Some command has been carried out since.
+    completed: bool,
     /// The error for which a statement could not be put in its place for the query that speaks of it.
     excuse: Option<Vec<u8>>,
 }
@@ -115,9 +115,6 @@ const PASSING: Effects = Effects::NOTIFY
     .union(Effects::DEFAULTS)
     .union(Effects::TEMP_PATH)
     .union(Effects::LOCAL_CUSTOM);
-
-/// Effects that are over with the transaction.
-const LOCAL: Effects = Effects::LOCAL_NAMES.union(Effects::LOCAL_MEANING);
 
 /// Effects of statements that are about prepared ones by the names that the client has for them.
 const SPEAKS_OF_NAMES: Effects = Effects::PREPARE.union(Effects::EXECUTE);
@@ -164,8 +161,6 @@ pub(in crate::client) struct Trail {
     pub(in crate::client) own: Arc<[Own]>,
     /// Databases that statements on their way out need without connections.
     pub(in crate::client) cleared: Names,
-    /// What may be decided otherwise than the client's settings say: something has been set since they were learnt.
-    pub(in crate::client) shifted: Bearing,
 }
 
 /// Effects that may concern settings which no text names.
@@ -204,38 +199,6 @@ fn pinned_by(effects: Effects) -> Remains {
     remains
 }
 
-/// The beginning of a statement, on one line.
-fn beginning(text: &[u8]) -> Box<str> {
-    let text = text.strip_suffix(b"\0").unwrap_or(text);
-    // No letter is longer than four bytes.
-    let looked_at = text.get(..5 * STATEMENT_SHOWN_MAX).unwrap_or(text);
-    let lossy = String::from_utf8_lossy(looked_at);
-    let plain: String = lossy
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    let words: Vec<&str> = plain.split_whitespace().collect();
-    let line = words.join(" ");
-    match line.char_indices().nth(STATEMENT_SHOWN_MAX) {
-        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()).into(),
-        None => line.into(),
-    }
-}
-
-/// Whether every session reads a text in the same way.
-fn is_read_alike(text: &[u8]) -> bool {
-    text.is_ascii() && memchr::memchr(b'\\', text).is_none()
-}
-
-/// How a session with these parameters reads a text.
-pub(super) fn reading_of(reported: &Parameters) -> Reading {
-    let encoding = reported.get(b"client_encoding").unwrap_or_default();
-    Reading {
-        standard_conforming_strings: reported.get(b"standard_conforming_strings") != Some(b"off"),
-        encoding_is_safe: encoding_is_safe(encoding),
-    }
-}
-
 /// What a text may do.
 pub(in crate::client) enum Judged {
     /// Nothing that lasts.
@@ -265,7 +228,6 @@ impl Trail {
             turned_down: None,
             own,
             cleared: Names::new(),
-            shifted: Bearing::None,
         }
     }
 
@@ -303,49 +265,19 @@ impl Trail {
         } else if self.path == Path::Temporary {
             self.path = Path::Plain;
         }
-        self.reading = reading_of(reported);
+        let encoding = reported.get(b"client_encoding").unwrap_or_default();
+        self.reading = Reading {
+            standard_conforming_strings: reported.get(b"standard_conforming_strings") != Some(b"off"),
+            encoding_is_safe: encoding_is_safe(encoding),
+        };
     }
 
-    /// A request goes out that may change, by what has been prepared, declared or begun, how others are read.
-    pub(super) fn note_use(&mut self, at: Barrier) {
-        if self.shifted > Bearing::None && self.barrier != Barrier::Now {
-            self.barrier = at;
-        }
-    }
-
-    /// What a text may leave behind that is sent now.
+    /// What a text may leave behind.
     pub(in crate::client) fn judge(&self, text: &[u8]) -> Judged {
-        let reading = (!self.may_be_misread(text)).then_some(self.reading);
-        self.judge_read(text, reading)
-    }
-
-    /// What a statement may leave behind, as it was read when it was prepared.
-    pub(super) fn judge_parsed(&self, statement: &Statement) -> Judged {
-        let text = statement.text();
-        if is_read_alike(text) {
-            return self.judge_read(text, Some(self.reading));
-        }
-        let then = &statement.settings;
-        // Otherwise it was prepared where nobody could tell.
-        let is_known = statement.context == then.digest();
-        self.judge_read(text, is_known.then(|| reading_of(&then.reported)))
-    }
-
-    /// Whether nobody can tell yet how PostgreSQL is going to read a text that is sent now.
-    pub(super) fn may_be_misread(&self, text: &[u8]) -> bool {
-        let is_open = self.barrier == Barrier::AtSync && self.shifted == Bearing::Meaning;
-        is_open && !is_read_alike(text)
-    }
-
-    /// What a text may leave behind that is, or was, read in this way; `None` if that is not known.
-    pub(super) fn judge_read(&self, text: &[u8], reading: Option<Reading>) -> Judged {
         if self.following == Following::Not {
             return Judged::Passing;
         }
-        let Some(reading) = reading else {
-            return self.unread();
-        };
-        let mut verdict = verdict(text, reading, &*self.functions);
+        let mut verdict = verdict(text, self.reading, &*self.functions);
         if self.opaque == Opaque::Trust {
             verdict.effects = verdict
                 .effects
@@ -438,10 +370,6 @@ impl Trail {
         if !PASSING.contains(verdict.effects) {
             self.barrier = at;
         }
-        self.shifted = self.shifted.max(verdict.bearing());
-        if LOCAL.contains(verdict.effects) {
-            return;
-        }
         self.restore_after(&verdict.details().resets);
         if self.following == Following::Resets {
             // Nobody asks the server, which is the client's: so a name counts as taken from here on.
@@ -455,7 +383,7 @@ impl Trail {
         }
         let marks = self.marks.get_or_insert_with(|| {
             Box::new(Marks {
-                statement: beginning(text),
+                statement: Beginning::of(text, self.reading),
                 ..Marks::default()
             })
         });
@@ -505,6 +433,13 @@ impl Trail {
     pub(super) fn excuse_for(&mut self, code: &[u8]) -> Option<Vec<u8>> {
         let is_its_result = matches!(code, b"26000" | b"25P02");
         self.marks.as_mut().filter(|_| is_its_result)?.excuse.take()
+    }
+
+    /// A command has been carried out, in full or as far as the client wanted.
+    pub(super) fn has_completed(&mut self) {
+        if let Some(marks) = &mut self.marks {
+            marks.completed = true;
+        }
     }
 
     /// These settings may have been changed by the statement that has just been marked; the second ones for the
@@ -608,9 +543,13 @@ impl Marks {
         })
     }
 
-    /// What has been done that no question can tell.
+    /// What has been done that no question can tell: nothing by what has failed.
     pub(in crate::client) fn unseen(&self) -> Remains {
-        pinned_by(self.effects).intersection(UNASKED)
+        if self.completed {
+            pinned_by(self.effects).intersection(UNASKED)
+        } else {
+            Remains::NONE
+        }
     }
 
     /// What was there and that no question finds, after this. `has_reset`: something has been reset, and that was not
