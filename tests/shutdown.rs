@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -68,6 +70,35 @@ fn sigterm_with_nobody_there_ends_at_once() {
     );
     assert!(!socket.exists(), "the socket is left behind");
     wait_until("no server is left", || cluster.backends("true") == 0);
+}
+
+#[test]
+fn sigterm_does_not_wait_for_who_is_not_logged_in() {
+    let cluster = Cluster::start();
+    let mut howdah = Howdah::before(&cluster)
+        .database("app", "host=127.0.0.1 port=1")
+        .set("client_login_timeout", "5min")
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut silent = TcpStream::connect(howdah.target().addr()).expect("it listens");
+        let mut waits = TcpStream::connect(howdah.target().addr()).expect("it listens");
+        let startup = msg::startup(&[("user", "app"), ("database", "app")]);
+        waits.write_all(&startup).expect("it reads");
+        thread::sleep(Duration::from_millis(300));
+        howdah.signal(signal);
+        let status = howdah.wait_exit(SOON);
+        assert!(status.success(), "{status}");
+        for stream in [&mut silent, &mut waits] {
+            let mut heard = Vec::new();
+            let _ = stream.read_to_end(&mut heard);
+            let heard = String::from_utf8_lossy(&heard);
+            assert!(heard.contains("57P03"), "{signal:?}: {heard:?}");
+        }
+        howdah.launch_again();
+    }
 }
 
 #[test]

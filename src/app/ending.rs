@@ -60,8 +60,10 @@ pub(super) async fn wait(process: &Process, manner: Manner) {
 
 async fn drain(process: &Process) {
     let clients = &process.front.clients;
+    // Who says nothing would be waited for until its login is too late.
+    clients.close();
     while !clients.is_empty() || clients.logging_in() > 0 {
-        // Again and again, for those who were logging in when it began.
+        // Again and again, for those whose login ended just then.
         clients.order_all(&Order::Drain(shutting_down()), |_| true);
         tokio::time::sleep(LOOK).await;
     }
@@ -76,6 +78,7 @@ async fn servers(process: &Process) {
 
 async fn nobody_is_left(process: &Process) {
     let clients = &process.front.clients;
+    clients.close();
     while !clients.is_empty() || clients.logging_in() > 0 {
         tokio::time::sleep(LOOK).await;
     }

@@ -10,6 +10,7 @@ use std::task::Context;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::{Refusal, SqlState};
 use crate::net::{PeerAddr, TlsInfo, within};
@@ -26,6 +27,8 @@ pub struct Clients {
     /// The same by where they come from.
     logging_in_from: Mutex<HashMap<IpAddr, usize>>,
     inner: Mutex<Inner>,
+    /// Cancelled when nobody is let in any more.
+    closed: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -166,6 +169,11 @@ impl Clients {
         }
     }
 
+    /// From now on nobody is let in, those neither who are logging in.
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+
     /// Connections that are not logged in yet.
     pub fn logging_in(&self) -> usize {
         self.logging_in.load(Ordering::Relaxed)
@@ -250,6 +258,13 @@ pub struct LoggingIn {
     from: Option<IpAddr>,
     /// How many of them came from the same place.
     pub(super) ahead_there: usize,
+}
+
+impl LoggingIn {
+    /// What comes of a login, unless nobody is let in any more.
+    pub(super) async fn unless_closed<T>(&self, login: impl Future<Output = T>) -> Option<T> {
+        self.clients.closed.run_until_cancelled(login).await
+    }
 }
 
 impl Drop for LoggingIn {

@@ -114,10 +114,13 @@ pub async fn login(stream: Stream, peer: PeerAddr, front: Arc<Front>, place: &Lo
         Err(Farewell::LoginRefused(Denial::Limit, refusal))
     } else {
         // Pinned here, so that it is not moved once more into the limit on it.
-        let entered = within(timeout, pin!(entrance.enter(begun))).await;
+        let entered = place
+            .unless_closed(within(timeout, pin!(entrance.enter(begun))))
+            .await;
         match entered {
-            Ok(result) => result,
-            Err(_) => Err(entrance.too_late(timeout)),
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(entrance.too_late(timeout)),
+            None => Err(Farewell::Administrator(shutting_down())),
         }
     };
     match result {
@@ -372,6 +375,14 @@ impl Entrance {
             let _ = tokio::time::timeout(REFUSAL_MAX, self.door.flush()).await;
         }
     }
+}
+
+/// As PostgreSQL says it to those who come too late.
+fn shutting_down() -> Refusal {
+    Refusal::new(
+        SqlState::CANNOT_CONNECT_NOW,
+        "the connection pooler is shutting down",
+    )
 }
 
 fn no_database(name: &str) -> Farewell {
