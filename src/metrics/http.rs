@@ -13,6 +13,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::{Exhibit, collect, page, ready};
 
@@ -29,12 +30,15 @@ const HEAD_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 /// A pause after the kernel could not give us a connection, for want of file descriptors for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often such a failure is logged.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Serves everybody who comes, until it is dropped.
 pub async fn serve(listener: TcpListener, exhibit: Arc<Exhibit>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut complained: Option<Instant> = None;
     loop {
         let place = Arc::clone(&places)
             .acquire_owned()
@@ -43,7 +47,10 @@ pub async fn serve(listener: TcpListener, exhibit: Arc<Exhibit>) {
         match listener.accept().await {
             Ok((stream, _)) => drop(tokio::spawn(attend(stream, exhibit.clone(), place))),
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection for metrics");
+                if complained.is_none_or(|at| at.elapsed() > COMPLAINT_INTERVAL) {
+                    complained = Some(Instant::now());
+                    tracing::warn!(%error, "cannot accept connections for metrics, trying again");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

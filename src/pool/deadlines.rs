@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::core::{Core, World};
+use super::core::{Core, Gate, World};
 use super::effects::Effects;
 use super::lease::LeaseError;
 use super::slots::{Expiry, SlotId, State};
@@ -41,10 +41,12 @@ impl<S: Source> Core<S> {
             let Some((cell, since)) = self.line.first() else {
                 return;
             };
-            let last_error = self.backoff.last_error().cloned();
+            let is_paused = self.gate == Gate::Paused;
             let error = LeaseError::Timeout {
                 waited: now.duration_since(since),
-                last_error,
+                // What went wrong before the pause has nothing to do with it.
+                last_error: self.backoff.last_error().filter(|_| !is_paused).cloned(),
+                is_paused,
             };
             self.stats.requests_errors += 1;
             cell.deliver(Err(Box::new(error)));

@@ -128,6 +128,8 @@ pub enum LeaseError {
         waited: Duration,
         /// Why the last attempt to connect failed, if the pool cannot connect at present.
         last_error: Option<Refusal>,
+        /// Whether it waited for RESUME.
+        is_paused: bool,
     },
     /// The server cannot be connected to, and waiting will not help.
     Failed(Refusal),
@@ -144,7 +146,11 @@ impl LeaseError {
                 "too many clients are waiting for a server connection",
             )
             .detail(format!("max_waiting is {limit}.")),
-            Self::Timeout { waited, last_error } => {
+            Self::Timeout {
+                waited,
+                last_error,
+                is_paused,
+            } => {
                 let message = "query_wait_timeout: no server connection became free in time";
                 let code = last_error
                     .as_ref()
@@ -154,6 +160,7 @@ impl LeaseError {
                     Some(error) => refusal.detail(format!(
                         "Waited {waited:.1?}. The server cannot be reached: {error}."
                     )),
+                    None if *is_paused => refusal.detail(format!("Waited {waited:.1?}. The pool is paused.")),
                     None => refusal.detail(format!("Waited {waited:.1?}.")),
                 }
             }

@@ -85,7 +85,8 @@ impl<S: Source> Registry<S> {
         let unused: Vec<_> = pools
             .extract_if(|_, pool| {
                 // Nobody can get hold of it meanwhile: that takes the registry's lock.
-                Arc::strong_count(pool) == 1 && pool.unused_for().is_some_and(|time| time >= at_least)
+                let is_unused = |time| time >= at_least || pool.has_no_database();
+                Arc::strong_count(pool) == 1 && pool.unused_for().is_some_and(is_unused)
             })
             .collect();
         let after = pools.len();

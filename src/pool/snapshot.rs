@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::error::SqlState;
+
 use super::core::Gate;
 use super::house::Pool;
 use super::servers::Servers;
@@ -124,6 +126,14 @@ impl<S: Source> Pool<S> {
     /// Counts a client's login.
     pub fn record_login(&self, took: Duration) {
         self.core().stats.login.observe(took);
+    }
+
+    /// Whether the server has said that there is no such database. Names may come from strangers.
+    pub(super) fn has_no_database(&self) -> bool {
+        let core = self.core();
+        core.backoff
+            .last_error()
+            .is_some_and(|error| error.code == SqlState::INVALID_CATALOG_NAME)
     }
 
     /// For how long it has had neither connections nor clients that wait.

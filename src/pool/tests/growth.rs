@@ -120,7 +120,9 @@ async fn waiters_outlast_a_transient_refusal_but_not_their_own_time() {
     });
     fake.refuse(100, false);
     match ask(&pool).await.expect("joined").err() {
-        Some(LeaseError::Timeout { waited, last_error }) => {
+        Some(LeaseError::Timeout {
+            waited, last_error, ..
+        }) => {
             assert_eq!(waited, secs(5));
             assert_eq!(last_error.expect("it was refused").message, "no");
         }

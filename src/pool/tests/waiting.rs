@@ -180,6 +180,20 @@ async fn too_many_waiters_are_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_waiter_that_gives_up_in_a_pause_is_told_of_it() {
+    let (pool, _fake) = pool(Settings {
+        query_wait_timeout: secs(3),
+        ..sized(1)
+    });
+    pool.pause();
+    let refused = ask(&pool).await.expect("joined").err().expect("nobody is served");
+    assert_eq!(
+        refused.refusal().detail.as_deref(),
+        Some("Waited 3.0s. The pool is paused.")
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_waiter_gives_up_after_query_wait_timeout() {
     let (pool, _fake) = pool(Settings {
         query_wait_timeout: secs(3),
@@ -194,7 +208,8 @@ async fn a_waiter_gives_up_after_query_wait_timeout() {
         refused,
         Some(LeaseError::Timeout {
             waited: secs(3),
-            last_error: None
+            last_error: None,
+            is_paused: false,
         })
     );
     assert!(!late.is_finished());
