@@ -233,6 +233,23 @@ fn tokio_postgres_reads_the_tables() {
     });
 }
 
+/// Netdata takes the first number of three for the version, and nothing up to 1.8.0; others want the name before it.
+#[test]
+fn exporters_find_a_version_that_they_take() {
+    let Some((_cluster, howdah)) = one_server() else {
+        return;
+    };
+    let version = Console::open(howdah.target()).show("VERSION").rows[0]["version"].clone();
+    let numbers = version.split(|char: char| !(char.is_ascii_digit() || char == '.'));
+    let first = numbers.into_iter().find(|word| word.split('.').count() == 3);
+    assert_eq!(first, Some("1.25.0"), "{version}");
+    assert!(version.starts_with("PgBouncer 1.25.0 "), "{version}");
+    assert!(
+        version.contains(concat!("howdah ", env!("CARGO_PKG_VERSION"))),
+        "{version}"
+    );
+}
+
 #[test]
 fn pools_clients_and_servers_are_shown_as_they_are() {
     let Some((cluster, howdah)) = one_server() else {

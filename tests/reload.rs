@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::os::unix::net::UnixDatagram;
 use std::thread;
 use std::time::Duration;
 
@@ -240,6 +241,40 @@ fn what_is_logged_can_be_changed() {
 }
 
 #[test]
+fn systemd_is_told_of_a_reload_and_that_the_process_is_alive() {
+    let cluster = Cluster::start();
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).expect("a socket of ours");
+    systemd.set_read_timeout(Some(SOON)).expect("a socket of ours");
+    let mut howdah = Howdah::before(&cluster).start_with(move |command| {
+        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000");
+    });
+    if !howdah.is_howdah() {
+        return;
+    }
+    let told = |wanted: &str| {
+        let mut buffer = [0; 1000];
+        loop {
+            let read = systemd.recv(&mut buffer).expect("it is told in time");
+            let message = String::from_utf8_lossy(&buffer[..read]).into_owned();
+            if message.contains(wanted) {
+                return message;
+            }
+        }
+    };
+    assert!(told("READY=1").contains("STATUS=serving clients"));
+    told("WATCHDOG=1");
+    howdah.reload(|config| config.set("default_pool_size", 2));
+    assert!(told("RELOADING=1").contains("MONOTONIC_USEC="));
+    told("READY=1");
+    howdah.reload_text("[howdah\n");
+    assert!(told("READY=1").contains("faulty"));
+    howdah.signal(rustix::process::Signal::TERM);
+    told("STOPPING=1");
+}
+
+#[test]
 fn settings_that_need_a_restart_are_named_and_wait_for_it() {
     let cluster = Cluster::start();
     let mut howdah = Howdah::with_pool(&cluster, 1);
@@ -265,6 +300,20 @@ fn settings_that_need_a_restart_are_named_and_wait_for_it() {
     for wire in &mut wires {
         assert_eq!(wire.query("BEGIN").status, 'T', "all else is in force");
     }
+    let mut console = Console::open(howdah.target());
+    let shown = ["workers", "unix_socket_mode", "default_pool_size"].map(|name| console.setting(name));
+    assert_eq!(shown, ["2", "0777", "2"], "what is in force");
+    // What is as it was at the start needs no restart, whatever the file said meanwhile.
+    reload(&mut howdah, |config| {
+        config.set("workers", 2).set("unix_socket_mode", "0777")
+    });
+    reload(&mut howdah, |config| config.set("default_pool_size", 3));
+    assert_eq!(
+        howdah.log().matches("after a restart").count(),
+        1,
+        "{}",
+        howdah.log()
+    );
 }
 
 #[test]

@@ -223,7 +223,7 @@ fn client(rest: &[&Word]) -> Result<u64, Refusal> {
     };
     id.ok_or_else(|| {
         Refusal::new(SqlState::SYNTAX_ERROR, "KILL_CLIENT needs the id of a client")
-            .hint("SHOW CLIENTS has it in its last column.")
+            .hint("SHOW CLIENTS has it in its column id.")
     })
 }
 

@@ -30,12 +30,8 @@ use crate::farewell::Farewell;
 pub use order::{Answer, Order, Shutdown, Task};
 pub use sampler::Sampler;
 
-/// What `SHOW VERSION` says.
-const VERSION: &str = concat!(
-    "howdah ",
-    env!("CARGO_PKG_VERSION"),
-    " (console of PgBouncer 1.25)"
-);
+/// What `SHOW VERSION` says. Exporters take the first number in it for `PgBouncer`'s version and refuse old ones.
+const VERSION: &str = concat!("PgBouncer 1.25.0 (howdah ", env!("CARGO_PKG_VERSION"), ")");
 /// What drivers take for the version of a server: the console whose language this one speaks.
 const SERVER_VERSION: &str = "1.25.0/howdah";
 

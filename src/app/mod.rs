@@ -14,6 +14,7 @@ mod run;
 mod signals;
 #[cfg(test)]
 mod sim;
+mod supervisor;
 mod sweep;
 mod workers;
 

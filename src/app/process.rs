@@ -15,7 +15,7 @@ use crate::log::{self, Leaver, Log, RateLimit};
 use crate::metrics::Exhibit;
 use crate::net::PeerAddr;
 
-use super::prefill;
+use super::{prefill, supervisor};
 
 /// Refused logins of one address that are logged within a [`REFUSALS_INTERVAL`].
 const REFUSALS_LOGGED: u32 = 5;
@@ -55,6 +55,17 @@ impl Process {
 
     /// Reads the configuration again. A faulty one changes nothing.
     pub(super) fn reload(&self) -> Answer {
+        supervisor::reloading();
+        let answer = self.read_again();
+        supervisor::ready(if answer.is_ok() {
+            "serving clients"
+        } else {
+            "serving clients; the new configuration is faulty and not in force"
+        });
+        answer
+    }
+
+    fn read_again(&self) -> Answer {
         let before = self.front.house();
         let config = Config::load(&before.config.origin).map_err(|faults| {
             tracing::error!(%faults, "configuration is faulty and was not reloaded");
@@ -91,11 +102,11 @@ impl Process {
     fn apply(&self, house: Result<House, String>) -> Answer {
         let before = self.front.house();
         let faulty = |message: String| {
-            tracing::error!(message, "configuration was not changed");
+            tracing::error!(why = message, "configuration was not changed");
             Refusal::new(SqlState::CONFIG_FILE, message)
         };
         let house = house.map_err(faulty)?;
-        let restart = before.config.restart_needed(&house.config);
+        let restart = house.config.restart_needed(self.front.started());
         let level = house.config.settings.log_level.clone();
         if level != before.config.settings.log_level {
             self.log.set_level(&level).map_err(faulty)?;

@@ -21,7 +21,7 @@ use crate::metrics;
 use super::ending::{self, Manner};
 use super::process::Process;
 use super::signals::{Signals, Wish};
-use super::{accept, descriptors, listen, prefill, sweep, workers};
+use super::{accept, descriptors, listen, prefill, supervisor, sweep, workers};
 
 /// Orders from consoles that may wait to be carried out.
 const ORDERS_MAX: usize = 16;
@@ -91,7 +91,8 @@ async fn serve_until(
             format!("cannot run \"{program}\"")
         })?),
     };
-    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    supervisor::ready("serving clients");
+    supervisor::keep_alive();
 
     let mut status = None;
     let manner = loop {
@@ -116,7 +117,7 @@ async fn serve_until(
         }
     };
     stop.cancel();
-    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+    supervisor::stopping();
     tokio::select! {
         () = ending::wait(&process, manner) => {}
         // Another signal is impatience.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::auth::{Credentials, Learned, Likeness, Mock, StoredSecret};
 use crate::authority::Authorities;
-use crate::config::{Config, Database, PoolSettings};
+use crate::config::{Config, Database, PoolSettings, Settings};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::{Denial, Farewell};
 use crate::net::Keepalive;
@@ -49,6 +49,8 @@ pub struct House {
 /// What all connections share.
 pub struct Front {
     house: ArcSwap<House>,
+    /// The settings that the process began with: of those that take effect by a restart they are in force.
+    started: Settings,
     /// The pools.
     pub pools: Registry<Servers>,
     /// The clients.
@@ -166,6 +168,7 @@ impl Front {
             None => Mock::new(&mut super::random),
         };
         Arc::new(Self {
+            started: house.config.settings.clone(),
             house: ArcSwap::from_pointee(house),
             pools: Registry::new(),
             clients: Arc::default(),
@@ -191,6 +194,11 @@ impl Front {
     /// The configuration of the moment.
     pub fn house(&self) -> Arc<House> {
         self.house.load_full()
+    }
+
+    /// The settings that the process began with.
+    pub fn started(&self) -> &Settings {
+        &self.started
     }
 
     /// Puts a new configuration into force: pools that are there get their new settings, those whose database is gone

@@ -129,7 +129,7 @@ fn users(config: &Config, findings: &mut Vec<Finding>) {
 }
 
 /// Whether the secrets of users are asked for anywhere.
-fn asks_for_users(config: &Config) -> bool {
+pub(super) fn asks_for_users(config: &Config) -> bool {
     let of_databases = config.databases.values().chain(&config.fallback);
     let mut own = of_databases.filter_map(|database| database.overrides.auth_user.as_deref());
     !config.settings.auth_user.is_empty() || own.any(|user| !user.is_empty())

@@ -22,7 +22,7 @@ pub fn file(data: &[u8]) {
         Err(faults) => assert!(!faults.to_string().is_empty()),
         Ok(config) => {
             assert!(!config.databases.is_empty() || config.fallback.is_some());
-            assert!(!config.summary().is_empty() && !config.rows().is_empty());
+            assert!(!config.summary().is_empty() && !config.rows(&config.settings).is_empty());
             for name in config.databases.keys() {
                 let database = config.database(name).expect("it is listed");
                 let _ = config.pool_settings(&database, "bob");

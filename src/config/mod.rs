@@ -25,6 +25,7 @@ mod unknown;
 mod user;
 mod userlist;
 mod value;
+mod warnings;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -165,23 +166,26 @@ impl Config {
         }
     }
 
-    /// The settings that differ from `other` and take effect by a restart only.
-    pub fn restart_needed(&self, other: &Self) -> Vec<&'static str> {
+    /// The settings that differ from those that the process has `started` with, and take effect by a restart only.
+    pub fn restart_needed(&self, started: &Settings) -> Vec<&'static str> {
         TABLE
             .iter()
             .filter(|row| row.change == Change::Restart)
-            .filter(|row| (row.show)(&self.settings) != (row.show)(&other.settings))
+            .filter(|row| (row.show)(&self.settings) != (row.show)(started))
             .map(|row| row.name)
             .collect()
     }
 
-    /// `SHOW CONFIG`, in the order of the names.
-    pub fn rows(&self) -> Vec<ConfigRow> {
-        let row = |row: &'static Row| ConfigRow {
-            name: row.name,
-            value: (row.show)(&self.settings),
-            default: row.default,
-            changeable: row.change == Change::Live,
+    /// `SHOW CONFIG`, in the order of the names: what is in force in a process that has `started` with these settings.
+    pub fn rows(&self, started: &Settings) -> Vec<ConfigRow> {
+        let row = |row: &'static Row| {
+            let changeable = row.change == Change::Live;
+            ConfigRow {
+                name: row.name,
+                value: (row.show)(if changeable { &self.settings } else { started }),
+                default: row.default,
+                changeable,
+            }
         };
         let mut rows: Vec<_> = TABLE.iter().map(row).collect();
         rows.sort_by_key(|row| row.name);
@@ -261,7 +265,7 @@ mod tests {
     fn every_setting_survives_show_and_set() {
         let config = config();
         let mut changeable = 0;
-        for row in config.rows() {
+        for row in config.rows(&config.settings) {
             match config.set(row.name, &row.value) {
                 Ok(same) => assert_eq!(same, config, "{}", row.name),
                 Err(fault) => assert!(!row.changeable, "{fault}"),
@@ -269,7 +273,7 @@ mod tests {
             assert_eq!(row.value, row.default, "{}", row.name);
             changeable += usize::from(row.changeable);
         }
-        assert_eq!(config.rows().len(), TABLE.len());
+        assert_eq!(config.rows(&config.settings).len(), TABLE.len());
         assert!(changeable > 40);
     }
 
@@ -280,7 +284,7 @@ mod tests {
         assert_eq!(after.settings.query_wait_timeout.as_secs(), 90);
         assert_eq!(before, config());
         let shown = after
-            .rows()
+            .rows(&after.settings)
             .into_iter()
             .find(|row| row.name == "query_wait_timeout")
             .unwrap();
@@ -336,7 +340,11 @@ mod tests {
     #[test]
     fn secrets_are_in_no_output() {
         let config = config();
-        let shown = format!("{config:?} {config:#?} {} {:?}", config.summary(), config.rows());
+        let shown = format!(
+            "{config:?} {config:#?} {} {:?}",
+            config.summary(),
+            config.rows(&config.settings)
+        );
         assert!(!shown.contains("hunter2"));
         assert_eq!(
             config.users["bob"].secret.as_ref().map(Secret::expose),
@@ -349,7 +357,14 @@ mod tests {
         let mut after = config();
         after.settings.listen_port = 1;
         after.settings.max_client_conn = 1;
-        assert_eq!(config().restart_needed(&after), ["listen_port"]);
+        let started = config().settings;
+        assert_eq!(after.restart_needed(&started), ["listen_port"]);
+        let rows = after.rows(&started);
+        let value = |name| &rows.iter().find(|row| row.name == name).unwrap().value;
+        assert_eq!(
+            (&**value("listen_port"), &**value("max_client_conn")),
+            ("6432", "1")
+        );
     }
 
     #[test]

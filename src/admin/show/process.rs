@@ -19,7 +19,7 @@ pub(super) const DNS_HOSTS: [Column; 3] = [text("hostname"), int8("ttl"), text("
 pub(super) const DNS_ZONES: [Column; 3] = [text("zonename"), int8("serial"), int4("count")];
 
 pub(super) fn config(front: &Front) -> Vec<Row> {
-    let rows = front.house().config.rows().into_iter();
+    let rows = front.house().config.rows(front.started()).into_iter();
     rows.map(|row| {
         let changeable = if row.changeable { "yes" } else { "no" };
         vec![
