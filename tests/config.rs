@@ -248,10 +248,15 @@ fn a_command_line_that_makes_no_sense_is_refused() {
         &["a", "b"],
         &["/no/such/file.toml"],
         &["check", "/no/such/file.toml"],
+        &["check", "-c", "/no/such/file.toml"],
     ] {
         let done = run::output(howdah().args(arguments), LIMIT);
         assert_eq!(done.status.code(), Some(USAGE), "{arguments:?}");
-        assert!(!done.stderr.is_empty());
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(!said.is_empty());
+        if arguments.contains(&"-c") {
+            assert!(said.contains("/no/such/file.toml: cannot be read"), "{said}");
+        }
     }
     for (option, word) in [("--help", "check"), ("--version", env!("CARGO_PKG_VERSION"))] {
         let said = run::succeed(howdah().arg(option), LIMIT);

@@ -32,6 +32,9 @@ enum Command {
         /// Configuration file or URL; without it the environment.
         #[arg(value_name = "FILE|URL")]
         source: Option<String>,
+        /// The configuration file, by option.
+        #[arg(short, long, value_name = "FILE", conflicts_with = "source")]
+        config: Option<String>,
     },
     /// Asks a running howdah whether it is well: exit status 0 if it is. For the health check of a container.
     Health {
@@ -58,15 +61,17 @@ pub fn main() -> ExitCode {
         }
     };
     match arguments.command {
-        Some(Command::Check { source }) => check(&Source::from_argument(source.as_deref())),
+        Some(Command::Check { source, config }) => check(&chosen(source.as_deref(), config)),
         Some(Command::Health { url }) => exit(super::health::ask(&url).map(|()| 0)),
         Some(Command::Demo { command }) => exit(super::demo::demo(&command)),
-        None => {
-            let source = arguments.config.map(|file| Source::File(file.into()));
-            let source = source.unwrap_or_else(|| Source::from_argument(arguments.source.as_deref()));
-            serve(&source)
-        }
+        None => serve(&chosen(arguments.source.as_deref(), arguments.config)),
     }
+}
+
+/// Where the configuration is, by argument or by option.
+fn chosen(argument: Option<&str>, option: Option<String>) -> Source {
+    let by_option = option.map(|file| Source::File(file.into()));
+    by_option.unwrap_or_else(|| Source::from_argument(argument))
 }
 
 #[expect(
@@ -80,6 +85,9 @@ fn check(source: &Source) -> ExitCode {
     match sound {
         Ok(house) => {
             println!("{}", house.summary());
+            for warning in house.config.warnings() {
+                eprintln!("warning: {warning}");
+            }
             ExitCode::SUCCESS
         }
         Err(faults) => {

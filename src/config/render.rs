@@ -34,7 +34,8 @@ const TOML_HEAD: &str = "\
 const MARKDOWN_HEAD: &str = "\
 # Settings
 
-Made from `src/config/settings.rs`; `config/howdah.toml` holds the same as a file to start from.
+Made from `src/config/settings.rs`; `config/howdah.toml` holds the same as a file to start from,
+once a line of `[databases]` and one of `[users]` are filled in.
 
 A setting stands under `[howdah]` in the configuration file. Without a file, `HOWDAH_<SETTING>` in the environment says the
 same: `HOWDAH_LISTEN_PORT=6432`. On the console, `SHOW CONFIG` shows the values and `SET name = value` changes them until the

@@ -43,7 +43,8 @@ settings! {
             client_login_timeout: Time(Duration) = "1min", Live;
             /// How long a cancel request may wait to be delivered to the server. 0: without limit.
             cancel_wait_timeout: Time(Duration) = "10s", Live;
-            /// How long SIGTERM waits for clients to finish their transactions. 0: without limit.
+            /// How long SIGTERM waits for clients to finish their transactions. Then who is left is told to go, and has
+            /// 3 s more to read that. 0: without limit.
             drain_timeout: Time(Duration) = "0", Live;
             /// Startup parameters to accept and forget, for drivers that send what pooling cannot keep.
             ignore_startup_parameters: Names(Vec<String>) = "", Live;
@@ -226,7 +227,8 @@ settings! {
         "Session state" {
             /// What becomes of session state in transaction and statement mode. `follow`: settings follow the client,
             /// and what cannot (temporary objects, session locks, cursors WITH HOLD …) keeps its server for as long as
-            /// it exists. `refuse`: statements that would need that fail (0A000). `ignore`: as in PgBouncer.
+            /// it exists. `refuse`: statements that would need that fail (0A000), and where a text does not tell (a
+            /// function, DO) the client is ended (0A000) once it has left such a thing. `ignore`: as in PgBouncer.
             session_state: SessionState(SessionState) = "follow", Live, session_state in [Database User];
             /// Statements whose text does not tell what they leave behind (DO, CALL, volatile functions): `check` asks
             /// the server afterwards, `trust` takes them to leave nothing.

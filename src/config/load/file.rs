@@ -18,7 +18,7 @@ impl Loader<'_> {
             Ok(text) => self.document(&text, &file),
             Err(error) => {
                 self.incomplete = true;
-                self.fault(file, format!("cannot be read: {error}"));
+                self.fault(file, format!("cannot be read: {error}{}", hint(path, &error)));
             }
         }
     }
@@ -26,6 +26,12 @@ impl Loader<'_> {
     pub(super) fn document(&mut self, text: &str, file: &Place) {
         match document::parse(text, file) {
             Ok(entries) => entries.into_iter().for_each(|entry| self.table(entry)),
+            Err(_) if is_pgbouncers(text) => {
+                self.incomplete = true;
+                let message = "this is PgBouncer's ini format; howdah reads TOML: [pgbouncer] becomes [howdah], names stay, \
+                               and text stands in quotes (config/howdah.toml shows it, docs/settings.md explains it)";
+                self.fault(file.clone(), message);
+            }
             Err(faults) => {
                 self.incomplete = true;
                 self.faults.extend(faults);
@@ -151,6 +157,21 @@ impl Loader<'_> {
             ),
             raw => raw,
         })
+    }
+}
+
+/// Whether a text that is no TOML has the table of `PgBouncer`'s settings.
+fn is_pgbouncers(text: &str) -> bool {
+    text.lines().any(|line| line.trim() == "[pgbouncer]")
+}
+
+/// What somebody may have meant by the name of a file that is not there.
+fn hint(path: &Path, error: &std::io::Error) -> &'static str {
+    let is_word = path.components().count() == 1 && path.extension().is_none();
+    if is_word && error.kind() == std::io::ErrorKind::NotFound {
+        " (nor is it a command: howdah --help lists them)"
+    } else {
+        ""
     }
 }
 
@@ -297,6 +318,27 @@ howdah.toml:21: there is no table [user] (did you mean \"users\"?)";
                 .unwrap_err()
                 .starts_with("howdah.toml:2: auth_file: cannot read none.txt")
         );
+    }
+
+    #[test]
+    fn a_file_of_pgbouncers_is_told_from_broken_toml_in_one_line() {
+        let ini = "[databases]\napp = host=a port=5432\n[pgbouncer]\nlisten_addr = 127.0.0.1\npool_mode = session\n";
+        let faults = load(ini, &[]).unwrap_err();
+        assert_eq!(faults.lines().count(), 1, "{faults}");
+        assert!(
+            faults.contains("PgBouncer's ini") && faults.contains("docs/settings.md"),
+            "{faults}"
+        );
+    }
+
+    #[test]
+    fn a_word_that_is_neither_file_nor_command_is_named_as_such() {
+        let said = |name: &str| {
+            let faults = Config::load_with(&Source::File(name.into()), &environment(&[])).unwrap_err();
+            faults.to_string()
+        };
+        assert!(said("chekc").contains("howdah --help"));
+        assert!(!said("howdah.toml").contains("--help") && !said("./chekc").contains("a command"));
     }
 
     #[test]
