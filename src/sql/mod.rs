@@ -28,7 +28,6 @@
 )]
 
 mod arguments;
-mod bearing;
 mod calls;
 mod classify;
 mod computed;
@@ -53,7 +52,6 @@ mod tests;
 mod transaction;
 mod verdict;
 
-pub use bearing::Bearing;
 pub use classify::{Reading, encoding_is_safe, verdict};
 pub use computed::computes_setting;
 pub use custom::dotted_names;
