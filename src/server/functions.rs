@@ -173,9 +173,10 @@ impl FunctionTable {
 impl Functions for FunctionTable {
     fn volatility(&self, name: &[u8]) -> Volatility {
         let known = self.current.load();
-        match known.as_ref().and_then(|known| known.is_volatile.get(name)) {
-            Some(true) => Volatility::Volatile,
-            Some(false) => Volatility::Harmless,
+        match known.as_ref().map(|known| known.is_volatile.get(name)) {
+            Some(Some(true)) => Volatility::Volatile,
+            Some(Some(false)) => Volatility::Harmless,
+            Some(None) => Volatility::Absent,
             None => Volatility::Unknown,
         }
     }

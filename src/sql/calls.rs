@@ -244,8 +244,10 @@ impl<'j, 'a> Calls<'j, 'a> {
             match role(&name) {
                 Role::Syntax => return,
                 Role::Either => {
-                    if self.judge.functions.volatility(&name) == Volatility::Volatile {
-                        self.judge.verdict.add(Effects::OPAQUE);
+                    match self.judge.functions.volatility(&name) {
+                        Volatility::Harmless | Volatility::Absent => {}
+                        Volatility::Volatile => self.judge.verdict.add(Effects::OPAQUE),
+                        Volatility::Unknown => self.judge.verdict.add_unknown_function(name.as_ref().into()),
                     }
                     return;
                 }
@@ -258,7 +260,9 @@ impl<'j, 'a> Calls<'j, 'a> {
         match self.judge.functions.volatility(&name) {
             Volatility::Harmless => {}
             Volatility::Volatile => self.judge.verdict.add(Effects::OPAQUE),
-            Volatility::Unknown => self.judge.verdict.add_unknown_function(name.as_ref().into()),
+            Volatility::Absent | Volatility::Unknown => {
+                self.judge.verdict.add_unknown_function(name.as_ref().into());
+            }
         }
     }
 

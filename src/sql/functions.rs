@@ -7,7 +7,9 @@ pub enum Volatility {
     Harmless,
     /// A function of this name is volatile and not PostgreSQL's own.
     Volatile,
-    /// Nothing is known.
+    /// There was none of this name when somebody last looked.
+    Absent,
+    /// Nothing is known, of this one nor of others.
     Unknown,
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Functions of a made-up database: `vol` is volatile, a few are harmless, the rest is not known.
+/// Functions of a made-up database: `vol` is volatile, a few are harmless, and there are no others.
 pub(super) struct Few;
 
 impl Functions for Few {
@@ -35,7 +35,7 @@ impl Functions for Few {
         match name {
             b"vol" => Volatility::Volatile,
             name if HARMLESS.iter().any(|known| known.as_bytes() == name) => Volatility::Harmless,
-            _ => Volatility::Unknown,
+            _ => Volatility::Absent,
         }
     }
 }
@@ -533,4 +533,28 @@ fn paths_that_lead_to_temporary_objects() {
         Effects::TEMP_PATH.union(Effects::SETTINGS),
     );
     inert(&["SET LOCAL search_path = tenant_7", "SET LOCAL work_mem = '1MB'"]);
+}
+
+/// As it is before the catalogs have been read for the first time.
+struct Nothing;
+
+impl Functions for Nothing {
+    fn volatility(&self, _: &[u8]) -> Volatility {
+        Volatility::Unknown
+    }
+}
+
+#[test]
+fn words_that_may_be_functions_are_such_as_long_as_nothing_is_known() {
+    let unknown = Effects::OPAQUE.union(Effects::UNKNOWN_FUNCTION);
+    for text in [
+        "SELECT sets()",
+        "SELECT key(1) FROM t",
+        "SELECT 1 FROM overlay('a')",
+    ] {
+        let effects =
+            |functions: &dyn Functions| verdict(text.as_bytes(), Reading::default(), functions).effects;
+        assert_eq!(effects(&Nothing), unknown, "{text}");
+        assert_eq!(effects(&Few), Effects::NONE, "{text}");
+    }
 }
