@@ -53,7 +53,7 @@ fn psql_and_pgbench_find_the_cluster() {
 #[test]
 fn the_noise_is_quiet_where_there_is_no_pool() {
     let cluster = Cluster::start();
-    let mut noise = Noise::new(cluster.target());
+    let mut noise = Noise::new(cluster.target(), 2);
     for _ in 0..4 {
         noise.turn();
     }

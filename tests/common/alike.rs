@@ -1,5 +1,7 @@
 //! The oracle: what a client sees through howdah is what it sees from PostgreSQL.
 
+use std::collections::VecDeque;
+
 use super::net::Target;
 use super::wire::Wire;
 use super::{Cluster, Howdah, msg};
@@ -41,10 +43,10 @@ impl Pair {
         Self::with_pool(2).alike(&script);
     }
 
-    /// Runs a script directly, then alone through howdah, then through howdah while another client of the same pool
-    /// does its best to leave something behind on every server. Each must read the same frames.
+    /// Runs a script directly, then alone through howdah, then through howdah while other clients of the same pool
+    /// do their best to leave something behind on every server. Each must read the same frames.
     ///
-    /// With a pool of one server the other client never keeps it; with more it makes servers change hands.
+    /// With a pool of one server the others never keep it; with more they make servers change hands.
     ///
     /// The script gets a logged-in connection of `app`. Before each run the schema `public` is made afresh.
     #[track_caller]
@@ -52,8 +54,7 @@ impl Pair {
         let direct = self.transcript(self.cluster.target(), None, &script);
         let alone = self.transcript(self.howdah.target(), None, &script);
         compare("alone", &direct, &alone);
-        let mut noise = Noise::new(self.howdah.target());
-        noise.keeps_server = self.size > 1;
+        let noise = Noise::new(self.howdah.target(), self.size);
         let disturbed = self.transcript(self.howdah.target(), Some(noise), &script);
         compare("disturbed by another client", &direct, &disturbed);
     }
@@ -61,6 +62,8 @@ impl Pair {
     fn transcript(&self, target: Target, noise: Option<Noise>, script: impl Fn(&mut Wire)) -> Vec<String> {
         self.cluster
             .sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION app");
+        // A pooler that shares statements is to know that the schema is another one.
+        Wire::app(target).query("CREATE TABLE made_afresh (); DROP TABLE made_afresh");
         let mut wire = Wire::app(target);
         settle_parameters(&mut wire.transcript);
         if let Some(mut noise) = noise {
@@ -95,57 +98,80 @@ fn compare(how: &str, direct: &[String], pooled: &[String]) {
     );
 }
 
-/// Another client of the same pool, with the same names for other things.
+/// Other clients of the same pool, with the same names for other things.
 ///
-/// Every turn it either takes a server and keeps it, or lets it go: with a pool of two, the client that is being
-/// disturbed finds itself on the other server each time.
+/// One less than there are servers stay in transactions, each on a server of its own. Every turn the other one begins
+/// one too, on the server that the disturbed client has just given back, and one of them lets its server go: so the disturbed
+/// client finds itself on another server each time, whoever a pool prefers to give which one.
 pub struct Noise {
-    wire: Wire,
+    /// Those in a transaction, the longest first.
+    busy: VecDeque<Wire>,
+    idle: Wire,
     turns: u32,
-    /// Whether it stays in a transaction every other turn.
-    pub keeps_server: bool,
 }
 
 impl Noise {
-    /// A noisy client.
-    pub fn new(target: Target) -> Self {
-        let params = [
-            ("user", "app"),
-            ("database", "app"),
-            ("application_name", "noise"),
-        ];
-        let mut wire = Wire::login_with(target, &params, None).expect("the noisy client can log in");
-        for name in ["s", "s1", "s2", "_pg3_0"] {
-            let messages = [msg::parse(name, &format!("SELECT 'noise {name}'"))];
-            assert_eq!(wire.batch(&messages), "1Z");
-        }
+    /// The noisy clients of a pool of so many servers; of one server they keep none.
+    pub fn new(target: Target, servers: u32) -> Self {
+        let busy = (1..servers).map(|_| {
+            let mut wire = noisy(target);
+            begin(&mut wire);
+            wire.answer();
+            wire
+        });
         Self {
-            wire,
+            busy: busy.collect(),
+            idle: noisy(target),
             turns: 0,
-            keeps_server: true,
         }
     }
 
-    /// One disturbance; leaves the noisy client inside a transaction every other time.
+    /// One disturbance.
     pub fn turn(&mut self) {
         self.turns += 1;
+        let Some(mut leaving) = self.busy.pop_front() else {
+            disturb(&mut self.idle);
+            self.idle.query("SELECT 1/0");
+            return;
+        };
+        // It waits for a server if the disturbed client keeps its own.
+        begin(&mut self.idle);
+        disturb(&mut leaving);
         if self.turns.is_multiple_of(2) {
-            self.wire.query("COMMIT");
-            return;
+            leaving.query("SELECT 1/0");
         }
-        let messages = [
-            msg::parse("", "SELECT 'noise'"),
-            msg::bind("", "", &[]),
-            msg::execute("", 0),
-        ];
-        assert_eq!(self.wire.batch(&messages), "12DCZ");
-        assert_eq!(self.wire.batch(&[msg::run("s", &[])]), "2TDCZ");
-        self.wire.query("SET application_name = 'noise'");
-        self.wire.query("SELECT 1/0");
-        if !self.keeps_server {
-            return;
-        }
-        let answer = self.wire.query("BEGIN");
+        leaving.query("COMMIT");
+        let answer = self.idle.answer();
         assert_eq!(answer.status, 'T', "{answer:?}");
+        self.busy.push_back(std::mem::replace(&mut self.idle, leaving));
     }
+}
+
+fn noisy(target: Target) -> Wire {
+    let params = [
+        ("user", "app"),
+        ("database", "app"),
+        ("application_name", "noise"),
+    ];
+    let mut wire = Wire::login_with(target, &params, None).expect("the noisy client can log in");
+    for name in ["s", "s1", "s2", "_pg3_0"] {
+        let messages = [msg::parse(name, &format!("SELECT 'noise {name}'"))];
+        assert_eq!(wire.batch(&messages), "1Z");
+    }
+    wire
+}
+
+fn begin(wire: &mut Wire) {
+    wire.send(&msg::query("BEGIN"));
+}
+
+fn disturb(wire: &mut Wire) {
+    let messages = [
+        msg::parse("", "SELECT 'noise'"),
+        msg::bind("", "", &[]),
+        msg::execute("", 0),
+    ];
+    assert_eq!(wire.batch(&messages), "12DCZ");
+    assert_eq!(wire.batch(&[msg::run("s", &[])]), "2TDCZ");
+    wire.query("SET application_name = 'noise'");
 }
