@@ -92,3 +92,44 @@ fn who_is_in_the_middle_of_sending_is_told_why_it_is_let_go() {
         console.does("RESUME");
     }
 }
+
+/// Without its Sync a batch is not carried out to its end, whoever it is that ends it.
+#[test]
+fn what_a_client_has_done_in_a_batch_that_it_has_not_ended_is_undone() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let mut setting_up = Wire::app(cluster.target());
+    setting_up.query("CREATE TABLE done (how text)");
+    let insert = |how: &str| msg::extended(&format!("INSERT INTO done VALUES ('{how}')"), &[]);
+    for (how, flushes, ends) in [
+        ("vanished", false, msg::flush()),
+        ("vanished behind an answer", true, msg::flush()),
+        ("said goodbye", false, msg::terminate()),
+        ("said goodbye behind an answer", true, msg::terminate()),
+        (
+            "behind others",
+            true,
+            [msg::sync(), insert("behind others"), msg::flush()].concat(),
+        ),
+    ] {
+        let mut wire = Wire::app(howdah.target());
+        wire.send(&insert(how));
+        if flushes {
+            wire.send(&msg::flush());
+            wire.expect("12nC");
+        }
+        wire.send(&ends);
+        wire.vanish();
+    }
+    let mut killed = Wire::app(howdah.target());
+    killed.send(&[insert("killed"), msg::flush()].concat());
+    killed.expect("12nC");
+    if howdah.is_howdah() {
+        Console::open(howdah.target()).does("KILL app");
+        Console::open(howdah.target()).does("RESUME app");
+    }
+    drop(killed);
+    let mut next = Wire::app(howdah.target());
+    let found = next.value("SELECT coalesce(string_agg(how, ', '), '') FROM done");
+    assert_eq!(found, "behind others", "its first batch was ended");
+}

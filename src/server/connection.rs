@@ -18,9 +18,13 @@ use super::connect::Message;
 use super::note::{Deallocates, Note};
 use super::questions::Rows;
 use super::repose::{IDLE_SESSION_TIMEOUT, Repose};
-use super::statements::text_of;
+use super::statements::{NOTHING, text_of};
 use super::unseen::Unseen;
-use super::{CancelKey, Prepared, Remains, Settings};
+use super::{CancelKey, Prepared, Remains, Settings, questions};
+
+/// Settings under which the simplest statement may fail, or wait for others: a serializable, deferrable transaction waits
+/// for those that write.
+const IN_THE_WAY: [&[u8]; 2] = [b"default_transaction_deferrable", b"statement_timeout"];
 
 /// A client's unnamed statement.
 #[derive(Debug)]
@@ -359,13 +363,18 @@ impl Connection {
         error.map_or(Ok(true), |refusal| Err(Failure::Sql(refusal)))
     }
 
-    /// Ends copy data and segments that nobody else is going to end, whenever they come to light.
+    /// Ends copy data and segments that nobody else is going to end, whenever they come to light. What a segment has done
+    /// is undone, as it is where a connection ends without its Sync.
     async fn end_what_is_open(&mut self) -> Result<(), Failure> {
         if self.pipeline.is_copying_in() {
             write::message(&mut self.output, b'f', |out| write::cstr(out, b"client is gone"));
             self.pipeline.sent(Request::CopyEnd, Answer::Skip, None);
         }
         if !self.pipeline.is_quiet() && !self.pipeline.unit_in_flight() {
+            write::close_statement(&mut self.output, NOTHING);
+            self.pipeline.sent(Request::Close, Answer::Skip, None);
+            write::bind(&mut self.output, b"", NOTHING);
+            self.pipeline.sent(Request::Bind, Answer::Skip, None);
             write::empty(&mut self.output, b'S');
             self.pipeline.sent(Request::Sync, Answer::Skip, None);
         }
@@ -376,7 +385,7 @@ impl Connection {
     pub(super) async fn align_known(&mut self, wanted: &Settings) -> Result<(), Failure> {
         self.hear_while_idle().map_err(|gone| Failure::Lost(gone.0))?;
         for query in self.settings.towards(wanted) {
-            self.run(&query).await?;
+            self.set(&query).await?;
         }
         if !Arc::ptr_eq(&self.settings.extra, &wanted.extra) {
             self.settings.extra = wanted.extra.clone();
@@ -390,6 +399,26 @@ impl Connection {
             self.settings.reported = wanted.reported.clone();
         }
         Ok(())
+    }
+
+    /// Runs SQL that brings the session to other settings, which those that it has must not keep waiting or end.
+    async fn set(&mut self, sql: &[u8]) -> Result<(), Failure> {
+        let has = |name: &&[u8]| self.settings.extra.get(name).is_some();
+        if !IN_THE_WAY.iter().any(has) {
+            return self.run(sql).await;
+        }
+        let calm = [
+            questions::BEGIN,
+            b"SET LOCAL statement_timeout=0;",
+            sql,
+            b";COMMIT",
+        ]
+        .concat();
+        let done = self.run(&calm).await;
+        if self.pipeline.status() != Status::Idle {
+            self.run("ROLLBACK").await?;
+        }
+        done
     }
 
     /// Looks after an idle connection: ready when it is of no more use. Registers `cx` to be woken.

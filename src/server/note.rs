@@ -22,6 +22,8 @@ pub enum Note {
         name: Box<[u8]>,
         /// The statement that is prepared on the server with it, unless the server has it already.
         prepares: Option<Arc<Statement>>,
+        /// Whoever prepares it under these settings has it accepted as well.
+        proves: bool,
     },
     /// A client's Close of this name, which stood for this statement.
     Forget(Forgotten),

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::Parameters;
+use crate::sql::Bearing;
 
 /// A name and a value.
 type Pair = (Box<[u8]>, Box<[u8]>);
@@ -65,27 +66,18 @@ const FIXED_AT_PARSE: [&[u8]; 5] = [
     b"standard_conforming_strings",
     b"timezone",
 ];
-/// Settings that clients often differ in, and that no statement's meaning depends on.
-const MEANINGLESS: [&[u8]; 14] = [
-    b"application_name",
-    b"bytea_output",
-    b"client_min_messages",
-    b"deadlock_timeout",
-    b"effective_cache_size",
-    b"extra_float_digits",
-    b"idle_in_transaction_session_timeout",
-    b"idle_session_timeout",
-    b"jit",
-    b"lock_timeout",
-    b"maintenance_work_mem",
-    b"statement_timeout",
-    b"synchronous_commit",
-    b"work_mem",
+/// Such settings that PostgreSQL does not report.
+const FIXED_UNTOLD: [&[u8]; 6] = [
+    b"array_nulls",
+    b"backslash_quote",
+    b"lc_monetary",
+    b"timezone_abbreviations",
+    b"transform_null_equals",
+    b"xmloption",
 ];
 
 fn decides_meaning(name: &[u8]) -> bool {
-    // Custom settings are looked up when a statement runs.
-    !MEANINGLESS.contains(&name) && !name.contains(&b'.')
+    Bearing::of(name) > Bearing::None
 }
 
 /// A digest of these pairs behind what another one is of.
@@ -119,10 +111,18 @@ impl Settings {
     pub fn reading_like(&self, wanted: &Self) -> Option<Vec<u8>> {
         let reads = |name: &[u8]| FIXED_AT_PARSE.iter().any(|have| name.eq_ignore_ascii_case(have));
         let differing = wanted.reported.differing(&self.reported);
-        let calls: Vec<_> = differing
+        let told = differing
             .filter(|(name, _)| reads(name))
-            .map(|(name, value)| call(name, &quote_literal(value), b"true"))
-            .collect();
+            .map(|(name, value)| call(name, &quote_literal(value), b"true"));
+        let untold = FIXED_UNTOLD
+            .iter()
+            .filter(|name| self.extra.get(name) != wanted.extra.get(name))
+            .map(|name| {
+                // NULL is what a new session has.
+                let value = wanted.extra.get(name).map(quote_literal);
+                call(name, &value.unwrap_or_else(|| b"NULL".to_vec()), b"true")
+            });
+        let calls: Vec<_> = told.chain(untold).collect();
         (!calls.is_empty()).then(|| select(&calls))
     }
 

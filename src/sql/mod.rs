@@ -28,6 +28,7 @@
 )]
 
 mod arguments;
+mod bearing;
 mod calls;
 mod classify;
 mod computed;
@@ -52,6 +53,7 @@ mod tests;
 mod transaction;
 mod verdict;
 
+pub use bearing::Bearing;
 pub use classify::{Reading, encoding_is_safe, verdict};
 pub use computed::computes_setting;
 pub use custom::dotted_names;

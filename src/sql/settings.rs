@@ -1,6 +1,7 @@
 //! SET, RESET and `set_config`.
 
 use super::arguments::{Arguments, First, Third, may_be_temporary};
+use super::bearing::Bearing;
 use super::cursor::Cursor;
 use super::identifier;
 use super::lexer::{Kind, Token};
@@ -55,7 +56,7 @@ pub(super) fn set(verdict: &mut Verdict, cursor: &mut Cursor<'_>) {
         }
         return match name {
             Some(name) => touch(verdict, &name, change(cursor)),
-            None if local => verdict.add(Effects::LOCAL_CUSTOM),
+            None if local => verdict.add(Effects::LOCAL_CUSTOM.union(Effects::LOCAL_MEANING)),
             None => verdict.add(Effects::ANY_SETTING),
         };
     }
@@ -124,7 +125,7 @@ pub(super) fn set_config(verdict: &mut Verdict, arguments: &Arguments<'_>) {
         (First::Literal(name), change) => touch(verdict, &name.to_ascii_lowercase(), change),
         (First::Parameter(number), Change::Local) => verdict.add_bound_local(number),
         (First::Parameter(number), _) => verdict.add_bound_setting(number),
-        (First::Computed, Change::Local) => verdict.add(Effects::LOCAL_CUSTOM),
+        (First::Computed, Change::Local) => verdict.add(Effects::LOCAL_CUSTOM.union(Effects::LOCAL_MEANING)),
         (First::Computed, _) => verdict.add(Effects::ANY_SETTING),
     }
 }
@@ -147,7 +148,7 @@ fn touch(verdict: &mut Verdict, name: &[u8], change: Change) {
     };
     match change {
         Change::Local if name.contains(&b'.') => verdict.add_local_custom(name.into()),
-        Change::Local => {}
+        Change::Local => verdict.add_local(Bearing::of(name)),
         Change::Set => verdict.add_setting(name.into()),
         Change::Reset => verdict.add_reset(name.into()),
     }

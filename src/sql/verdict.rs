@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::bearing::Bearing;
+
 /// A set of things that a text may do to its session.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Effects(u32);
@@ -59,7 +61,12 @@ impl Effects {
     /// May put `pg_temp` into the `search_path`, if for the transaction only: what is created there is temporary.
     pub const TEMP_PATH: Self = Self(1 << 22);
 
-    const NAMES: [(Self, &'static str); 23] = [
+    /// Sets for the transaction only what decides which objects the names of later texts stand for.
+    pub const LOCAL_NAMES: Self = Self(1 << 23);
+    /// Sets for the transaction only what decides what later texts mean, or may do so.
+    pub const LOCAL_MEANING: Self = Self(1 << 24);
+
+    const NAMES: [(Self, &'static str); 25] = [
         (Self::SETTINGS, "SETTINGS"),
         (Self::ANY_SETTING, "ANY_SETTING"),
         (Self::RESETS, "RESETS"),
@@ -83,6 +90,8 @@ impl Effects {
         (Self::DEFAULTS, "DEFAULTS"),
         (Self::COMPUTED, "COMPUTED"),
         (Self::TEMP_PATH, "TEMP_PATH"),
+        (Self::LOCAL_NAMES, "LOCAL_NAMES"),
+        (Self::LOCAL_MEANING, "LOCAL_MEANING"),
     ];
 
     /// Whether nothing is in the set.
@@ -206,6 +215,24 @@ impl Verdict {
         self.effects.is_empty()
     }
 
+    /// What later statements mean otherwise, at most, for what this text sets.
+    pub fn bearing(&self) -> Bearing {
+        const UNNAMED: Effects = Effects::ANY_SETTING
+            .union(Effects::OPAQUE)
+            .union(Effects::LOCAL_MEANING);
+        let details = self.details();
+        let is_any = self.effects.intersects(UNNAMED) || details.resets == Resets::All;
+        if is_any || !details.bound_settings.is_empty() {
+            return Bearing::Meaning;
+        }
+        let local = match self.effects.contains(Effects::LOCAL_NAMES) {
+            true => Bearing::Names,
+            false => Bearing::None,
+        };
+        let named = details.settings.iter().map(|name| Bearing::of(name));
+        named.max().unwrap_or_default().max(local)
+    }
+
     /// The names that belong to the effects.
     pub fn details(&self) -> &Details {
         self.details.as_deref().unwrap_or(&NO_DETAILS)
@@ -275,8 +302,17 @@ impl Verdict {
         self.details_mut().local_customs.push(name);
     }
 
+    /// What a setting decides that is set for the transaction only.
+    pub(super) fn add_local(&mut self, bearing: Bearing) {
+        self.add(match bearing {
+            Bearing::None => Effects::NONE,
+            Bearing::Names => Effects::LOCAL_NAMES,
+            Bearing::Meaning => Effects::LOCAL_MEANING,
+        });
+    }
+
     pub(super) fn add_bound_local(&mut self, number: u16) {
-        self.add(Effects::LOCAL_CUSTOM);
+        self.add(Effects::LOCAL_CUSTOM.union(Effects::LOCAL_MEANING));
         self.details_mut().bound_locals.push(number);
     }
 

@@ -107,6 +107,15 @@ pub fn query(out: &mut BytesMut, text: &[u8]) {
     message(out, b'Q', |out| cstr(out, text));
 }
 
+/// Appends a Bind of a statement without parameters.
+pub fn bind(out: &mut BytesMut, portal: &[u8], statement: &[u8]) {
+    message(out, b'B', |out| {
+        cstr(out, portal);
+        cstr(out, statement);
+        out.put_bytes(0, 6);
+    });
+}
+
 /// Appends a Close of the prepared statement `name`.
 pub fn close_statement(out: &mut BytesMut, name: &[u8]) {
     message(out, b'C', |out| {

@@ -456,12 +456,14 @@ impl Session {
     async fn end_of_use(&mut self, stop: Stop, lease: &mut Lease<Servers>) -> Option<End> {
         self.clock.let_pass();
         let stop = match stop {
-            Stop::Interlude if self.pin.is_some() => match self.interlude(lease).await {
-                // What is put right is often the end of what the client has kept its server for.
-                Ok(()) if lease.pipeline.is_settled() => Stop::Settled,
+            Stop::Interlude => match self.interlude(lease).await {
+                // It was the end of a transaction, often of what the client has kept its server for.
+                Ok(()) if lease.pipeline.is_settled() && !self.is_session() => Stop::Settled,
                 Ok(()) => return None,
                 Err(farewell) => return Some(End::of(farewell)),
             },
+            // Nobody leaves without having been asked what there is.
+            Stop::WantsPin if lease.pipeline.is_settled() && self.talk.trail.marks.is_some() => Stop::Settled,
             stop => stop,
         };
         let interrupted = match stop {
@@ -474,7 +476,8 @@ impl Session {
                 },
                 Err(farewell) => Err(farewell),
             },
-            Stop::Interlude => self.interlude(lease).await,
+            // It has been dealt with.
+            Stop::Interlude => Ok(()),
             Stop::WantsChannels => self.move_to_server(lease).await,
             Stop::WantsPin if self.listens_freely() => {
                 self.talk.trail.may_pin = true;

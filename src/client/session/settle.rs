@@ -16,7 +16,7 @@ use crate::pool::PinPermit;
 use crate::server::{
     Answer, Connection, Extra, Failure, IDLE_SESSION_TIMEOUT, Leftovers, Question, Remains, assignments,
 };
-use crate::sql::{CURRENT_USER, Effects};
+use crate::sql::{Bearing, CURRENT_USER, Effects};
 use crate::wire::store::CHUNK;
 use crate::wire::write;
 
@@ -152,6 +152,8 @@ impl Session {
             }
         }
         self.hear_meanwhile(server);
+        // What it is set to is known again.
+        self.talk.trail.shifted = Bearing::None;
         let has_reset = std::mem::take(&mut self.talk.doings.reset);
         let mut remains = remains.unwrap_or(keeps);
         remains = remains.without(UNASKED);
@@ -481,7 +483,7 @@ impl Session {
             .believed
             .unwrap_or_else(|| server.settings.reported.clone());
         if !restores.is_empty() {
-            let done = server.run(assignments(&restores)).await;
+            let done = Self::put_back(&assignments(&restores), server).await;
             done.map_err(|failure| match failure {
                 Failure::Lost(why) => lost(&why),
                 // Its session is not what it was promised.
@@ -494,6 +496,23 @@ impl Session {
             write::ready_for_query(&mut self.talk.output, server.pipeline.status().byte());
         }
         Ok(())
+    }
+}
+
+impl Session {
+    /// Runs SQL of howdah's own which the client's cancel request must not hit.
+    async fn put_back(sql: &[u8], server: &mut Connection) -> Result<(), Failure> {
+        let mut done = Ok(());
+        for _ in 0..TRIES {
+            if server.info().cancels.load(std::sync::atomic::Ordering::Acquire) > 0 {
+                server.outlive_cancels().await?;
+            }
+            done = server.run(sql).await;
+            if !matches!(&done, Err(Failure::Sql(refusal)) if refusal.code == SqlState::QUERY_CANCELED) {
+                break;
+            }
+        }
+        done
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::{Buf, BufMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::server::{Connection, DECOY, Deallocates, Note, Standing, Statement, Unnamed, UnnamedSlot};
+use crate::sql::Bearing;
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, Parse, Target};
 use crate::wire::pipeline::{Answer, Request};
@@ -118,11 +119,14 @@ impl Talk {
         let segment = server.pipeline.segment();
         let standing = server.prepared.standing(&statement, segment);
         // In a failed transaction, or where there may be one, PostgreSQL is to say no itself.
-        let certain = server.pipeline.status() != Status::Failed && !server.pipeline.unit_in_flight();
+        let proves = self.trail.shifted == Bearing::None;
+        let certain =
+            proves && server.pipeline.status() != Status::Failed && !server.pipeline.unit_in_flight();
         let note = |prepares| {
             Some(Note::Learn {
                 name: name.into(),
                 prepares,
+                proves,
             })
         };
         let unsent = match standing {
@@ -238,15 +242,14 @@ impl Talk {
         Some((now.reading_like(then)?, then.reading_like(now)?))
     }
 
-    /// What a Parse is read under. Behind a SET in the same segment nobody can tell yet, so that the statement is like
-    /// no other.
+    /// What a Parse is read under. Behind a SET in the same segment nobody can tell yet, nor in the same transaction what
+    /// servers do not report, so that the statement is like no other.
     fn context_of_parse(&self) -> u64 {
         static ODD: AtomicU64 = AtomicU64::new(0);
-        match self.trail.barrier {
-            Barrier::AtSync => {
-                self.context ^ ODD.fetch_add(1, Ordering::Relaxed).wrapping_add(1).reverse_bits()
-            }
-            Barrier::None | Barrier::Now => self.context,
+        if self.trail.barrier == Barrier::AtSync || self.trail.shifted == Bearing::Meaning {
+            self.context ^ ODD.fetch_add(1, Ordering::Relaxed).wrapping_add(1).reverse_bits()
+        } else {
+            self.context
         }
     }
 
@@ -480,6 +483,7 @@ impl Talk {
             }
             _ => None,
         };
+        self.trail.note_use(Barrier::AtSync);
         let Some(at) = frees else {
             self.pass_on(header, Request::Execute, server);
             return Ok(());

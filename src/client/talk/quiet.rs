@@ -18,11 +18,7 @@ pub(super) fn run_quietly(sql: &[u8], server: &mut Connection) {
     close_quietly(DETOUR, server);
     write_parse(&mut server.output, DETOUR, &[sql, b"\0\0\0"].concat());
     server.pipeline.sent(Request::Parse, Answer::Skip, None);
-    write::message(&mut server.output, b'B', |out| {
-        write::cstr(out, DETOUR);
-        write::cstr(out, DETOUR);
-        out.put_bytes(0, 6);
-    });
+    write::bind(&mut server.output, DETOUR, DETOUR);
     server.pipeline.sent(Request::Bind, Answer::Skip, None);
     write::message(&mut server.output, b'E', |out| {
         write::cstr(out, DETOUR);
@@ -84,11 +80,7 @@ pub(super) fn refuse(server: &mut Connection, refusal: Refusal) {
 
 pub(super) fn bind_nothing(server: &mut Connection, note: Note) {
     close_quietly(NOTHING, server);
-    write::message(&mut server.output, b'B', |out| {
-        out.put_u8(0);
-        write::cstr(out, NOTHING);
-        out.put_bytes(0, 6);
-    });
+    write::bind(&mut server.output, b"", NOTHING);
     server.pipeline.sent(Request::Bind, Answer::Forward, Some(note));
 }
 
@@ -111,6 +103,7 @@ pub(super) fn try_name(parse: &Parse<'_>, server: &mut Connection) {
     let note = Note::Learn {
         name: parse.name.into(),
         prepares: None,
+        proves: false,
     };
     server.pipeline.sent(Request::Parse, Answer::Forward, Some(note));
     close_quietly(parse.name, server);

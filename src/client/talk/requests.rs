@@ -207,6 +207,7 @@ impl Talk {
 
     fn send_query(&mut self, header: Header, freeing: Option<Box<Freeing>>, server: &mut Connection) {
         let segment = server.pipeline.segment();
+        self.trail.note_use(Barrier::Now);
         self.unnamed.change(None, segment);
         self.forward(header, server);
         server.unnamed = UnnamedSlot::Expects(0, segment);

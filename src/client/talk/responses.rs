@@ -5,6 +5,7 @@ use bytes::{Buf, BufMut};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::server::{Connection, Deallocates, NAME_PREFIX, Note, Statement, UnnamedSlot, refusal_of};
+use crate::sql::Bearing;
 use crate::stats::ErrorClass;
 use crate::wire::backend::{self, ErrorFields, Status};
 use crate::wire::pipeline::{Outcome, Request, Route, Unexpected};
@@ -187,6 +188,9 @@ impl Talk {
         if server.pipeline.is_settled() {
             // They end with their transaction.
             self.portals.clear();
+        }
+        if status == Status::Idle && self.trail.marks.is_none() && !server.pipeline.in_flight() {
+            self.trail.shifted = Bearing::None;
         }
         if status == Status::Idle {
             let touched = std::mem::take(&mut self.doings.touched);
@@ -387,10 +391,14 @@ impl Talk {
         match note {
             Note::Injected(id) => server.prepared.settle(id, done),
             Note::Evicted(statement) if !done => server.prepared.put_back(statement),
-            Note::Learn { name, prepares } => {
+            Note::Learn {
+                name,
+                prepares,
+                proves,
+            } => {
                 if let Some(statement) = prepares {
                     server.prepared.settle(statement.id, done);
-                    if done {
+                    if done && proves {
                         statement.prove();
                     }
                 }

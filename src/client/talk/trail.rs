@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use crate::config::{Opaque, PoolMode, PoolSettings, SessionState};
 use crate::error::{Refusal, SqlState};
-use crate::server::{FunctionTable, Parameters, Question, Remains, Settings};
+use crate::server::{FunctionTable, Parameters, Question, Remains, Settings, Statement};
 use crate::sql::{
-    Effects, Reading, Resets, Verdict, computes_setting, contains_name, dotted_names, encoding_is_safe,
-    verdict,
+    Bearing, Effects, Reading, Resets, Verdict, computes_setting, contains_name, dotted_names,
+    encoding_is_safe, verdict,
 };
 use crate::wire::backend::Status;
 
@@ -116,6 +116,9 @@ const PASSING: Effects = Effects::NOTIFY
     .union(Effects::TEMP_PATH)
     .union(Effects::LOCAL_CUSTOM);
 
+/// Effects that are over with the transaction.
+const LOCAL: Effects = Effects::LOCAL_NAMES.union(Effects::LOCAL_MEANING);
+
 /// Effects of statements that are about prepared ones by the names that the client has for them.
 const SPEAKS_OF_NAMES: Effects = Effects::PREPARE.union(Effects::EXECUTE);
 
@@ -161,6 +164,8 @@ pub(in crate::client) struct Trail {
     pub(in crate::client) own: Arc<[Own]>,
     /// Databases that statements on their way out need without connections.
     pub(in crate::client) cleared: Names,
+    /// What may be decided otherwise than the client's settings say: something has been set since they were learnt.
+    pub(in crate::client) shifted: Bearing,
 }
 
 /// Effects that may concern settings which no text names.
@@ -199,6 +204,20 @@ fn pinned_by(effects: Effects) -> Remains {
     remains
 }
 
+/// Whether every session reads a text in the same way.
+fn is_read_alike(text: &[u8]) -> bool {
+    text.is_ascii() && memchr::memchr(b'\\', text).is_none()
+}
+
+/// How a session with these parameters reads a text.
+pub(super) fn reading_of(reported: &Parameters) -> Reading {
+    let encoding = reported.get(b"client_encoding").unwrap_or_default();
+    Reading {
+        standard_conforming_strings: reported.get(b"standard_conforming_strings") != Some(b"off"),
+        encoding_is_safe: encoding_is_safe(encoding),
+    }
+}
+
 /// What a text may do.
 pub(in crate::client) enum Judged {
     /// Nothing that lasts.
@@ -228,6 +247,7 @@ impl Trail {
             turned_down: None,
             own,
             cleared: Names::new(),
+            shifted: Bearing::None,
         }
     }
 
@@ -265,19 +285,49 @@ impl Trail {
         } else if self.path == Path::Temporary {
             self.path = Path::Plain;
         }
-        let encoding = reported.get(b"client_encoding").unwrap_or_default();
-        self.reading = Reading {
-            standard_conforming_strings: reported.get(b"standard_conforming_strings") != Some(b"off"),
-            encoding_is_safe: encoding_is_safe(encoding),
-        };
+        self.reading = reading_of(reported);
     }
 
-    /// What a text may leave behind.
+    /// A request goes out that may change, by what has been prepared, declared or begun, how others are read.
+    pub(super) fn note_use(&mut self, at: Barrier) {
+        if self.shifted > Bearing::None && self.barrier != Barrier::Now {
+            self.barrier = at;
+        }
+    }
+
+    /// What a text may leave behind that is sent now.
     pub(in crate::client) fn judge(&self, text: &[u8]) -> Judged {
+        let reading = (!self.may_be_misread(text)).then_some(self.reading);
+        self.judge_read(text, reading)
+    }
+
+    /// What a statement may leave behind, as it was read when it was prepared.
+    pub(super) fn judge_parsed(&self, statement: &Statement) -> Judged {
+        let text = statement.text();
+        if is_read_alike(text) {
+            return self.judge_read(text, Some(self.reading));
+        }
+        let then = &statement.settings;
+        // Otherwise it was prepared where nobody could tell.
+        let is_known = statement.context == then.digest();
+        self.judge_read(text, is_known.then(|| reading_of(&then.reported)))
+    }
+
+    /// Whether nobody can tell yet how PostgreSQL is going to read a text that is sent now.
+    pub(super) fn may_be_misread(&self, text: &[u8]) -> bool {
+        let is_open = self.barrier == Barrier::AtSync && self.shifted == Bearing::Meaning;
+        is_open && !is_read_alike(text)
+    }
+
+    /// What a text may leave behind that is, or was, read in this way; `None` if that is not known.
+    pub(super) fn judge_read(&self, text: &[u8], reading: Option<Reading>) -> Judged {
         if self.following == Following::Not {
             return Judged::Passing;
         }
-        let mut verdict = verdict(text, self.reading, &*self.functions);
+        let Some(reading) = reading else {
+            return self.unread();
+        };
+        let mut verdict = verdict(text, reading, &*self.functions);
         if self.opaque == Opaque::Trust {
             verdict.effects = verdict
                 .effects
@@ -369,6 +419,10 @@ impl Trail {
     pub(super) fn mark(&mut self, verdict: &Verdict, text: &[u8], at: Barrier) {
         if !PASSING.contains(verdict.effects) {
             self.barrier = at;
+        }
+        self.shifted = self.shifted.max(verdict.bearing());
+        if LOCAL.contains(verdict.effects) {
+            return;
         }
         self.restore_after(&verdict.details().resets);
         if self.following == Following::Resets {

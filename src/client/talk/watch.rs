@@ -127,20 +127,21 @@ impl Talk {
                 if shows {
                     self.show_statements(server)?;
                 }
-                let judged = self.trail.judge(statement.text());
+                let judged = self.trail.judge_parsed(statement);
                 if matches!(judged, Judged::Inert) && !shows {
                     statement.found_inert(version);
                 }
                 judged
             }
-            Some(Bound::Unnamed(unnamed)) if unnamed.shows_statements => {
-                self.show_statements(server)?;
-                self.trail.judge(unnamed.text())
+            Some(Bound::Unnamed(unnamed)) => {
+                if unnamed.shows_statements {
+                    self.show_statements(server)?;
+                }
+                match &unnamed.verdict {
+                    None => Judged::Passing,
+                    Some(verdict) => Judged::Marked(verdict.clone()),
+                }
             }
-            Some(Bound::Unnamed(unnamed)) => match &unnamed.verdict {
-                None => Judged::Passing,
-                Some(verdict) => Judged::Marked(verdict.clone()),
-            },
             // SQL's own PREPARE made it.
             None => self.trail.unread(),
         };

@@ -107,6 +107,27 @@ fn queries_are_inert() {
 }
 
 #[test]
+fn what_is_set_for_the_transaction_changes_what_comes_behind_it() {
+    each(
+        &[
+            "SET LOCAL search_path = a",
+            "SET LOCAL ROLE a",
+            "SET LOCAL SESSION AUTHORIZATION a",
+            "SELECT set_config('search_path', 'a', true), pg_catalog.set_config($$role$$, (SELECT 'b'), TRUE)",
+        ],
+        Effects::LOCAL_NAMES,
+    );
+    each(
+        &[
+            "SET LOCAL TIME ZONE LOCAL",
+            "SET LOCAL standard_conforming_strings = off",
+            "SELECT set_config('transform_null_equals', 'on', true)",
+        ],
+        Effects::LOCAL_MEANING,
+    );
+}
+
+#[test]
 fn what_ends_with_the_transaction_is_inert() {
     inert(&[
         "BEGIN",
@@ -121,16 +142,13 @@ fn what_ends_with_the_transaction_is_inert() {
         "PREPARE TRANSACTION 'x'",
         "COMMIT PREPARED 'x'",
         "SHOW search_path",
-        "SET LOCAL search_path = a",
-        "SET LOCAL ROLE a",
-        "SET LOCAL SESSION AUTHORIZATION a",
-        "SET LOCAL TIME ZONE LOCAL",
+        "SET LOCAL work_mem = '1MB'",
         "SET TRANSACTION READ ONLY",
         "SET SESSION TRANSACTION READ ONLY",
         "SET LOCAL SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
         "SET transaction_isolation = 'serializable'",
         "SET CONSTRAINTS ALL DEFERRED",
-        "SELECT set_config('search_path', 'a', true), pg_catalog.set_config($$role$$, (SELECT 'b'), TRUE)",
+        "SELECT set_config('lock_timeout', 'a', true), pg_catalog.set_config($$jit$$, (SELECT 'b'), TRUE)",
         "DECLARE c SCROLL CURSOR FOR SELECT 1",
         "DECLARE hold CURSOR WITHOUT HOLD FOR SELECT \"with\" hold",
         "FETCH ALL FROM c",
@@ -526,13 +544,13 @@ fn paths_that_lead_to_temporary_objects() {
             "SET LOCAL SCHEMA 'PG_TEMP'",
             "SELECT set_config('search_path', 'Pg_Temp, public', true)",
         ],
-        Effects::TEMP_PATH,
+        Effects::TEMP_PATH.union(Effects::LOCAL_NAMES),
     );
     each(
         &["SET search_path TO public, \"pg_temp\"", "SET SCHEMA 'pg_temp'"],
         Effects::TEMP_PATH.union(Effects::SETTINGS),
     );
-    inert(&["SET LOCAL search_path = tenant_7", "SET LOCAL work_mem = '1MB'"]);
+    each(&["SET LOCAL search_path = tenant_7"], Effects::LOCAL_NAMES);
 }
 
 /// As it is before the catalogs have been read for the first time.
