@@ -75,7 +75,7 @@ fn who_is_in_the_middle_of_sending_is_told_why_it_is_let_go() {
         let terminate = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {busy}");
         let mut console = Console::open(howdah.target());
         let ways: [&mut dyn FnMut(); 2] = [&mut || _ = cluster.sql(&terminate), &mut || {
-            _ = console.does("KILL")
+            console.does("KILL");
         }];
         for end in ways {
             wait_until("nobody is at work", || cluster.backends(busy) == 0);

@@ -225,9 +225,10 @@ impl Verdict {
         if is_any || !details.bound_settings.is_empty() {
             return Bearing::Meaning;
         }
-        let local = match self.effects.contains(Effects::LOCAL_NAMES) {
-            true => Bearing::Names,
-            false => Bearing::None,
+        let local = if self.effects.contains(Effects::LOCAL_NAMES) {
+            Bearing::Names
+        } else {
+            Bearing::None
         };
         let named = details.settings.iter().map(|name| Bearing::of(name));
         named.max().unwrap_or_default().max(local)

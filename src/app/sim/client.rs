@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::time::timeout;
 
-use super::plan::{DATABASES, USERS};
+use super::plan::{DATABASES, Logins, USERS};
 use super::program::{Author, Batch, Kind};
 use super::proof::Proof;
 use super::session::{Fault, Session};
@@ -117,7 +117,7 @@ pub(super) async fn live(world: Arc<World>, id: usize, mut dice: Dice) {
             let options = dice.pick(&["-c statement_timeout=2h", "-c app.tenant=red"]);
             parameters.push(("options".to_owned(), options.to_owned()));
         }
-        let is_forger = world.plan.asks_for_passwords && dice.one_in(12);
+        let is_forger = world.plan.logins == Logins::Scram && dice.one_in(12);
         let Some(socket) = world.dial(&mut dice) else {
             return;
         };

@@ -17,6 +17,15 @@ pub(super) enum Faults {
     Both,
 }
 
+/// How one gets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Logins {
+    /// By saying who one is.
+    Trust,
+    /// By a password.
+    Scram,
+}
+
 impl Faults {
     pub(super) fn strike_servers(self) -> bool {
         matches!(self, Self::Servers | Self::Both)
@@ -40,8 +49,7 @@ pub(super) struct Plan {
     pub(super) faults: Faults,
     /// Clients go without a word.
     pub(super) has_vanishers: bool,
-    /// Whoever comes has to know a password.
-    pub(super) asks_for_passwords: bool,
+    pub(super) logins: Logins,
     /// It all ends while clients are at work.
     pub(super) ends_early: bool,
     pub(super) weather: Weather,
@@ -88,7 +96,11 @@ impl Plan {
             spread_ms: dice.pick(&[10, 2000, 30_000]),
             faults,
             has_vanishers: dice.one_in(2),
-            asks_for_passwords: dice.one_in(2),
+            logins: if dice.one_in(2) {
+                Logins::Scram
+            } else {
+                Logins::Trust
+            },
             ends_early: faults.have_operator() && dice.one_in(3),
             weather,
             config: String::new(),
@@ -105,7 +117,7 @@ impl Plan {
         let mut set = |name: &str, value: &str| {
             writeln!(text, "{name} = \"{value}\"").expect("a string takes it");
         };
-        let method = if self.asks_for_passwords {
+        let method = if self.logins == Logins::Scram {
             "scram-sha-256"
         } else {
             "trust"
@@ -169,7 +181,7 @@ impl Plan {
             }
             writeln!(text, "d{database} = \"host={hosts} port=5432\"").expect("a string takes it");
         }
-        if self.asks_for_passwords {
+        if self.logins == Logins::Scram {
             text.push_str("[users]\n");
             let users = (0..USERS).map(|user| format!("u{user}"));
             for user in users.chain(["admin".to_owned()]) {

@@ -4,6 +4,10 @@ use std::collections::BTreeSet;
 
 /// Names, each once, in an order that depends on nothing but them.
 #[derive(Debug, Default)]
+#[allow(
+    clippy::box_collection,
+    reason = "an empty BTreeSet takes three words, and every client has such sets"
+)]
 pub(super) struct NameSet(Option<Box<BTreeSet<Box<[u8]>>>>);
 
 impl NameSet {

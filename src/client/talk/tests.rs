@@ -196,9 +196,9 @@ fn what_many_settings_of_one_transaction_cost_is_in_proportion_to_their_number()
 async fn what_many_deallocates_of_one_query_cost_is_in_proportion_to_their_number() {
     let mut world = World::new(socket());
     let names: Vec<Box<[u8]>> = (0..MANY).map(|n| format!("s{n}").into_bytes().into()).collect();
-    let one = |name: &Box<[u8]>| (Deallocates::Name(name.clone()), Vec::new());
+    let one = |name: Box<[u8]>| (Deallocates::Name(name), Vec::new());
     let freeing = Freeing {
-        steps: names.iter().map(one).collect(),
+        steps: names.iter().cloned().map(one).collect(),
         borrowed: names.iter().cloned().collect(),
     };
     world.talk.doings.deallocated = MANY - 1;
