@@ -98,12 +98,11 @@ impl<S: Source> Pool<S> {
         self.source.part(false);
     }
 
-    /// KILL: as [`pause`](Self::pause), and those who wait are told `refusal`. Whoever holds a lease finds it
-    /// [killed](super::Lease::is_killed) and shall end.
+    /// KILL: as [`pause`](Self::pause), and those who wait are told `refusal`. Those who hold a lease
+    /// are others' to end.
     pub fn kill(&self, refusal: Refusal) {
         self.shut(Gate::Paused, |core, fx| {
             core.generation += 1;
-            self.killed_before.store(core.generation, Ordering::Relaxed);
             core.fail_waiters(&LeaseError::Closing(refusal), fx);
         });
         self.source.part(true);

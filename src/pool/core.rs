@@ -208,11 +208,7 @@ impl<S: Source> Core<S> {
     }
 
     pub(super) fn grant(&self, slot: SlotId, conn: S::Conn) -> Grant<S::Conn> {
-        Grant {
-            slot,
-            conn,
-            generation: self.slots.get(slot).generation,
-        }
+        Grant { slot, conn }
     }
 
     /// Gives a connection to the first in the line, which must not be empty.

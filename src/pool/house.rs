@@ -34,8 +34,6 @@ pub struct Pool<S: Source> {
     watcher: Waker,
     /// Told when a connection has gone.
     pub(super) changed: Notify,
-    /// Connections of a generation older than this have been killed.
-    pub(super) killed_before: AtomicU64,
     pub(super) cancels: AtomicU32,
     pub(super) is_disabled: AtomicBool,
     dice: AtomicU64,
@@ -65,7 +63,6 @@ impl<S: Source> Pool<S> {
             watcher: bell.waker(),
             bell: Arc::clone(&bell),
             changed: Notify::new(),
-            killed_before: AtomicU64::new(0),
             cancels: AtomicU32::new(0),
             is_disabled: AtomicBool::new(false),
             dice: AtomicU64::new(seed),
@@ -154,10 +151,6 @@ impl<S: Source> Pool<S> {
     /// Adds what a client did while it held no server, and empties its tally.
     pub fn absorb(&self, tally: &mut Tally) {
         self.core().stats.absorb(tally);
-    }
-
-    pub(super) fn killed_before(&self) -> u64 {
-        self.killed_before.load(Ordering::Relaxed)
     }
 
     pub(super) fn tick(&self) -> Option<Instant> {

@@ -20,7 +20,6 @@ use crate::stats::Tally;
 pub struct Lease<S: Source> {
     pool: Arc<Pool<S>>,
     slot: SlotId,
-    generation: u64,
     since: Instant,
     /// `None` only while the lease is being consumed.
     conn: Option<S::Conn>,
@@ -31,7 +30,6 @@ impl<S: Source> Lease<S> {
         Self {
             pool,
             slot: grant.slot,
-            generation: grant.generation,
             since,
             conn: Some(grant.conn),
         }
@@ -64,11 +62,6 @@ impl<S: Source> Lease<S> {
     /// When it began.
     pub fn since(&self) -> Instant {
         self.since
-    }
-
-    /// The pool has been killed since this lease began: end the session.
-    pub fn is_killed(&self) -> bool {
-        self.generation < self.pool.killed_before()
     }
 
     /// The pool it came from.

@@ -19,7 +19,6 @@ use super::source::Source;
 pub(super) struct Grant<C> {
     pub(super) slot: SlotId,
     pub(super) conn: C,
-    pub(super) generation: u64,
 }
 
 /// The error is boxed because every client owns a cell, and few ever see one.
