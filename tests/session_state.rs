@@ -547,3 +547,20 @@ fn a_client_meets_its_last_server_again_while_there_are_others() {
         }
     }
 }
+
+#[test]
+fn any_number_of_settings_follows() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let (mut wire, mut other) = (Wire::app(howdah.target()), Wire::app(howdah.target()));
+    // PostgreSQL allows 1,664 columns in a statement.
+    let sets: Vec<_> = (0..1700).map(|n| format!("SET a.b{n} = {n}")).collect();
+    wire.query(&sets.join(";"));
+    assert_eq!(
+        other.value("SELECT coalesce(nullif(current_setting('a.b1699', true), ''), 'none')"),
+        "none"
+    );
+    for n in [0, 999, 1000, 1699] {
+        assert_eq!(wire.value(&format!("SHOW a.b{n}")), n.to_string());
+    }
+}

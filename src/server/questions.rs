@@ -6,7 +6,7 @@
 
 use crate::wire::backend::Status;
 
-use super::settings::quote_literal;
+use super::settings::{COLUMNS_MAX, quote_literal, select};
 use super::{Connection, Failure};
 
 /// What is to be learnt of a session.
@@ -188,13 +188,13 @@ impl Question {
     fn sql(&self, major: u32) -> Vec<u8> {
         let mut sql = BEGIN.to_vec();
         let literals: Vec<_> = self.names.iter().map(|name| quote_literal(name)).collect();
-        let select = |sql: &mut Vec<u8>, call: &dyn Fn(&[u8]) -> Vec<u8>| {
+        let select_each = |sql: &mut Vec<u8>, call: &dyn Fn(&[u8]) -> Vec<u8>| {
             let calls: Vec<_> = literals.iter().map(|name| call(name)).collect();
             if !calls.is_empty() {
-                sql.extend_from_slice(&[b"SELECT ", &*calls.join(&b","[..]), b";"].concat());
+                sql.extend_from_slice(&[&*select(&calls), b";"].concat());
             }
         };
-        select(&mut sql, &|name| {
+        select_each(&mut sql, &|name| {
             [b"pg_catalog.current_setting(", name, b",true)"].concat()
         });
         sql.extend_from_slice(if major >= 17 { FREE_17 } else { b"" });
@@ -208,7 +208,7 @@ impl Question {
             sql.extend_from_slice(&[CUSTOMS, &*values.join(&b","[..]), CUSTOMS_THERE].concat());
         }
         // What RESET would make of it only the slow pg_settings tells; so it is done, for the moment.
-        select(&mut sql, &|name| {
+        select_each(&mut sql, &|name| {
             [
                 b"CASE WHEN pg_catalog.current_setting(",
                 name,
@@ -225,13 +225,18 @@ impl Question {
         sql
     }
 
+    /// What has been asked of each name, however many statements that has taken.
+    fn one_of_each(&self, results: &mut std::vec::IntoIter<Rows>) -> Option<Row> {
+        let mut row = Row::new();
+        for _ in self.names.chunks(COLUMNS_MAX) {
+            row.append(&mut results.next()?.pop()?);
+        }
+        Some(row)
+    }
+
     fn read(&self, mut results: std::vec::IntoIter<Rows>) -> Option<Answer> {
         let mut answer = Answer::default();
-        let current = if self.names.is_empty() {
-            None
-        } else {
-            Some(results.next()?.pop()?)
-        };
+        let current = self.one_of_each(&mut results)?;
         if self.every_setting {
             let rows = results.next()?.into_iter();
             let pair = |mut row: Row| {
@@ -252,8 +257,8 @@ impl Question {
             };
             answer.customs = rows.map(value).collect::<Option<_>>()?;
         }
-        if let Some(current) = current {
-            let defaults = results.next()?.pop()?;
+        if !current.is_empty() {
+            let defaults = self.one_of_each(&mut results)?;
             let triples = self.names.iter().cloned().zip(current.into_iter().zip(defaults));
             answer.values = triples
                 .map(|(name, (current, default))| Value {

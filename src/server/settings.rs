@@ -244,9 +244,17 @@ pub fn assignments(settings: &[(String, Vec<u8>)]) -> Vec<u8> {
     select(&calls)
 }
 
-fn select(calls: &[Vec<u8>]) -> Vec<u8> {
-    [b"SELECT ", &*calls.join(&b","[..])].concat()
+/// As many statements as it takes: PostgreSQL allows no more than 1,664 columns in each.
+pub(super) fn select(calls: &[Vec<u8>]) -> Vec<u8> {
+    let selects = calls.chunks(COLUMNS_MAX);
+    let selects: Vec<_> = selects
+        .map(|calls| [b"SELECT ", &*calls.join(&b","[..])].concat())
+        .collect();
+    selects.join(&b";"[..])
 }
+
+/// So many columns a statement of [`select`] has at most.
+pub(super) const COLUMNS_MAX: usize = 1000;
 
 /// `set_config` takes a value as the startup message does: one string, whatever the setting's grammar in SET.
 fn assignment(name: &[u8], value: &[u8]) -> Vec<u8> {
@@ -359,6 +367,46 @@ mod tests {
         assert_eq!(changing.digest(), plain);
         Arc::make_mut(&mut changing.reported).set(b"TimeZone", b"CET");
         assert_ne!(changing.digest(), plain, "it is made anew after a change");
+    }
+
+    #[test]
+    fn what_a_parse_fixes_for_good_is_put_back_for_it_reported_or_not() {
+        let zone = |value| ("TimeZone", value);
+        let now = settings(
+            &[zone("UTC")],
+            &[("transform_null_equals", "on"), ("work_mem", "1MB")],
+        );
+        let then = settings(&[zone("CET")], &[("xmloption", "document")]);
+        let calls = |from: &Settings, to: &Settings| {
+            let sql = String::from_utf8(from.reading_like(to).unwrap()).unwrap();
+            sql.replace("pg_catalog.", "")
+        };
+        assert_eq!(
+            calls(&now, &then),
+            "SELECT set_config(E'TimeZone',E'CET',true),set_config(E'transform_null_equals',NULL,true),\
+             set_config(E'xmloption',E'document',true)"
+        );
+        assert_eq!(
+            calls(&then, &now),
+            "SELECT set_config(E'TimeZone',E'UTC',true),set_config(E'transform_null_equals',E'on',true),\
+             set_config(E'xmloption',NULL,true)"
+        );
+        assert_eq!(now.reading_like(&now.clone()), None);
+    }
+
+    #[test]
+    fn no_statement_has_more_columns_than_postgresql_allows() {
+        let names: Vec<_> = (0..2500).map(|n| format!("a.b{n}")).collect();
+        let extra: Vec<_> = names.iter().map(|name| (&**name, "1")).collect();
+        let queries = told(&settings(&[], &[]), &settings(&[], &extra));
+        let [query] = &queries[..] else {
+            panic!("all or nothing: {queries:?}")
+        };
+        let columns: Vec<_> = query
+            .split(';')
+            .map(|select| select.matches("set_config").count())
+            .collect();
+        assert_eq!(columns, [1000, 1000, 500]);
     }
 
     #[test]
