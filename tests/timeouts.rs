@@ -110,6 +110,16 @@ fn idle_transaction_timeout_ends_the_client_and_rolls_back() {
         "in a failed one, too"
     );
     as_good_as_new(&cluster, &howdah, &server);
+
+    let mut wire = Wire::app(howdah.target());
+    wire.send(&[msg::extended("SELECT 1", &[]), msg::flush()].concat());
+    wire.expect("12TDC");
+    assert_eq!(
+        ended_after_a_second(&mut wire).code(),
+        "25P03",
+        "in one that only the protocol has begun, too"
+    );
+    as_good_as_new(&cluster, &howdah, &server);
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub(super) struct Clock {
     transaction_since: Option<Instant>,
     /// When the oldest unanswered request went out.
     unit_since: Option<Instant>,
+    /// How long earlier requests of the same unit have taken, which were answered before its end.
+    unit_spent: Duration,
     /// When the server last had nothing more to do within a transaction.
     quiet_since: Instant,
     /// How much had come from the client, and when, when it last stopped within a message.
@@ -40,6 +42,7 @@ impl Clock {
             idle_since: now,
             transaction_since: None,
             unit_since: None,
+            unit_spent: Duration::ZERO,
             quiet_since: now,
             stopped: (0, now),
             deferred_since: None,
@@ -62,6 +65,7 @@ impl Clock {
     pub(super) fn begin_idle(&mut self, now: Instant) {
         self.idle_since = now;
         self.unit_since = None;
+        self.unit_spent = Duration::ZERO;
     }
 
     pub(super) fn begin_lease(&mut self, now: Instant) {
@@ -88,11 +92,20 @@ impl Clock {
         }
     }
 
-    /// A unit has been answered; returns how long it took.
+    /// All that was asked so far has been answered, within a unit: what comes next is the client's turn.
+    pub(super) fn rest(&mut self) {
+        if self.unit_since.is_some() {
+            let now = self.now();
+            self.unit_spent = self.end_unit(now, false);
+        }
+    }
+
+    /// A unit has been answered; returns how long the server had something to do.
     pub(super) fn end_unit(&mut self, now: Instant, more: bool) -> Duration {
-        let took = self
+        let last = self
             .unit_since
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let took = std::mem::take(&mut self.unit_spent) + last;
         self.unit_since = more.then_some(now);
         self.quiet_since = now;
         took
@@ -242,10 +255,13 @@ struct Limit {
 }
 
 impl Limit {
-    /// `None` if there is no limit.
+    /// `None` if there is no limit, or none that anybody will live to see.
     fn new(since: Instant, after: Duration, code: SqlState, setting: &'static str) -> Option<Self> {
-        (!after.is_zero()).then(|| Self {
-            at: since + after,
+        if after.is_zero() {
+            return None;
+        }
+        Some(Self {
+            at: since.checked_add(after)?,
             setting,
             after: Some(after),
             code,
@@ -259,8 +275,8 @@ impl Limit {
         code: SqlState,
         setting: &'static str,
     ) -> Option<Self> {
-        after.map(|after| Self {
-            at: since + after,
+        Some(Self {
+            at: since.checked_add(after?)?,
             setting,
             after: None,
             code,
@@ -274,5 +290,21 @@ impl Limit {
             Some(after) => refusal.detail(format!("{} is {after:?}.", self.setting)),
             None => refusal,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_limit_that_nobody_lives_to_see_is_none() {
+        let (now, code) = (Instant::now(), SqlState::IDLE_SESSION_TIMEOUT);
+        assert!(Limit::of_postgresql(now, Some(Duration::MAX), code, "").is_none());
+        assert!(Limit::of_postgresql(now, None, code, "").is_none());
+        assert!(Limit::of_postgresql(now, Some(Duration::from_secs(1)), code, "").is_some());
+        assert!(Limit::new(now, Duration::MAX, code, "").is_none());
+        assert!(Limit::new(now, Duration::ZERO, code, "").is_none());
+        assert!(Limit::new(now, Duration::from_secs(1), code, "").is_some());
     }
 }

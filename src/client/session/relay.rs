@@ -191,6 +191,8 @@ impl Session {
                 self.talk.tally.query(took);
             }
             self.seat.set_busy(server.pipeline.in_flight());
+        } else if !server.pipeline.in_flight() {
+            self.clock.rest();
         }
         // What howdah has to take back comes behind the client's last request.
         let has_ended = heard.units > 0 || heard.ends_of_ours;
