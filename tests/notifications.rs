@@ -524,3 +524,39 @@ fn what_arrives_while_a_server_is_cleaned_is_told_to_nobody() {
         is_over.store(true, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn who_listens_needs_permission_like_others_for_what_keeps_a_server_for_good() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster)
+        .set("default_pool_size", 3)
+        .set("max_pinned", 2)
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut first = Wire::app(howdah.target());
+    first.query("LISTEN first");
+    all_on_the_hub(&howdah);
+    let [mut a, mut b, mut c, mut served] = std::array::from_fn(|_| Wire::app(howdah.target()));
+    let temp = "CREATE TEMP TABLE t (n int)";
+    for wire in [&mut a, &mut b] {
+        wire.query("BEGIN; LISTEN x");
+        wire.query(temp);
+        assert_eq!(wire.query("COMMIT").status, 'I');
+    }
+    c.query("BEGIN; LISTEN x");
+    c.send(&msg::query(temp));
+    c.expect_silence(Duration::from_millis(200));
+    a.query("DROP TABLE t");
+    assert_eq!(c.kinds_until_ready(), "CZ");
+    c.query("ROLLBACK");
+    // Nor does he who has come from the hub go without.
+    first.query(temp);
+    c.query("LISTEN x");
+    c.send(&msg::query(temp));
+    c.expect_silence(Duration::from_millis(200));
+    assert_eq!(served.value("SELECT 'served'"), "served");
+    first.query("DROP TABLE t");
+    assert_eq!(c.kinds_until_ready(), "CZ");
+}

@@ -18,7 +18,7 @@ use super::settle::{ANSWER_MAX, Pin, TRIES, lost};
 use super::{Session, UNREAD_MAX};
 use crate::client::talk::Talk;
 use crate::client::talk::names::Known;
-use crate::client::talk::trail::{Following, Judged};
+use crate::client::talk::trail::{Following, Judged, Licence};
 
 /// Notifications are not added to more output than this, in bytes: so that it does not keep the client from a server.
 const HEARD_MAX: usize = UNREAD_MAX / 2;
@@ -230,6 +230,19 @@ impl Session {
         Ok(true)
     }
 
+    /// Whether the client has nothing on its server that it keeps it for, be it because it hears from the hub again.
+    pub(super) async fn lets_go(&mut self, server: &mut Connection) -> Result<bool, Farewell> {
+        let lets_go = match self.pin.as_ref().map(|pin| pin.remains) {
+            None => true,
+            Some(Remains::LISTEN) => self.move_to_hub(server).await?,
+            Some(_) => false,
+        };
+        if lets_go {
+            self.unpin();
+        }
+        Ok(lets_go)
+    }
+
     /// Moves the client to its server, before a request that may have to do with what it hears.
     pub(super) async fn move_to_server(&mut self, server: &mut Connection) -> Result<(), Farewell> {
         for _ in 0..TRIES {
@@ -247,7 +260,7 @@ impl Session {
             if let Some(heard) = self.outcome(moved, &marker)? {
                 self.pass(&marker).await?;
                 self.talk.tell_notifications(&heard, server);
-                self.talk.trail.may_pin = true;
+                self.talk.trail.licence = Licence::Channels;
                 return Ok(());
             }
         }

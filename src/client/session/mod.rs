@@ -31,7 +31,7 @@ use super::clients::Seat;
 use super::front::Front;
 use super::handle::Order;
 use super::login::Admitted;
-use super::talk::trail::Trail;
+use super::talk::trail::{Licence, Trail};
 use super::talk::{HIGH_WATER, Pause, Talk};
 
 /// How long a client may take to read its last message.
@@ -480,16 +480,22 @@ impl Session {
             Stop::Interlude => Ok(()),
             Stop::WantsChannels => self.move_to_server(lease).await,
             Stop::WantsPin if self.listens_freely() => {
-                self.talk.trail.may_pin = true;
+                self.talk.trail.licence = Licence::Channels;
                 Ok(())
             }
             Stop::WantsPin if lease.pipeline.is_settled() => {
                 if self.try_permit() {
                     return None;
                 }
-                // Nobody is to wait for a server while he holds one that others wait for.
-                self.wants_permit = true;
-                return Some(End::Settled);
+                match self.lets_go(lease).await {
+                    // Nobody is to wait for a server while he holds one that others wait for.
+                    Ok(true) => {
+                        self.wants_permit = true;
+                        return Some(End::Settled);
+                    }
+                    Ok(false) => self.permit().await,
+                    Err(farewell) => Err(farewell),
+                }
             }
             Stop::WantsPin => self.permit().await,
             Stop::Client(farewell) => return Some(End::Client(farewell)),

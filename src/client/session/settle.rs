@@ -22,7 +22,7 @@ use crate::wire::write;
 
 use super::Session;
 use crate::client::handle::{Order, PinView};
-use crate::client::talk::trail::{Following, Marks, UNASKED};
+use crate::client::talk::trail::{Following, Licence, Marks, UNASKED};
 
 /// A question that a timeout of the client's own, or its cancel request, may have spoilt is asked again.
 pub(super) const TRIES: usize = 5;
@@ -365,7 +365,13 @@ impl Session {
             self.say_kept(remains, &view.statement);
             self.seat.set_pin(Some(view));
         }
-        self.talk.trail.may_pin = true;
+        // Who listens moves to the hub as soon as that hears it.
+        let is_permitted = self.pin.as_ref().is_some_and(|pin| pin.permit.is_some());
+        self.talk.trail.licence = if remains == Remains::LISTEN && !is_permitted {
+            Licence::Channels
+        } else {
+            Licence::Anything
+        };
         Ok(After::Keep)
     }
 
@@ -387,7 +393,7 @@ impl Session {
             self.seat.set_pin(None);
         }
         self.permit = None;
-        self.talk.trail.may_pin = false;
+        self.talk.trail.licence = Licence::Nothing;
         std::mem::take(&mut self.talk.trail.sql_names);
     }
 
@@ -414,7 +420,7 @@ impl Session {
 
     fn may_keep(&mut self, permit: PinPermit) {
         self.permit = Some(permit);
-        self.talk.trail.may_pin = true;
+        self.talk.trail.licence = Licence::Anything;
     }
 
     /// Waits for permission to keep a server, and for the client. `None` if that took too long.
@@ -474,8 +480,8 @@ impl Session {
                 None => !interlude.failed,
             }
         };
-        let restores = interlude.restores.iter();
-        let restores: Vec<_> = restores
+        let restores: Vec<_> = interlude
+            .restores(&self.talk.trail.own)
             .filter(|(name, _)| is_taken(name))
             .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.to_vec()))
             .collect();

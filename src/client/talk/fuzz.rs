@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use super::Pause;
 use super::model::{Server, World, message, socket, told};
-use super::trail::Following;
+use super::trail::{Following, Licence};
 use crate::chance::Input;
 use crate::client::login::startup::Wishes;
 use crate::config::Config;
@@ -134,7 +134,11 @@ fn heard(world: &mut World, data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.byte();
     world.talk.trail.following = input.pick(&[Following::All, Following::SettingsOnly, Following::Not]);
-    world.talk.trail.may_pin = how & 1 == 0;
+    world.talk.trail.licence = if how & 1 == 0 {
+        Licence::Anything
+    } else {
+        Licence::Nothing
+    };
     world.talk.allow_deferral(how & 2 != 0);
     let size = [usize::MAX, 1, 7, 100][usize::from(how >> 2 & 3)];
     while !input.is_empty() {

@@ -38,6 +38,17 @@ pub(in crate::client) enum Following {
     All,
 }
 
+/// What the client may leave that needs a server of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::client) enum Licence {
+    /// Nothing, before it has permission.
+    Nothing,
+    /// What it listens to, for which it will not need the server for long.
+    Channels,
+    /// Anything.
+    Anything,
+}
+
 /// Whether more requests may go out behind one that changes what they mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Barrier {
@@ -50,10 +61,10 @@ pub(super) enum Barrier {
 }
 
 /// What is done before the client hears that its request is done.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::client) struct Interlude {
-    /// Settings of the client's own that are put back where RESET has taken them away.
-    pub(in crate::client) restores: Vec<Own>,
+    /// What may have been reset of what the client has asked for when it logged in.
+    resets: Resetting,
     /// Something failed, so that there may be nothing to put back.
     pub(in crate::client) failed: bool,
     /// What the client was told of its session before something was kept from it.
@@ -66,9 +77,9 @@ pub(in crate::client) struct Interlude {
 #[derive(Debug, Default)]
 pub(in crate::client) struct Marks {
     pub(in crate::client) effects: Effects,
-    settings: Vec<Box<[u8]>>,
+    settings: BTreeSet<Box<[u8]>>,
     /// Settings that were set for the transaction, of which custom ones leave a trace the first time.
-    locals: Vec<Box<[u8]>>,
+    locals: BTreeSet<Box<[u8]>>,
     /// Names in texts that may do anything: some may be those of custom settings.
     candidates: Vec<Box<[u8]>>,
     resets: Resetting,
@@ -145,8 +156,7 @@ pub(in crate::client) struct Trail {
     path: Path,
     pub(in crate::client) functions: Arc<FunctionTable>,
     pub(in crate::client) marks: Option<Box<Marks>>,
-    /// The client may leave what needs a server of its own.
-    pub(in crate::client) may_pin: bool,
+    pub(in crate::client) licence: Licence,
     /// What the last statement would have left that had to wait for that.
     pub(in crate::client) wanted: Remains,
     pub(super) barrier: Barrier,
@@ -237,7 +247,7 @@ impl Trail {
             path: Path::Plain,
             functions,
             marks: None,
-            may_pin: false,
+            licence: Licence::Nothing,
             wanted: Remains::NONE,
             barrier: Barrier::None,
             interlude: None,
@@ -341,12 +351,12 @@ impl Trail {
             verdict.effects.insert(Effects::COMPUTED);
         }
         if self.following == Following::Resets
-            && self.taken_by(&verdict.details().resets).is_empty()
+            && !self.takes_own(&verdict.details().resets)
             && !verdict.effects.intersects(SPEAKS_OF_NAMES)
         {
             return Judged::Passing;
         }
-        if !self.may_pin {
+        if self.licence == Licence::Nothing {
             verdict.effects = verdict.effects.without(RELEASING);
         }
         if verdict.is_inert() {
@@ -392,8 +402,13 @@ impl Trail {
 
     /// Whether such a statement has to wait until the client may keep a server.
     pub(super) fn wants_pin(&mut self, verdict: &Verdict) -> bool {
-        self.wanted = pinned_by(verdict.effects);
-        self.following == Following::All && !self.may_pin && !self.wanted.is_empty()
+        let wanted = pinned_by(verdict.effects);
+        self.wanted = match self.licence {
+            Licence::Nothing => wanted,
+            Licence::Channels => wanted.without(Remains::LISTEN),
+            Licence::Anything => Remains::NONE,
+        };
+        self.following == Following::All && !self.wanted.is_empty()
     }
 
     /// Why such a statement is not carried out.
@@ -448,25 +463,16 @@ impl Trail {
             marks.unread.add(text);
         }
         let details = verdict.details();
-        marks.settings.extend_from_slice(&details.settings);
-        marks.locals.extend_from_slice(&details.local_customs);
+        marks.settings.extend(details.settings.iter().cloned());
+        marks.locals.extend(details.local_customs.iter().cloned());
         marks.resets.add(&details.resets);
         marks.beginners.extend(details.beginners.iter().cloned());
     }
 
     /// What such a statement takes away of what the client logged in with is put back before the client hears of it.
     fn restore_after(&mut self, resets: &Resets) {
-        let restores = self.taken_by(resets);
-        if !restores.is_empty() {
-            let interlude = self.interlude.get_or_insert_with(|| {
-                Box::new(Interlude {
-                    restores: Vec::new(),
-                    failed: false,
-                    believed: None,
-                    held: None,
-                })
-            });
-            interlude.restores.extend(restores);
+        if self.takes_own(resets) {
+            self.interlude.get_or_insert_default().resets.add(resets);
         }
     }
 
@@ -524,12 +530,18 @@ impl Trail {
         marks.effects.insert(Effects::RELEASES);
     }
 
-    /// The client's own values that a RESET would take away.
-    fn taken_by(&self, resets: &Resets) -> Vec<Own> {
+    /// Whether a RESET would take away values of the client's own.
+    fn takes_own(&self, resets: &Resets) -> bool {
         let mut resetting = Resetting::default();
         resetting.add(resets);
-        let taken = self.own.iter().filter(|(name, _)| resetting.contains(name));
-        taken.cloned().collect()
+        self.own.iter().any(|(name, _)| resetting.contains(name))
+    }
+}
+
+impl Interlude {
+    /// Settings of the client's own that are put back where RESET has taken them away.
+    pub(in crate::client) fn restores<'a>(&'a self, own: &'a [Own]) -> impl Iterator<Item = &'a Own> {
+        own.iter().filter(|(name, _)| self.resets.contains(name))
     }
 }
 
