@@ -184,6 +184,13 @@ fn deallocate_within_transactions_and_pipelines() {
         wire.query("DEALLOCATE ALL");
         wire.query("ROLLBACK");
         wire.batch(&[msg::run("s", &[])]);
+        // A query does away with the unnamed portal, whatever it is.
+        wire.query("BEGIN");
+        wire.batch(&[msg::parse("p", "SELECT 'p'"), msg::bind("", "p", &[])]);
+        wire.query("DEALLOCATE p");
+        wire.batch(&[msg::execute("", 0)]);
+        wire.query("ROLLBACK");
+        wire.batch(&[msg::run("p", &[])]);
         // A name prepared behind DEALLOCATE ALL in the same pipeline lives on.
         wire.send(
             &[

@@ -287,3 +287,26 @@ fn a_goodbye_before_the_first_word_gets_no_answer() {
         assert!(wire.expect_closed().is_empty());
     }
 }
+
+#[test]
+fn a_message_with_more_in_it_than_belongs_there_is_an_error() {
+    Pair::alike_one_and_two(|wire| {
+        for long in [msg::typed(b'S', b"x"), msg::typed(b'H', b"x")] {
+            let needs_sync = long[0] == b'H';
+            wire.send(&long);
+            if needs_sync {
+                wire.send(&[msg::extended("SELECT 1", &[]), msg::sync()].concat());
+            }
+            wire.until_ready();
+            wire.query("SELECT 2");
+            wire.query("BEGIN");
+            wire.send(&[msg::extended("SELECT 3", &[]), long].concat());
+            if needs_sync {
+                wire.send(&msg::sync());
+            }
+            wire.until_ready();
+            wire.query("SELECT 4");
+            wire.query("ROLLBACK");
+        }
+    });
+}

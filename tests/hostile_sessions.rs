@@ -225,3 +225,80 @@ fn a_thousand_cancel_requests_are_as_good_as_one() {
         assert_eq!(wire.value("SELECT 'well'"), "well");
     }
 }
+
+/// How many statements a look at them finds that nobody has said to be made by PREPARE.
+const LOOK: &str = "SELECT count(*) FROM pg_prepared_statements";
+
+#[test]
+fn a_query_too_long_to_be_read_finds_its_own_clients_statements_and_no_others() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let (mut owner, mut thief) = (Wire::app(howdah.target()), Wire::app(howdah.target()));
+    let padded = |sql: &str| format!("{sql}{}", " ".repeat(70_000));
+    owner.batch(&[msg::parse("mine", "SELECT 'mine'")]);
+    assert_eq!(owner.extended(&[msg::run("mine", &[])]).value(), "mine");
+    assert_eq!(thief.value(&padded(LOOK)), "0");
+    for n in 1..10 {
+        assert_eq!(owner.extended(&[msg::run("mine", &[])]).value(), "mine");
+        let answer = thief.query(&padded(&format!("DEALLOCATE howdah_{n}")));
+        assert_eq!(answer.code(), "26000");
+    }
+    assert_eq!(owner.extended(&[msg::run("mine", &[])]).value(), "mine");
+    let names = padded("SELECT name FROM pg_prepared_statements");
+    assert_eq!(owner.value(&names), "mine");
+    assert_eq!(owner.value(&padded("EXECUTE mine")), "mine");
+    assert_eq!(owner.extended(&[msg::run("mine", &[])]).value(), "mine");
+}
+
+#[test]
+fn no_error_makes_howdah_forget_what_a_server_has() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let [mut owner, mut thief, mut other] = std::array::from_fn(|_| Wire::app(howdah.target()));
+    owner.batch(&[msg::parse("mine", "SELECT 'mine'")]);
+    let made_up = "DO $$BEGIN RAISE EXCEPTION '%', 'how' || 'dah_' USING errcode = '26000'; END$$";
+    assert_eq!(owner.extended(&[msg::run("mine", &[])]).value(), "mine");
+    thief.query("BEGIN");
+    assert_eq!(thief.query(made_up).code(), "26000");
+    thief.query("ROLLBACK");
+    assert_eq!(other.value(LOOK), "0");
+    assert_eq!(owner.extended(&[msg::run("mine", &[])]).value(), "mine");
+    // What would have been taken away from the look stays, because the server passes over that too.
+    thief.batch(&[msg::parse("look", LOOK)]);
+    let fails = [msg::extended("SELECT 1/0", &[]), msg::run("look", &[])];
+    assert_eq!(thief.extended(&fails).code(), "22012");
+    thief.batch(&[msg::close_statement("look")]);
+    assert_eq!(other.value(LOOK), "0");
+    assert_eq!(owner.extended(&[msg::run("mine", &[])]).value(), "mine");
+}
+
+#[test]
+fn a_reset_that_is_bound_again_and_again_takes_memory_once() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let Some(pid) = howdah.pid() else { return };
+    const COUNT: usize = 1000;
+    let options: Vec<_> = (0..500).map(|n| format!("-c a.b{n}=x")).collect();
+    let options = options.join(" ");
+    let login = [("user", "app"), ("database", "app"), ("options", &*options)];
+    let mut wire = Wire::login_with(howdah.target(), &login, None).expect("logged in");
+    let before = peak(pid);
+    for text in [
+        "RESET ALL",
+        "SET app.x = 1",
+        "SET LOCAL app.x = 1",
+        "RESET work_mem",
+    ] {
+        wire.batch(&[msg::parse("", text)]);
+        let bind = msg::bind("", "", &[]);
+        wire.send(&[bind.repeat(COUNT), msg::sync()].concat());
+        assert_eq!(
+            wire.kinds_until_ready(),
+            format!("{}Z", "2".repeat(COUNT)),
+            "{text}"
+        );
+    }
+    let grown = peak(pid) - before;
+    assert!(grown < 15_000, "{grown} kB");
+    assert_eq!(wire.value("SHOW a.b499"), "x");
+}

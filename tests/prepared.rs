@@ -308,6 +308,14 @@ fn a_server_holds_no_more_statements_than_allowed() {
             .expect("a count");
         assert!(held <= 3, "{held} statements on a server that may hold 2");
     }
+    // Nor does it after more than that were on their way at once.
+    let all = (1000..1050).map(|n| [msg::parse("x", &format!("SELECT {n}")), msg::close_statement("x")]);
+    let all: Vec<u8> = all.flatten().flatten().collect();
+    assert_eq!(wire.batch(&[all]), format!("{}Z", "13".repeat(50)));
+    if howdah.is_howdah() {
+        let held = wire.value("SELECT count(*) FROM held()");
+        assert_eq!(held, "2", "statements on a server that may hold as many");
+    }
     // In one pipeline, more than fit: each is there when its turn comes.
     let mut pipeline = Vec::new();
     for number in 0..50 {
@@ -454,4 +462,37 @@ fn a_close_of_a_name_that_a_shared_statement_has_on_the_server_closes_nothing() 
         let kinds = owner.batch(&[msg::run("mine", &[])]);
         assert!(!kinds.contains('E'), "{kinds}");
     }
+}
+
+#[test]
+fn what_postgresql_has_to_say_of_a_parse_everybody_is_told_who_parses_it() {
+    Pair::alike_one_and_two(|wire| {
+        let sql = format!("SELECT 1 AS {}", "x".repeat(80));
+        for name in ["a", "b", "c"] {
+            wire.batch(&[msg::parse(name, &sql)]);
+            wire.batch(&[msg::run(name, &[])]);
+        }
+    });
+}
+
+/// Settings that PostgreSQL does not report decide what a text means once and for all, too.
+#[test]
+fn a_statement_means_what_it_meant_wherever_it_is_prepared_again() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 2);
+    let [mut wire, mut other, mut holder, mut second] = std::array::from_fn(|_| Wire::app(howdah.target()));
+    let sql = "SELECT ((NULL::int = NULL) IS NULL)::text";
+    // It is prepared on one server, and then needed on the other.
+    holder.query("BEGIN");
+    wire.batch(&[msg::parse("s", sql)]);
+    assert_eq!(wire.extended(&[msg::run("s", &[])]).value(), "true");
+    wire.query("SET transform_null_equals = on");
+    second.query("BEGIN");
+    holder.query("COMMIT");
+    assert_eq!(wire.extended(&[msg::run("s", &[])]).value(), "true");
+    assert_eq!(wire.value("SHOW transform_null_equals"), "on");
+    // Nor has it become something else for those who have the defaults.
+    other.batch(&[msg::parse("t", sql)]);
+    assert_eq!(other.extended(&[msg::run("t", &[])]).value(), "true");
+    assert_eq!(other.value("SHOW transform_null_equals"), "off");
 }

@@ -55,11 +55,18 @@ pub enum Note {
 impl Weigh for Note {
     fn bytes(&self) -> usize {
         match self {
-            Self::Learn { name, .. } | Self::Alias(name) | Self::Forget((name, _)) => name.len(),
+            Self::Learn { name, prepares, .. } => {
+                name.len()
+                    + prepares
+                        .as_ref()
+                        .map_or(0, |statement| statement.definition.len())
+            }
+            Self::Alias(name) => name.len(),
+            Self::Forget((name, statement)) => name.len() + statement.definition.len(),
+            Self::Evicted(statement) => statement.definition.len(),
             Self::Unnamed(unnamed) => unnamed.as_ref().map_or(0, |unnamed| unnamed.definition.len()),
             Self::Deallocate(freeing) | Self::Query(Some(freeing)) => freeing.bytes(),
             Self::Injected(_)
-            | Self::Evicted(_)
             | Self::InjectedUnnamed(_)
             | Self::Refuse(_)
             | Self::Uses { .. }

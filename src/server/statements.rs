@@ -37,6 +37,8 @@ pub struct Statement {
     revision: AtomicU64,
     /// A server has accepted it.
     proven: AtomicBool,
+    /// Servers have more to say of it than that they accept it.
+    has_notices: AtomicBool,
     /// It is known to leave nothing behind, by the functions of this version; 0: by none.
     inert_at: AtomicU64,
 }
@@ -48,7 +50,12 @@ impl Statement {
 
     /// Whether a server has accepted it, so that another Parse of it need not be sent to be answered.
     pub fn is_proven(&self) -> bool {
-        self.proven.load(Ordering::Acquire)
+        self.proven.load(Ordering::Acquire) && !self.has_notices.load(Ordering::Acquire)
+    }
+
+    /// A server has sent a notice on its Parse, which everybody is to have who parses it.
+    pub fn has_notices(&self) {
+        self.has_notices.store(true, Ordering::Release);
     }
 
     /// A server has accepted it.
@@ -129,6 +136,7 @@ impl StatementCache {
             deallocates: Deallocates::of(text_of(definition)),
             revision: AtomicU64::new(0),
             proven: AtomicBool::new(false),
+            has_notices: AtomicBool::new(false),
             inert_at: AtomicU64::new(0),
         });
         same.push(Arc::downgrade(&statement));
@@ -173,6 +181,9 @@ pub enum Standing {
     /// A Parse is on its way in an earlier segment, which may yet fail.
     Uncertain,
 }
+
+/// No statement's revision.
+const DOUBTED: u64 = u64::MAX;
 
 /// The statements that one server has, least recently used first to go.
 #[derive(Debug)]
@@ -259,8 +270,13 @@ impl Prepared {
         }
     }
 
+    /// Whether another one would find room, be it by something's being closed: what is on its way cannot be.
+    pub fn has_room(&self) -> bool {
+        self.slots.len() < self.max || self.slots.values().any(|slot| slot.pending.is_none())
+    }
+
     /// A Parse of `statement` is on its way. Returns what has to be closed to make room.
-    pub fn insert(&mut self, statement: Arc<Statement>, segment: u64) -> Option<Arc<Statement>> {
+    pub fn insert(&mut self, statement: Arc<Statement>, segment: u64) -> Vec<Arc<Statement>> {
         self.clock += 1;
         let slot = Slot {
             used: self.clock,
@@ -270,12 +286,16 @@ impl Prepared {
         };
         let id = slot.statement.id;
         self.slots.insert(id, slot);
-        if self.slots.len() <= self.max {
-            return None;
+        let mut evicted = Vec::new();
+        while self.slots.len() > self.max {
+            let settled = self.slots.values().filter(|slot| slot.pending.is_none());
+            let oldest = settled.min_by_key(|slot| slot.used).map(|slot| slot.statement.id);
+            let Some(slot) = oldest.and_then(|id| self.slots.remove(&id)) else {
+                break;
+            };
+            evicted.push(slot.statement);
         }
-        let settled = self.slots.values().filter(|slot| slot.pending.is_none());
-        let oldest = settled.min_by_key(|slot| slot.used)?.statement.id;
-        self.slots.remove(&oldest).map(|slot| slot.statement)
+        evicted
     }
 
     /// The Parse of this statement has been answered: it is there, or it failed.
@@ -296,16 +316,22 @@ impl Prepared {
             statement.id,
             Slot {
                 used: self.clock,
-                revision: u64::MAX,
+                revision: DOUBTED,
                 pending: None,
                 statement,
             },
         );
     }
 
-    /// Those that are there, or on their way.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Statement>> {
-        self.slots.values().map(|slot| &slot.statement)
+    /// Takes out all of them, also those on their way: they are about to be closed.
+    pub fn take_all(&mut self) -> Vec<Arc<Statement>> {
+        self.slots.drain().map(|(_, slot)| slot.statement).collect()
+    }
+
+    /// Some may not be there any more. Each is closed, which does no harm, before it is parsed again.
+    pub fn doubt_all(&mut self) {
+        let settled = self.slots.values_mut().filter(|slot| slot.pending.is_none());
+        settled.for_each(|slot| slot.revision = DOUBTED);
     }
 
     /// The server has dropped the one of this name there, if there was one.
@@ -349,18 +375,66 @@ mod tests {
         let cache = StatementCache::default();
         let [a, b, c] = [&b"a"[..], b"b", b"c"].map(|text| cache.intern(text, 0, &Settings::default()));
         let mut prepared = Prepared::new(2);
-        assert!(prepared.insert(a.clone(), 1).is_none());
-        assert!(prepared.insert(b.clone(), 1).is_none());
-        assert!(prepared.insert(c.clone(), 1).is_none(), "all are on their way");
+        let insert = |prepared: &mut Prepared, statement: &Arc<Statement>, segment| -> Vec<u64> {
+            let gone = prepared.insert(statement.clone(), segment);
+            gone.iter().map(|statement| statement.id).collect()
+        };
+        assert!(insert(&mut prepared, &a, 1).is_empty());
+        assert!(prepared.has_room());
+        assert!(insert(&mut prepared, &b, 1).is_empty());
+        assert!(!prepared.has_room(), "all are on their way");
+        assert!(insert(&mut prepared, &c, 1).is_empty());
         prepared.settle(a.id, true);
         prepared.settle(b.id, true);
         prepared.settle(c.id, false);
+        assert!(prepared.has_room());
         assert_eq!(prepared.standing(&a, 2), Standing::Ready);
-        assert_eq!(prepared.insert(c.clone(), 2).map(|gone| gone.id), Some(b.id));
+        assert_eq!(insert(&mut prepared, &c, 2), [b.id]);
         assert_eq!(prepared.standing(&c, 2), Standing::Ready);
         assert_eq!(prepared.standing(&c, 3), Standing::Uncertain);
         prepared.forget_all();
         assert_eq!(prepared.standing(&a, 3), Standing::Absent);
         assert_eq!(prepared.standing(&c, 2), Standing::Ready, "its Parse comes after");
+    }
+
+    #[test]
+    fn as_many_go_as_there_are_too_many() {
+        let cache = StatementCache::default();
+        let mut prepared = Prepared::new(2);
+        let texts = [&b"a"[..], b"b", b"c", b"d", b"e"];
+        let all = texts.map(|text| cache.intern(text, 0, &Settings::default()));
+        for statement in &all {
+            prepared.put_back(statement.clone());
+        }
+        let new = cache.intern(b"new", 0, &Settings::default());
+        let gone: Vec<u64> = prepared
+            .insert(new, 1)
+            .iter()
+            .map(|statement| statement.id)
+            .collect();
+        assert_eq!(
+            gone,
+            all[..4].iter().map(|statement| statement.id).collect::<Vec<_>>()
+        );
+        assert_eq!(prepared.len(), 2);
+    }
+
+    #[test]
+    fn what_may_be_gone_is_still_counted_and_has_to_be_closed_first() {
+        let cache = StatementCache::default();
+        let statement = cache.intern(b"a", 0, &Settings::default());
+        let mut prepared = Prepared::new(2);
+        prepared.insert(statement.clone(), 1);
+        prepared.doubt_all();
+        assert_eq!(
+            prepared.standing(&statement, 1),
+            Standing::Ready,
+            "it is on its way"
+        );
+        prepared.settle(statement.id, true);
+        prepared.doubt_all();
+        assert_eq!(prepared.standing(&statement, 1), Standing::Stale);
+        assert_eq!(prepared.take_all().len(), 1);
+        assert!(prepared.is_empty());
     }
 }

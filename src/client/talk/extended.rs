@@ -18,7 +18,7 @@ use super::names::{Known, key};
 use super::quiet::{
     bind_nothing, close_on_server, close_quietly, duplicate, refuse, run_quietly, try_name, write_parse,
 };
-use super::requests::looks_like_ours;
+use super::requests::{looks_like_ours, wait_for_answers};
 use super::trail::{Barrier, Following, Judged};
 use super::watch::{Bound, shows_statements};
 use super::{Pause, Talk};
@@ -135,6 +135,7 @@ impl Talk {
                 server.pipeline.sent(Request::Parse, Answer::Fake, note(None))
             }
             Standing::Ready | Standing::Stale | Standing::Absent => {
+                wait_for_room(server)?;
                 self.make_room_and_parse(&statement, standing, server);
                 server
                     .pipeline
@@ -190,7 +191,7 @@ impl Talk {
         } else {
             close_on_server(statement.clone(), server);
         }
-        if let Some(evicted) = server.prepared.insert(statement.clone(), segment) {
+        for evicted in server.prepared.insert(statement.clone(), segment) {
             close_on_server(evicted, server);
         }
         write_parse(&mut server.output, &statement.name, &statement.definition);
@@ -213,6 +214,7 @@ impl Talk {
             Standing::Uncertain => Err(Pause::Blocked),
             Standing::Ready => Ok(()),
             standing @ (Standing::Stale | Standing::Absent) => {
+                wait_for_room(server)?;
                 self.inject(statement, standing, server);
                 Ok(())
             }
@@ -493,6 +495,15 @@ impl Talk {
         self.forward(header, server);
         server.pipeline.sent(Request::Execute, Answer::Forward, note);
         Ok(())
+    }
+}
+
+/// A server that may hold no more statements is to accept those on their way, so that some of them can be closed.
+fn wait_for_room(server: &mut Connection) -> Result<(), Pause> {
+    if server.prepared.has_room() || !server.pipeline.in_flight() {
+        Ok(())
+    } else {
+        Err(wait_for_answers(server))
     }
 }
 

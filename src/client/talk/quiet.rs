@@ -33,17 +33,13 @@ pub(super) fn run_quietly(sql: &[u8], server: &mut Connection) {
     close_quietly(DETOUR, server);
 }
 
-/// Takes away what is not the client's own: it is prepared again when somebody needs it.
+/// Takes away what is not the client's own: it is prepared again when somebody needs it. What stays, because something
+/// before it fails, is still known to be there.
 pub(super) fn hide_shared(server: &mut Connection) {
-    let names: Vec<_> = server
-        .prepared
-        .iter()
-        .map(|statement| statement.name.clone())
-        .collect();
-    let own = std::iter::once(NOTHING);
-    own.chain(names.iter().map(|name| &**name))
-        .for_each(|name| close_quietly(name, server));
-    server.prepared.forget_all();
+    close_quietly(NOTHING, server);
+    for statement in server.prepared.take_all() {
+        close_on_server(statement, server);
+    }
 }
 
 /// Makes sure that the server has a statement of this name, which does nothing.

@@ -34,7 +34,13 @@ impl Talk {
                 b'X' => return Pause::Over(Farewell::Terminated),
                 tag if self.batch == Batch::Refused && tag != b'S' => self.discard(header),
                 // "will simply be dropped", as the manual says of late copy data; a Flush has nothing to flush.
-                b'd' | b'c' | b'f' | b'H' => self.discard(header),
+                b'd' | b'c' | b'f' => self.discard(header),
+                b'H' if header.body_len() == 0 => self.discard(header),
+                // PostgreSQL is to say what it thinks of that.
+                b'S' if header.body_len() > 0 => {
+                    self.batch = Batch::Served;
+                    return Pause::NeedServer;
+                }
                 b'S' => {
                     self.batch = Batch::Served;
                     self.discard(header);
@@ -111,6 +117,10 @@ impl Talk {
         }
         match header.tag {
             // Late copy data, and nothing to flush: PostgreSQL would drop it too, but only once all of it is there.
+            b'H' if header.body_len() > 0 && !server.pipeline.is_copying_in() => {
+                // Answered by an error and nothing else.
+                self.pass_on(header, Request::Describe, server);
+            }
             b'H' | b'd' | b'c' | b'f' if server.pipeline.is_quiet() => self.discard(header),
             // It makes the COPY fail and is forgotten, whatever it is.
             b'Q' | b'F' | b'P' | b'B' | b'D' | b'C' | b'E' if server.pipeline.is_copying_in() => {
@@ -194,9 +204,9 @@ impl Talk {
         if (!frees.is_empty() || meddles || self.has_lent()) && server.pipeline.in_flight() {
             return Err(wait_for_answers(server));
         }
-        // Within a segment the server has to hear of it, because a Query ends the implicit transaction.
-        let status = server.pipeline.status();
-        if is_all && server.pipeline.is_quiet() && self.deallocate_now(&frees, status) {
+        // Within a segment or a transaction the server has to hear of it: a Query ends the implicit transaction, and the
+        // unnamed portal.
+        if is_all && server.pipeline.is_settled() && self.deallocate_now(&frees, Status::Idle) {
             self.discard(header);
             return Ok(());
         }
@@ -217,9 +227,9 @@ impl Talk {
     }
 
     /// Whether a simple query has a word in it that might be the name of a shared statement, which it is not to find.
+    /// Nobody knows what is in a long one.
     fn speaks_of_ours(&self, header: Header) -> bool {
-        let looked_at = self.bounds.shared && header.len <= QUERY_LOOK_MAX;
-        looked_at && speaks_of_ours(self.body(header))
+        self.bounds.shared && (header.len > QUERY_LOOK_MAX || speaks_of_ours(self.body(header)))
     }
 }
 

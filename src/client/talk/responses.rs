@@ -137,6 +137,16 @@ impl Talk {
                 self.tell_notifications(&message, server);
                 return Ok(());
             }
+            b'N' => {
+                let note = server.pipeline.head().and_then(|entry| entry.note.as_ref());
+                if let Some(Note::Learn {
+                    prepares: Some(statement),
+                    ..
+                }) = note
+                {
+                    statement.has_notices();
+                }
+            }
             b'C' => return self.command_complete(header, server).map_err(unexpected),
             b's' => self.trail.has_completed(),
             b'Z' => return self.ready_for_query(header, server, heard),
@@ -300,8 +310,8 @@ impl Talk {
         };
         let ours = NAMING.contains(&code) && memchr::memmem::find(&body, NAME_PREFIX.as_bytes()).is_some();
         if ours && code == b"26000" && refusal.is_none() && alias.is_none() {
-            // A function deallocated what we had prepared.
-            server.prepared.forget_all();
+            // A function may have deallocated what we had prepared, or the client may have made the error up.
+            server.prepared.doubt_all();
         }
         self.received(b'E', Status::Idle, server)?;
         if let Some(excuse) = self.trail.excuse_for(code) {

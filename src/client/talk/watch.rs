@@ -50,7 +50,7 @@ impl Talk {
             return Ok(Watched::Plain);
         }
         let (judged, shows) = if header.len > QUERY_LOOK_MAX {
-            (self.trail.unread(), false)
+            (self.trail.unread(), self.bounds.shared)
         } else {
             let text = frontend::query_text(self.body(header)).unwrap_or_default();
             let shows = self.bounds.shared && shows_statements(text);
