@@ -30,6 +30,8 @@ fn settings_follow_whatever_way_they_are_set() {
                 "SHOW lock_timeout",
                 "SELECT set_config('lock_' || 'timeout', '8s', false)",
                 "SHOW lock_timeout",
+                "UPDATE pg_settings SET setting = '9s' WHERE name = 'lock_timeout'",
+                "SHOW lock_timeout",
                 "SET TIME ZONE 'Asia/Tokyo'",
                 "SHOW timezone",
                 "SET NAMES 'LATIN1'",

@@ -169,7 +169,12 @@ impl<'j, 'a> Calls<'j, 'a> {
                 let merges = folded.as_bytes() == b"merge";
                 self.enter(if merges { Clause::From } else { Clause::Query });
             }
-            b"update" | b"delete" if begins => self.enter(Clause::Query),
+            b"update" | b"delete" if begins => {
+                self.enter(Clause::Query);
+                if folded.as_bytes() == b"update" {
+                    self.update();
+                }
+            }
             b"from" if clause == Clause::Query && !self.previous_is("distinct") => self.enter(Clause::From),
             b"on" if clause == Clause::From => self.enter(Clause::On),
             b"join" if clause == Clause::On => self.enter(Clause::From),
@@ -181,6 +186,27 @@ impl<'j, 'a> Calls<'j, 'a> {
             }
             b"into" if !inserting => self.select_into(),
             _ => {}
+        }
+    }
+
+    /// `UPDATE [ONLY] pg_settings SET setting = …` sets what it finds, by a rule of that view.
+    fn update(&mut self) {
+        let mut ahead = self.judge.cursor.clone();
+        ahead.take_word("only");
+        ahead.take_other(b'(');
+        let mut name = ahead.next();
+        while ahead.take_other(b'.') {
+            name = ahead.next();
+        }
+        let name = name.filter(Token::is_name);
+        let is_settings = |name: Token<'_>| match identifier::name(&name) {
+            Some(name) => name.as_ref() == b"pg_settings",
+            None => name.kind == Kind::UnicodeName,
+        };
+        if name.is_some_and(is_settings) {
+            self.judge
+                .verdict
+                .add(Effects::ANY_SETTING.union(Effects::TEMP_PATH));
         }
     }
 

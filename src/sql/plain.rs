@@ -8,7 +8,7 @@
 use super::functions::{Functions, Volatility, special};
 use super::identifier::NAME_LEN_MAX;
 use super::keywords::{Folded, Role, role};
-use super::scan;
+use super::{glance, scan};
 
 /// A text with more parentheses than this is read in full, which tells only so many apart within each other.
 const PARENTHESES_MAX: usize = 63;
@@ -21,7 +21,8 @@ pub(super) fn is_plain_query(text: &[u8], functions: &dyn Functions) -> bool {
         return false;
     };
     let traps = Traps::of(text);
-    if traps.has(Traps::FATAL) {
+    // By the view of that name an UPDATE sets settings.
+    if traps.has(Traps::FATAL) || glance::contains_name(text, b"pg_settings") {
         return false;
     }
     let mut parentheses = 0_usize;
@@ -235,6 +236,8 @@ mod tests {
             "SELECT overlay('a')",
             "SELECT 1; SELECT 2",
             "SELECT 1 INTO TEMP t",
+            "UPDATE pg_catalog.\"pg_settings\" SET setting = 1",
+            "WITH a AS (UPDATE PG_Settings SET setting = 1 RETURNING 1) SELECT 1",
             "INSERT INTO t SELECT 1 INTO u",
             "INSERT INTO u&\"t\" (a) VALUES (1)",
             "SELECTED",
@@ -253,7 +256,7 @@ mod tests {
     }
 
     /// The pieces make up whatever could fool it.
-    const PIECES: [&str; 64] = [
+    const PIECES: [&str; 66] = [
         "select",
         "update",
         "delete",
@@ -318,6 +321,8 @@ mod tests {
         "insert into f(",
         "sets",
         "a",
+        "pg_settings",
+        "only",
     ];
 
     proptest! {
