@@ -172,7 +172,7 @@ pub(super) struct Admitted {
     pub(super) seat: super::Seat,
     pub(super) pool: Arc<crate::pool::Pool<crate::pool::Servers>>,
     pub(super) settings: crate::server::Settings,
-    pub(super) own: Arc<[super::talk::trail::Own]>,
+    pub(super) own: Arc<[super::talk::marks::Own]>,
     pub(super) bounds: Bounds,
 }
 

@@ -14,7 +14,7 @@ use crate::stats::Tally;
 use crate::wire::startup::{Startup, split_options};
 
 use crate::client::session::DEAD_SERVERS_MAX;
-use crate::client::talk::trail::Own;
+use crate::client::talk::marks::Own;
 
 /// Longer application names are cut, as PostgreSQL does (`NAMEDATALEN` less one).
 const APPLICATION_NAME_MAX: usize = 63;

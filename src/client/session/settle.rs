@@ -22,7 +22,8 @@ use crate::wire::write;
 
 use super::Session;
 use crate::client::handle::{Order, PinView};
-use crate::client::talk::trail::{Following, Licence, Marks, UNASKED};
+use crate::client::talk::marks::{Marks, UNASKED};
+use crate::client::talk::trail::{Following, Licence};
 
 /// A question that a timeout of the client's own, or its cancel request, may have spoilt is asked again.
 pub(super) const TRIES: usize = 5;

@@ -5,6 +5,7 @@ mod extended;
 mod freeing;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+pub(super) mod marks;
 #[cfg(any(test, fuzzing))]
 mod model;
 mod name_set;

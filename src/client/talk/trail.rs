@@ -3,27 +3,18 @@
 //! Every text gets a verdict before it goes out. Nearly all are inert. The others leave marks, and once the transaction
 //! is over the server is asked about what they say may have changed.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::config::{Opaque, PoolMode, PoolSettings, SessionState};
 use crate::error::{Refusal, SqlState};
-use crate::server::{FunctionTable, Parameters, Question, Remains, Settings, Statement};
+use crate::server::{FunctionTable, Parameters, Remains, Settings, Statement};
 use crate::sql::{
-    Bearing, Effects, Reading, Resets, Verdict, computes_setting, contains_name, dotted_names,
-    encoding_is_safe, verdict,
+    Bearing, Effects, Reading, Resets, Verdict, computes_setting, contains_name, encoding_is_safe, verdict,
 };
-use crate::wire::backend::Status;
 
+use super::marks::{Interlude, Marks, Own, Resetting, UNSEEN, pinned_by};
 use super::name_set::NameSet;
 use super::shown::Beginning;
-use super::unread::Unread;
-
-/// So many names of what may be custom settings are asked for at once.
-const CANDIDATES_MAX: usize = 256;
-
-/// A setting's name in lower case, and its value.
-pub(in crate::client) type Own = (Box<[u8]>, Box<[u8]>);
 
 /// What marks lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,63 +51,6 @@ pub(super) enum Barrier {
     Now,
 }
 
-/// What is done before the client hears that its request is done.
-#[derive(Debug, Default)]
-pub(in crate::client) struct Interlude {
-    /// What may have been reset of what the client has asked for when it logged in.
-    resets: Resetting,
-    /// Something failed, so that there may be nothing to put back.
-    pub(in crate::client) failed: bool,
-    /// What the client was told of its session before something was kept from it.
-    pub(in crate::client) believed: Option<Arc<Parameters>>,
-    /// What the client will be told once it is over.
-    pub(in crate::client) held: Option<Status>,
-}
-
-/// What has been left behind since the server was last asked.
-#[derive(Debug, Default)]
-pub(in crate::client) struct Marks {
-    pub(in crate::client) effects: Effects,
-    settings: BTreeSet<Box<[u8]>>,
-    /// Settings that were set for the transaction, of which custom ones leave a trace the first time.
-    locals: BTreeSet<Box<[u8]>>,
-    /// Names in texts that may do anything: some may be those of custom settings.
-    candidates: Vec<Box<[u8]>>,
-    resets: Resetting,
-    unread: Unread,
-    /// Roles and databases whose new sessions begin with other settings; an empty name is any.
-    pub(in crate::client) beginners: BTreeSet<Box<[u8]>>,
-    /// The first statement that left one.
-    pub(in crate::client) statement: Beginning,
-    /// Some command has been carried out since.
-    completed: bool,
-    /// The error for which a statement could not be put in its place for the query that speaks of it.
-    excuse: Option<Vec<u8>>,
-}
-
-/// Which settings have been given their startup values back.
-#[derive(Debug, Default)]
-struct Resetting {
-    names: BTreeSet<Box<[u8]>>,
-    all: bool,
-}
-
-impl Resetting {
-    fn add(&mut self, resets: &Resets) {
-        match resets {
-            Resets::None => {}
-            Resets::Names(names) => self.names.extend(names.iter().cloned()),
-            Resets::All => self.all = true,
-        }
-    }
-
-    fn contains(&self, name: &[u8]) -> bool {
-        // RESET ALL leaves the role where it is.
-        (self.all && name != ROLE) || self.names.contains(name)
-    }
-}
-
-const ROLE: &[u8] = b"role";
 /// Effects that change nothing that the next request could depend on.
 const PASSING: Effects = Effects::NOTIFY
     .union(Effects::RELEASES)
@@ -178,41 +112,11 @@ pub(in crate::client) struct Trail {
     pub(in crate::client) shifted: Bearing,
 }
 
-/// Effects that may concern settings which no text names.
-const UNSEEN: Effects = Effects::OPAQUE.union(Effects::ANY_SETTING);
-
 /// Effects of texts that may call what sets them; a prepared statement does so when it is executed.
 const CALLS_UNSEEN: Effects = UNSEEN.union(Effects::PREPARE);
 
 /// Effects that matter only to a client that keeps its server.
 const RELEASING: Effects = Effects::RELEASES.union(Effects::FREES).union(Effects::UNLISTEN);
-
-/// What cannot follow a client.
-const PINNING: [(Effects, Remains); 9] = [
-    (Effects::TEMP, Remains::TEMP),
-    (Effects::CREATES, Remains::TEMP),
-    (Effects::HOLD, Remains::HOLD),
-    (Effects::LOCK, Remains::LOCK),
-    (Effects::PREPARE, Remains::PREPARE),
-    (Effects::LISTEN, Remains::LISTEN),
-    (Effects::SLOT, Remains::SLOT),
-    (Effects::STICKY, Remains::STICKY),
-    (Effects::COMPUTED, Remains::CUSTOM),
-];
-
-/// Kinds that no question finds.
-pub(in crate::client) const UNASKED: Remains = Remains::STICKY.union(Remains::CUSTOM);
-
-/// Kinds of state that these effects are about.
-fn pinned_by(effects: Effects) -> Remains {
-    let mut remains = Remains::NONE;
-    for (effect, kind) in PINNING {
-        if effects.contains(effect) {
-            remains.insert(kind);
-        }
-    }
-    remains
-}
 
 /// Whether every session reads a text in the same way.
 fn is_read_alike(text: &[u8]) -> bool {
@@ -535,109 +439,5 @@ impl Trail {
         let mut resetting = Resetting::default();
         resetting.add(resets);
         self.own.iter().any(|(name, _)| resetting.contains(name))
-    }
-}
-
-impl Interlude {
-    /// Settings of the client's own that are put back where RESET has taken them away.
-    pub(in crate::client) fn restores<'a>(&'a self, own: &'a [Own]) -> impl Iterator<Item = &'a Own> {
-        own.iter().filter(|(name, _)| self.resets.contains(name))
-    }
-}
-
-impl Marks {
-    fn consider(&mut self, effects: Effects, text: &[u8]) {
-        if effects.intersects(UNSEEN) {
-            self.candidates.extend(dotted_names(text));
-            self.candidates.truncate(CANDIDATES_MAX);
-        }
-    }
-
-    /// Whether something may have been changed that no question finds.
-    pub(in crate::client) fn may_be_unseen(&self) -> bool {
-        self.effects.intersects(UNSEEN)
-    }
-
-    /// What to ask the server of the client who left these, and who so far had `settings`. `None`: nothing.
-    /// `functions_set` are the custom settings that functions may have set.
-    pub(in crate::client) fn question(
-        &self,
-        settings: &Settings,
-        keeps: Remains,
-        functions_set: &[Box<[u8]>],
-    ) -> Option<Question> {
-        let every_setting = self.effects.intersects(UNSEEN);
-        let mut names: Vec<Box<[u8]>> = Vec::new();
-        let mut known: BTreeSet<Box<[u8]>> = BTreeSet::new();
-        let mut add = |name: &[u8]| {
-            if settings.reported.spelling(name).is_none() && known.insert(name.into()) {
-                names.push(name.into());
-            }
-        };
-        self.settings.iter().for_each(|name| add(name));
-        let new = |name: &[u8]| name.contains(&b'.') && settings.extra.get(name).is_none();
-        let traces = self.locals.iter().filter(|name| new(name));
-        traces.for_each(|name| add(name));
-        if every_setting
-            || self
-                .settings
-                .iter()
-                .any(|name| **name == *b"session_authorization")
-        {
-            add(ROLE);
-        }
-        // Those that no catalog lists, if every setting is asked for.
-        let is_due = |name: &[u8]| self.resets.all || (every_setting && name.contains(&b'.'));
-        let had = settings.extra.iter().filter(|(name, _)| is_due(name));
-        had.for_each(|(name, _)| add(name));
-        let about_state = Effects::OPAQUE.union(Effects::EXECUTE).union(Effects::TEMP_PATH);
-        let state = self.effects.intersects(about_state)
-            || !pinned_by(self.effects).is_empty()
-            || (!keeps.is_empty() && self.effects.contains(Effects::RELEASES));
-        let mut candidates = Vec::new();
-        if every_setting {
-            let all = self.candidates.iter().chain(functions_set);
-            candidates.extend(all.filter(|name| !known.contains(*name)).cloned());
-            candidates.sort_unstable();
-            candidates.dedup();
-        }
-        (every_setting || state || !names.is_empty()).then_some(Question {
-            names,
-            candidates,
-            every_setting,
-            state,
-        })
-    }
-
-    /// What has been done that no question can tell: nothing by what has failed.
-    pub(in crate::client) fn unseen(&self) -> Remains {
-        if self.completed {
-            pinned_by(self.effects).intersection(UNASKED)
-        } else {
-            Remains::NONE
-        }
-    }
-
-    /// What was there and that no question finds, after this. `has_reset`: something has been reset, and that was not
-    /// rolled back.
-    pub(in crate::client) fn still_unseen(&self, keeps: Remains, has_reset: bool) -> Remains {
-        let still = keeps.intersection(UNASKED);
-        if self.resets.all && has_reset {
-            still.without(Remains::CUSTOM)
-        } else {
-            still
-        }
-    }
-
-    /// More is known of functions now. One that has been called may turn out to set settings by names that it computes.
-    pub(in crate::client) fn look_again(&mut self, functions: &FunctionTable) {
-        if std::mem::take(&mut self.unread).may_compute(functions) {
-            self.effects.insert(Effects::COMPUTED);
-        }
-    }
-
-    /// Whether a setting's value is what RESET made of it, should it be the one of a new session.
-    pub(in crate::client) fn resets(&self, name: &[u8]) -> bool {
-        self.resets.contains(name)
     }
 }
