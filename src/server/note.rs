@@ -52,6 +52,19 @@ pub enum Note {
     Query(Option<Box<Freeing>>),
 }
 
+impl Note {
+    /// The server has sent a notice on the request.
+    pub fn has_notices(&self) {
+        if let Self::Learn {
+            prepares: Some(statement),
+            ..
+        } = self
+        {
+            statement.has_notices();
+        }
+    }
+}
+
 impl Weigh for Note {
     fn bytes(&self) -> usize {
         match self {

@@ -139,13 +139,7 @@ impl Talk {
             }
             b'N' => {
                 let note = server.pipeline.head().and_then(|entry| entry.note.as_ref());
-                if let Some(Note::Learn {
-                    prepares: Some(statement),
-                    ..
-                }) = note
-                {
-                    statement.has_notices();
-                }
+                note.inspect(|note| note.has_notices());
             }
             b'C' => return self.command_complete(header, server).map_err(unexpected),
             b's' => self.trail.has_completed(),
