@@ -1,6 +1,7 @@
 //! The conversation of one client, without its sockets: bytes in, bytes out, and what has to be remembered.
 
 mod deferral;
+mod errors;
 mod extended;
 mod freeing;
 #[cfg(any(test, fuzzing))]
