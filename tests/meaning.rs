@@ -28,7 +28,7 @@ fn midnight(year: u32) -> String {
     format!("SELECT '{year}-01-01 00:00'::timestamptz AT TIME ZONE 'UTC'")
 }
 
-/// Sends these together, of which so many end with a ReadyForQuery.
+/// Sends these together, of which so many end with a `ReadyForQuery`.
 fn together(wire: &mut Wire, messages: &[Vec<u8>], ends: usize) {
     wire.send(&messages.concat());
     for _ in 0..ends {
@@ -161,109 +161,63 @@ fn a_statement_is_prepared_anew_under_all_settings_that_decided_its_meaning() {
     });
 }
 
-/// With a backslash in it, a text is one thing or another.
-#[test]
-fn no_text_sets_what_nobody_has_read_in_it() {
+/// With a backslash in them, texts are one thing or another: what they set where strings are read in the old way (`OFF`),
+/// or as the standard has it (`ON`).
+const OFF_READS: &str = "SELECT 'a\\', $$ '; SET work_mem = '55MB'; SET ROLE lowly; --$$";
+const ON_READS: &str = "SELECT 'a\\'; SET work_mem = '55MB'; SET ROLE lowly; --'";
+const OFF_CALLS: &str = "SELECT 'a\\', ', set_config('work_mem', '55MB', false) --'";
+
+/// One way after the other, a client sets what its next text means, and the others find nothing of what that sets.
+fn sets_nothing(way: impl Fn(&mut Wire)) {
     let pair = Pair::with_pool(2);
     pair.cluster.sql("CREATE ROLE lowly; GRANT lowly TO app");
-    let off_reads = "SELECT 'a\\', $$ '; SET work_mem = '55MB'; SET ROLE lowly; --$$";
-    let on_reads = "SELECT 'a\\'; SET work_mem = '55MB'; SET ROLE lowly; --'";
-    let off_calls = "SELECT 'a\\', ', set_config('work_mem', '55MB', false) --'";
-    let off = |local: &str| format!("SET {local} standard_conforming_strings = off");
-    type Steps = Vec<(Vec<u8>, usize)>;
-    let one = |sql: &str| (msg::query(sql), 1);
-    let ways: Vec<(&str, Steps)> = vec![
-        (
-            "behind a setting of the transaction",
-            vec![
-                one("BEGIN"),
-                (
-                    [
-                        msg::query(&off("LOCAL")),
-                        msg::query(off_reads),
-                        msg::query("COMMIT"),
-                    ]
-                    .concat(),
-                    3,
-                ),
-            ],
-        ),
-        (
-            "behind a rollback",
-            vec![
-                one("BEGIN"),
-                one(&off("")),
-                ([msg::query("ROLLBACK"), msg::query(on_reads)].concat(), 2),
-            ],
-        ),
-        (
-            "behind a portal",
-            vec![
-                one("BEGIN"),
-                (
-                    [
-                        msg::parse(
-                            "",
-                            "SELECT set_config('standard_conforming_strings', 'off', false)",
-                        ),
-                        msg::bind("p", "", &[]),
-                        msg::sync(),
-                    ]
-                    .concat(),
-                    1,
-                ),
-                (
-                    [
-                        msg::execute("p", 0),
-                        msg::sync(),
-                        msg::query(off_reads),
-                        msg::query("COMMIT"),
-                    ]
-                    .concat(),
-                    3,
-                ),
-            ],
-        ),
-        (
-            "in the same batch",
-            vec![
-                one("BEGIN"),
-                (
-                    [
-                        msg::extended(&off("LOCAL"), &[]),
-                        msg::extended(off_calls, &[]),
-                        msg::sync(),
-                    ]
-                    .concat(),
-                    1,
-                ),
-                one("COMMIT"),
-            ],
-        ),
-        (
-            "prepared in another time",
-            vec![
-                one(&off("")),
-                ([msg::parse("s", off_calls), msg::sync()].concat(), 1),
-                one("SET standard_conforming_strings = on"),
-                ([msg::run("s", &[]), msg::sync()].concat(), 1),
-            ],
-        ),
-    ];
-    for (way, steps) in ways {
-        let mut wire = Wire::app(pair.howdah.target());
-        for (bytes, ends) in steps {
-            together(&mut wire, &[bytes], ends);
-        }
-        let mut others = [(); 2].map(|()| Wire::app(pair.howdah.target()));
-        wire.query("ROLLBACK");
-        for other in &mut others {
-            other.query("BEGIN");
-            let found = other.value("SELECT current_setting('work_mem') || ' ' || current_user");
-            assert_eq!(found, "4MB app", "{way}");
-        }
-        wire.terminate();
+    let mut wire = Wire::app(pair.howdah.target());
+    way(&mut wire);
+    let mut others = [(); 2].map(|()| Wire::app(pair.howdah.target()));
+    wire.query("ROLLBACK");
+    for other in &mut others {
+        other.query("BEGIN");
+        let found = other.value("SELECT current_setting('work_mem') || ' ' || current_user");
+        assert_eq!(found, "4MB app");
     }
+}
+
+#[test]
+fn no_text_behind_a_setting_sets_what_nobody_has_read_in_it() {
+    let queries = |texts: [&str; 3]| texts.map(msg::query);
+    sets_nothing(|wire| {
+        wire.query("BEGIN");
+        let off = "SET LOCAL standard_conforming_strings = off";
+        together(wire, &queries([off, OFF_READS, "COMMIT"]), 3);
+    });
+    sets_nothing(|wire| {
+        wire.query("BEGIN");
+        wire.query("SET standard_conforming_strings = off");
+        together(wire, &queries(["ROLLBACK", ON_READS, "SELECT 1"]), 3);
+    });
+    sets_nothing(|wire| {
+        let off = "SELECT set_config('standard_conforming_strings', 'off', false)";
+        wire.query("BEGIN");
+        wire.batch(&[msg::parse("", off), msg::bind("p", "", &[])]);
+        let [reads, commit] = [OFF_READS, "COMMIT"].map(msg::query);
+        together(wire, &[msg::execute("p", 0), msg::sync(), reads, commit], 3);
+    });
+}
+
+#[test]
+fn no_statement_sets_what_nobody_has_read_in_it() {
+    sets_nothing(|wire| {
+        let off = "SET LOCAL standard_conforming_strings = off";
+        wire.query("BEGIN");
+        wire.batch(&[msg::extended(off, &[]), msg::extended(OFF_CALLS, &[])]);
+        wire.query("COMMIT");
+    });
+    sets_nothing(|wire| {
+        wire.query("SET standard_conforming_strings = off");
+        wire.batch(&[msg::parse("s", OFF_CALLS)]);
+        wire.query("SET standard_conforming_strings = on");
+        wire.batch(&[msg::run("s", &[])]);
+    });
 }
 
 #[test]

@@ -173,7 +173,7 @@ impl<S: Source> Core<S> {
         while let Some(slot) = (self.next_idle(wish, now)).filter(|id| !self.is_stale(*id, now)) {
             let mut conn = self.slots.take_idle(slot, State::Leased, now);
             if world.is_quiet(&mut conn) {
-                return Some(self.grant(slot, conn));
+                return Some(Grant { slot, conn });
             }
             self.lose(slot, conn, now, fx);
         }
@@ -205,10 +205,6 @@ impl<S: Source> Core<S> {
                 return;
             }
         }
-    }
-
-    pub(super) fn grant(&self, slot: SlotId, conn: S::Conn) -> Grant<S::Conn> {
-        Grant { slot, conn }
     }
 
     /// Gives a connection to the first in the line, which must not be empty.

@@ -8,6 +8,7 @@ use super::core::{Core, World};
 use super::effects::Effects;
 use super::slots::{Expiry, ServerState, SlotId, State};
 use super::source::{OpenError, Source};
+use super::wait::Grant;
 use crate::error::{Refusal, SqlState};
 
 impl<S: Source> Core<S> {
@@ -139,7 +140,7 @@ impl<S: Source> Core<S> {
             self.discard(id, conn, now, fx);
             self.dispatch(now, world, fx);
         } else if !self.line.is_empty() {
-            self.hand(self.grant(id, conn), now, fx);
+            self.hand(Grant { slot: id, conn }, now, fx);
             self.settle(now, world);
         } else if world.watch(&mut conn) {
             let mark = world.mark(&conn);
