@@ -289,3 +289,33 @@ fn defaults_of_transactions_that_wait_for_others_keep_no_other_client_waiting() 
     }
     writes.query("ROLLBACK");
 }
+
+/// What is prepared again for one client, on a server that lacks it, behind a setting of the transaction.
+#[test]
+fn a_statement_that_is_prepared_again_behind_a_setting_is_nobody_elses() {
+    let pair = Pair::with_pool(2);
+    let [mut first, mut second] = [(); 2].map(|()| Wire::app(pair.howdah.target()));
+    for (year, set) in [
+        (2041, "SET LOCAL TimeZone = 'Asia/Tokyo'"),
+        (2042, "SET TimeZone = 'Asia/Tokyo'"),
+    ] {
+        first.batch(&[msg::parse("s", &midnight(year))]);
+        first.batch(&[msg::run("s", &[])]);
+        // The other server is the one that is left.
+        second.query("BEGIN");
+        let mut wire = Wire::app(pair.howdah.target());
+        wire.batch(&[msg::parse("s", &midnight(year))]);
+        wire.query("BEGIN");
+        wire.batch(&[msg::extended(set, &[]), msg::run("s", &[])]);
+        wire.query("ROLLBACK");
+        wire.terminate();
+        for _ in 0..2 {
+            meant(&pair, &midnight(year), &[]);
+        }
+        second.query("COMMIT");
+        for _ in 0..3 {
+            meant(&pair, &midnight(year), &[]);
+        }
+        first.batch(&[msg::close_statement("s")]);
+    }
+}

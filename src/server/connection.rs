@@ -23,8 +23,12 @@ use super::unseen::Unseen;
 use super::{CancelKey, Prepared, Remains, Settings, questions};
 
 /// Settings under which the simplest statement may fail, or wait for others: a serializable, deferrable transaction waits
-/// for those that write.
-const IN_THE_WAY: [&[u8]; 2] = [b"default_transaction_deferrable", b"statement_timeout"];
+/// for those that write, and there is none on a standby.
+const IN_THE_WAY: [&[u8]; 3] = [
+    b"default_transaction_deferrable",
+    b"default_transaction_isolation",
+    b"statement_timeout",
+];
 
 /// A client's unnamed statement.
 #[derive(Debug)]

@@ -304,8 +304,15 @@ impl Prepared {
             if let Some(slot) = self.slots.get_mut(&id) {
                 slot.pending = None;
             }
-        } else {
+        } else if self.slots.get(&id).is_some_and(|slot| slot.pending.is_some()) {
             self.slots.remove(&id);
+        }
+    }
+
+    /// This statement may have been prepared under other settings than it says: it is closed before anybody uses it again.
+    pub fn doubt(&mut self, id: u64) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.revision = DOUBTED;
         }
     }
 

@@ -14,16 +14,14 @@ pub enum Bearing {
 }
 
 /// Settings that clients often differ in, and that no statement's meaning depends on.
-const MEANINGLESS: [&[u8]; 17] = [
+const MEANINGLESS: [&[u8]; 15] = [
     b"application_name",
-    b"bytea_output",
     b"client_min_messages",
     b"deadlock_timeout",
     b"default_transaction_deferrable",
     b"default_transaction_isolation",
     b"default_transaction_read_only",
     b"effective_cache_size",
-    b"extra_float_digits",
     b"idle_in_transaction_session_timeout",
     b"idle_session_timeout",
     b"jit",

@@ -72,7 +72,8 @@ pub(super) fn special(name: &[u8]) -> Option<Special> {
         // They claim to be stable, and run what a text says.
         b"query_to_xml" | b"query_to_xmlschema" | b"query_to_xml_and_xmlschema" | b"ts_stat" | b"ts_rewrite"
         // The like of tablefunc and xml2.
-        | b"crosstab" | b"crosstab2" | b"crosstab3" | b"crosstab4" | b"connectby" | b"xpath_table" => Special::RunsText,
+        | b"crosstab" | b"crosstab2" | b"crosstab3" | b"crosstab4" | b"connectby" | b"xpath_table" // TREAT(x AS name) is a call of that function.
+        | b"treat" => Special::RunsText,
         _ => return None,
     })
 }

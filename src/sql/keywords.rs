@@ -32,7 +32,7 @@ pub(super) fn role(word: &[u8]) -> Role {
         | b"decimal" | b"exists" | b"extract" | b"float" | b"greatest" | b"grouping" | b"inout" | b"int"
         | b"integer" | b"interval" | b"least" | b"national" | b"nchar" | b"none" | b"normalize"
         | b"nullif" | b"numeric" | b"out" | b"position" | b"precision" | b"real" | b"row" | b"setof"
-        | b"smallint" | b"time" | b"timestamp" | b"treat" | b"trim" | b"values" | b"varchar"
+        | b"smallint" | b"time" | b"timestamp" | b"trim" | b"values" | b"varchar"
         | b"xmlattributes" | b"xmlconcat" | b"xmlelement" | b"xmlexists" | b"xmlforest"
         | b"xmlnamespaces" | b"xmlparse" | b"xmlpi" | b"xmlroot" | b"xmlserialize" | b"xmltable" => {
             Role::Syntax

@@ -223,7 +223,9 @@ impl Talk {
 
     /// Has the server prepare what this client prepared before, elsewhere.
     fn inject(&mut self, statement: &Arc<Statement>, standing: Standing, server: &mut Connection) {
-        let detour = self.detour(statement);
+        // Where settings are not known, neither is what would have to be put back.
+        let is_known = self.trail.shifted < Bearing::Meaning;
+        let detour = is_known.then(|| self.detour(statement)).flatten();
         if let Some((there, _)) = &detour {
             run_quietly(there, server);
         }
@@ -248,7 +250,9 @@ impl Talk {
     /// servers do not report, so that the statement is like no other.
     fn context_of_parse(&self) -> u64 {
         static ODD: AtomicU64 = AtomicU64::new(0);
-        if self.trail.barrier == Barrier::AtSync || self.trail.shifted == Bearing::Meaning {
+        // A client in session mode is not asked what it has set, and has nobody to share with.
+        let is_alone = self.trail.following == Following::Resets;
+        if is_alone || self.trail.barrier == Barrier::AtSync || self.trail.shifted > Bearing::None {
             self.context ^ ODD.fetch_add(1, Ordering::Relaxed).wrapping_add(1).reverse_bits()
         } else {
             self.context

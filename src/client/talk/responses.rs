@@ -311,7 +311,12 @@ impl Talk {
     fn settle(&mut self, note: Note, outcome: Outcome, server: &mut Connection) {
         let done = outcome == Outcome::Done;
         match note {
-            Note::Injected(id) => server.prepared.settle(id, done),
+            Note::Injected(id) => {
+                server.prepared.settle(id, done);
+                if self.trail.shifted == Bearing::Meaning {
+                    server.prepared.doubt(id);
+                }
+            }
             Note::Evicted(statement) if !done => server.prepared.put_back(statement),
             Note::Learn {
                 name,
