@@ -1,5 +1,6 @@
 //! One connection to PostgreSQL: opening it, what is known of it, keeping it clean.
 
+mod align;
 mod cancel;
 mod connect;
 mod connection;
