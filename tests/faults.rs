@@ -90,7 +90,7 @@ fn the_log_says_of_a_lost_server_what_the_client_was_told_in_one_line() {
     let pid = cluster.backend_pids("state = 'idle in transaction'")[0];
     cluster.sql(&format!("SELECT pg_terminate_backend({pid})"));
     assert_eq!(wire.expect_fatal().code(), "57P01");
-    howdah.wait_log("client left");
+    howdah.wait_log("server_lost");
     let log = howdah.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains(" WARN ")).collect();
     assert_eq!(lines.len(), 1, "{log}");
