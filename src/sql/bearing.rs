@@ -7,7 +7,7 @@ pub enum Bearing {
     #[default]
     None,
     /// Which objects its names stand for, and whether they may be used. PostgreSQL looks that up again when it has
-    /// changed.
+    /// changed, but keeps the types of parameters and rows that it found the first time.
     Names,
     /// What it means, from its Parse on and for good.
     Meaning,
