@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Pair, msg};
+use common::{Pair, Wire, msg};
 
 #[test]
 fn sql_and_protocol_share_one_space_of_names() {
@@ -173,6 +173,53 @@ fn a_client_finds_its_own_prepared_statements_in_the_catalog_and_no_others() {
         wire.query("DEALLOCATE ALL");
         wire.query(look);
     });
+}
+
+/// PostgreSQL finds out when it parses an EXECUTE or a FETCH what that returns, from what the session has by that name.
+#[test]
+fn what_execute_and_fetch_return_is_described_by_the_clients_own() {
+    Pair::alike_one_and_two(|wire| {
+        wire.batch(&[msg::parse("a", "SELECT 1 AS number, 'text' AS text")]);
+        wire.batch(&[msg::parse("", "EXECUTE a"), msg::describe_statement("")]);
+        wire.batch(&[msg::describe_statement(""), msg::run("", &[])]);
+        wire.batch(&[
+            msg::parse("e", "/* mine */ EXECUTE a"),
+            msg::describe_statement("e"),
+        ]);
+        wire.batch(&[msg::describe_statement("e")]);
+        wire.batch(&[msg::run("e", &[])]);
+        wire.batch(&[
+            msg::parse("", ";EXECUTE a"),
+            msg::close_statement("a"),
+            msg::parse("a", "SELECT 2"),
+            msg::run("a", &[]),
+        ]);
+        wire.batch(&[msg::parse("", "EXECUTE nobodys"), msg::describe_statement("")]);
+        wire.query("BEGIN");
+        wire.query("DECLARE c CURSOR FOR SELECT 1 AS number, 'text' AS text");
+        wire.batch(&[msg::parse("f", "FETCH c"), msg::describe_statement("f")]);
+        wire.query("COMMIT");
+    });
+}
+
+/// Two clients have the same text, and other things by the name in it.
+#[test]
+fn what_execute_and_fetch_return_is_not_what_another_clients_would() {
+    let pair = Pair::with_pool(1);
+    let described = |of_whom: &str| {
+        let mut wire = Wire::app(pair.howdah.target());
+        let own = format!("SELECT 1 AS {of_whom}");
+        wire.batch(&[msg::parse("a", &own)]);
+        wire.batch(&[msg::parse("e", "EXECUTE a"), msg::describe_statement("e")]);
+        wire.query("BEGIN");
+        wire.query(&format!("DECLARE c CURSOR FOR {own}"));
+        wire.batch(&[msg::parse("f", "FETCH c"), msg::describe_statement("f")]);
+        wire.query("COMMIT");
+        let told = |frame: &&String| frame.starts_with('T') && frame.contains(of_whom);
+        wire.transcript.iter().filter(told).count()
+    };
+    assert_eq!(described("ones"), 2);
+    assert_eq!(described("anothers"), 2);
 }
 
 /// Closed behind an EXECUTE in the same batch: it is not found any more. And what cannot be prepared where it is to be

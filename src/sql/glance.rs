@@ -1,5 +1,7 @@
 //! Names that a text mentions, wherever and whatever as: found at a glance, in one pass over its bytes.
 
+use super::cursor::Cursor;
+
 /// Whether a name that has an underscore in it is anywhere in a text, in whatever case: SQL folds it. Underscores are rare, so only they are looked at.
 pub fn contains_name(text: &[u8], name: &[u8]) -> bool {
     memchr::memchr_iter(b'_', text).any(|at| has_name_around(text, name, at))
@@ -19,6 +21,17 @@ pub fn has_escaped_name(text: &[u8]) -> bool {
             .is_some_and(|byte| byte.eq_ignore_ascii_case(&b'u'));
         is_prefixed && text.get(at.saturating_add(1)) == Some(&b'"')
     })
+}
+
+/// Whether what a text returns is decided, when it is parsed, by what its session has by that name: a cursor, a prepared
+/// statement.
+pub fn is_described_by_session(text: &[u8]) -> bool {
+    // Neither keyword has a string before it, so that their setting does not matter.
+    let mut cursor = Cursor::new(text, true);
+    while cursor.peek().is_none() && cursor.next_statement() {}
+    cursor
+        .peek()
+        .is_some_and(|first| first.is_word("execute") || first.is_word("fetch"))
 }
 
 /// Whether a text has a name of which the first underscore is there.

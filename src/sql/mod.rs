@@ -60,7 +60,7 @@ pub use custom::dotted_names;
 pub use deallocation::{Deallocation, Deallocations, deallocations};
 pub use definitions::CURRENT_USER;
 pub use functions::{Functions, Volatility};
-pub use glance::{contains_either, contains_name, has_escaped_name};
+pub use glance::{contains_either, contains_name, has_escaped_name, is_described_by_session};
 pub use identifier::name;
 pub use lexer::{Kind, Lexer, Token};
 pub use quiet::is_quiet;

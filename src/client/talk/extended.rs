@@ -7,7 +7,7 @@ use bytes::{Buf, BufMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::server::{Connection, DECOY, Deallocates, Note, Standing, Statement, Unnamed, UnnamedSlot};
-use crate::sql::Bearing;
+use crate::sql::{Bearing, is_described_by_session};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, Parse, Target};
 use crate::wire::pipeline::{Answer, Request};
@@ -43,6 +43,8 @@ impl Talk {
             self.pass_on(header, Request::Parse, server);
             return Ok(());
         };
+        let lent = self.lend_to_describe(parse.text, server)?;
+        self.trail.lent.extend(lent);
         let segment = server.pipeline.segment();
         if parse.name.is_empty() {
             let unnamed = self.unnamed_from(parse);
@@ -62,7 +64,7 @@ impl Talk {
             Known::Nothing => {
                 let statement = self.statements.intern(
                     parse.definition,
-                    self.context_of_parse(),
+                    self.context_of_parse(parse.text),
                     &self.current_settings(),
                 );
                 let name = parse.name.to_vec();
@@ -247,11 +249,12 @@ impl Talk {
     }
 
     /// What a Parse is read under. Behind a SET in the same segment nobody can tell yet, nor in the same transaction what
-    /// servers do not report, so that the statement is like no other.
-    fn context_of_parse(&self) -> u64 {
+    /// servers do not report, so that the statement is like no other. Nor is one that the client's own cursors or statements
+    /// describe.
+    fn context_of_parse(&self, text: &[u8]) -> u64 {
         static ODD: AtomicU64 = AtomicU64::new(0);
         // A client in session mode is not asked what it has set, and has nobody to share with.
-        let is_alone = self.trail.following == Following::Resets;
+        let is_alone = self.trail.following == Following::Resets || is_described_by_session(text);
         if is_alone || self.trail.barrier == Barrier::AtSync || self.trail.shifted > Bearing::None {
             self.context ^ ODD.fetch_add(1, Ordering::Relaxed).wrapping_add(1).reverse_bits()
         } else {
@@ -414,10 +417,18 @@ impl Talk {
 
     pub(super) fn describe(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
         match Target::parse(self.body(header)) {
-            Ok(Target::Statement(b"")) => self.ensure_unnamed(server)?,
+            Ok(Target::Statement(b"")) => {
+                if let Some(unnamed) = self.unnamed.get().cloned() {
+                    let lent = self.lend_to_describe(unnamed.text(), server)?;
+                    self.trail.lent.extend(lent);
+                }
+                self.ensure_unnamed(server)?;
+            }
             Ok(Target::Statement(name)) => {
                 let name = name.to_vec();
                 if let Some(statement) = self.known(&name, server)? {
+                    let lent = self.lend_to_describe(statement.text(), server)?;
+                    self.trail.lent.extend(lent);
                     self.ensure(&statement, server)?;
                     write::message(&mut server.output, b'D', |out| {
                         out.put_u8(b'S');
@@ -462,8 +473,10 @@ impl Talk {
                     Known::Nothing => None,
                     Known::Statement(_) => {
                         if self.trail.lent.contains(&name) {
-                            // It is there until the next Sync, and should no longer be found.
+                            // It should no longer be found; should the server pass over that, it goes at the next Sync.
                             close_quietly(&name, server);
+                            self.trail.lent.remove(&name);
+                            self.trail.doomed.extend([name.clone().into()]);
                         }
                         let closed = self.names.forget(&name, segment);
                         closed.map(|statement| Note::Forget((name.into(), statement)))

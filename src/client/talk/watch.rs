@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::Refusal;
 use crate::server::{Connection, NAME_PREFIX, Note, Statement, Unnamed, UnnamedSlot};
-use crate::sql::{Effects, Verdict, contains_either, has_escaped_name};
+use crate::sql::{Effects, Verdict, contains_either, has_escaped_name, is_described_by_session};
 use crate::wire::backend::Status;
 use crate::wire::frontend;
 use crate::wire::pipeline::{Answer, Request};
@@ -107,6 +107,33 @@ impl Talk {
             }
         }
         spoken_of
+    }
+
+    /// Before a text is parsed or described: PostgreSQL finds out then what an EXECUTE returns, from the statement that
+    /// there is. Returns the names under which the server has been given some.
+    pub(super) fn lend_to_describe(
+        &self,
+        text: &[u8],
+        server: &mut Connection,
+    ) -> Result<Vec<Box<[u8]>>, Pause> {
+        let nothing = Ok(Vec::new());
+        if !is_described_by_session(text) || server.pipeline.status() == Status::Failed {
+            return nothing;
+        }
+        let Judged::Marked(verdict) = self.trail.judge(text) else {
+            return nothing;
+        };
+        let is_there = |name: &[u8]| self.trail.lent.contains(name);
+        if verdict.details().executes.iter().all(|name| is_there(name)) {
+            return nothing;
+        }
+        if server.pipeline.unit_in_flight() {
+            return Err(wait_for_answers(server));
+        }
+        let mut spoken_of = self.spoken_of(&verdict, server.pipeline.segment());
+        spoken_of.retain(|(name, _)| !is_there(name));
+        self.lend(&spoken_of, || None, server);
+        Ok(spoken_of.into_iter().map(|(name, _)| name).collect())
     }
 
     /// Looks at what a Bind is about to make ready to run. Tells whether it has been refused, and is dealt with.
