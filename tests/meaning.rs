@@ -319,3 +319,71 @@ fn a_statement_that_is_prepared_again_behind_a_setting_is_nobody_elses() {
         first.batch(&[msg::close_statement("s")]);
     }
 }
+
+/// What a client has prepared behind a setting of its own, in the same batch or transaction, goes on meaning what it
+/// meant, on whatever server.
+#[test]
+fn a_statement_keeps_the_settings_behind_which_it_was_prepared() {
+    let alike = |set: &str, text: &str, ends: &[&str]| {
+        Pair::alike_one_and_two(|wire| {
+            // PostgreSQL reads statements that are older than this again, under the settings of that moment.
+            wire.query("CREATE TABLE passing (); DROP TABLE passing");
+            for (name, end) in ["a", "b"].iter().zip(ends) {
+                wire.query("BEGIN");
+                // In one batch, and each by itself.
+                if *name == "a" {
+                    wire.batch(&[msg::extended(set, &[]), msg::parse(name, text)]);
+                } else {
+                    wire.query(set);
+                    wire.batch(&[msg::parse(name, text)]);
+                }
+                wire.query(end);
+            }
+            for _ in 0..3 {
+                for name in ["a", "b"] {
+                    wire.batch(&[msg::run(name, &[])]);
+                    // Behind a setting that is not known yet either.
+                    wire.query("BEGIN");
+                    wire.batch(&[
+                        msg::extended("SET LOCAL TimeZone = 'America/Lima'", &[]),
+                        msg::run(name, &[]),
+                        msg::extended("SHOW TimeZone", &[]),
+                    ]);
+                    wire.query("ROLLBACK");
+                }
+                wire.query("SELECT current_setting('TimeZone'), current_setting('transform_null_equals')");
+            }
+        });
+    };
+    for ends in [["COMMIT", "COMMIT"], ["ROLLBACK", "COMMIT"]] {
+        for set in ["SET LOCAL", "SET"] {
+            alike(&format!("{set} TimeZone = 'Asia/Tokyo'"), &midnight(2051), &ends);
+            let text = "SELECT (null::int = null), '2051-01-01 00:00'::timestamptz AT TIME ZONE 'UTC'";
+            alike(&format!("{set} transform_null_equals = on"), text, &ends);
+        }
+    }
+}
+
+#[test]
+fn the_unnamed_statement_keeps_the_settings_under_which_it_was_prepared() {
+    Pair::alike_one_and_two(|wire| {
+        wire.query("CREATE TABLE passing (); DROP TABLE passing");
+        let text = "SELECT (null::int = null), '2052-01-01 00:00'::timestamptz AT TIME ZONE 'UTC'";
+        // A simple query would end it.
+        for (name, set) in [
+            ("zone", "SET TimeZone = 'Asia/Tokyo'"),
+            ("null", "SET transform_null_equals = on"),
+            ("other", "SET TimeZone = 'America/Lima'"),
+        ] {
+            wire.batch(&[msg::parse(name, set)]);
+        }
+        for names in [["zone", "other"], ["null", "zone"]] {
+            wire.batch(&[msg::parse("", text)]);
+            for name in names {
+                wire.batch(&[msg::run(name, &[])]);
+                wire.batch(&[msg::run("", &[])]);
+                wire.batch(&[msg::run("", &[]), msg::run(name, &[]), msg::run("", &[])]);
+            }
+        }
+    });
+}

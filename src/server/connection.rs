@@ -1,7 +1,7 @@
 //! A logged-in connection: its buffers, what is in flight on it, and what is known of its session.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
@@ -35,9 +35,16 @@ pub struct Unnamed {
     pub verdict: Option<Box<Verdict>>,
     /// It looks at the prepared statements of its session.
     pub shows_statements: bool,
+    /// The settings that it was prepared under, once others hold; `None` if nobody knows.
+    pub settings: OnceLock<Option<Settings>>,
 }
 
 impl Unnamed {
+    /// Other settings are going to hold than these, which it was prepared under if they were known then.
+    pub fn outlives(&self, settings: &Settings) {
+        self.settings.get_or_init(|| Some(settings.clone()));
+    }
+
     /// Its text.
     pub fn text(&self) -> &[u8] {
         text_of(&self.definition)

@@ -25,6 +25,8 @@ pub enum Note {
         /// Whoever prepares it under these settings has it accepted as well.
         proves: bool,
     },
+    /// A query of howdah's own that asks for the settings that this statement is prepared under.
+    Asks(Arc<Statement>),
     /// A client's Close of this name, which stood for this statement.
     Forget(Forgotten),
     /// A request that replaces the client's unnamed statement by this one, or removes it.
@@ -84,6 +86,7 @@ impl Weigh for Note {
             | Self::Refuse(_)
             | Self::Uses { .. }
             | Self::Query(None)
+            | Self::Asks(_)
             | Self::Lent
             | Self::Begin => 0,
         }

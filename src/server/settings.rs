@@ -58,24 +58,6 @@ pub struct Settings {
     pub extra: Arc<Extra>,
 }
 
-/// Settings that decide what a literal means at the time of its Parse, for good.
-const FIXED_AT_PARSE: [&[u8]; 5] = [
-    CLIENT_ENCODING,
-    b"datestyle",
-    b"intervalstyle",
-    b"standard_conforming_strings",
-    b"timezone",
-];
-/// Such settings that PostgreSQL does not report.
-const FIXED_UNTOLD: [&[u8]; 6] = [
-    b"array_nulls",
-    b"backslash_quote",
-    b"lc_monetary",
-    b"timezone_abbreviations",
-    b"transform_null_equals",
-    b"xmloption",
-];
-
 fn decides_meaning(name: &[u8]) -> bool {
     Bearing::of(name) > Bearing::None
 }
@@ -104,26 +86,6 @@ impl Settings {
         } else {
             reported
         }
-    }
-
-    /// The calls that make a session which has `self` read a statement as one with `wanted` reads it, until the
-    /// transaction ends. PostgreSQL itself reads a statement anew where `search_path` and roles differ.
-    pub fn reading_like(&self, wanted: &Self) -> Option<Vec<u8>> {
-        let reads = |name: &[u8]| FIXED_AT_PARSE.iter().any(|have| name.eq_ignore_ascii_case(have));
-        let differing = wanted.reported.differing(&self.reported);
-        let told = differing
-            .filter(|(name, _)| reads(name))
-            .map(|(name, value)| call(name, &quote_literal(value), b"true"));
-        let untold = FIXED_UNTOLD
-            .iter()
-            .filter(|name| self.extra.get(name) != wanted.extra.get(name))
-            .map(|name| {
-                // NULL is what a new session has.
-                let value = wanted.extra.get(name).map(quote_literal);
-                call(name, &value.unwrap_or_else(|| b"NULL".to_vec()), b"true")
-            });
-        let calls: Vec<_> = told.chain(untold).collect();
-        (!calls.is_empty()).then(|| select(&calls))
     }
 
     /// Equal where both sets are the same interned ones; else most likely not.
@@ -266,7 +228,8 @@ fn reset(name: &[u8]) -> Vec<u8> {
     call(name, b"NULL", b"false")
 }
 
-fn call(name: &[u8], value: &[u8], is_local: &[u8]) -> Vec<u8> {
+/// A call of `set_config`, whose value is SQL.
+pub(super) fn call(name: &[u8], value: &[u8], is_local: &[u8]) -> Vec<u8> {
     let name = quote_literal(name);
     [
         b"pg_catalog.set_config(",
@@ -367,31 +330,6 @@ mod tests {
         assert_eq!(changing.digest(), plain);
         Arc::make_mut(&mut changing.reported).set(b"TimeZone", b"CET");
         assert_ne!(changing.digest(), plain, "it is made anew after a change");
-    }
-
-    #[test]
-    fn what_a_parse_fixes_for_good_is_put_back_for_it_reported_or_not() {
-        let zone = |value| ("TimeZone", value);
-        let now = settings(
-            &[zone("UTC")],
-            &[("transform_null_equals", "on"), ("work_mem", "1MB")],
-        );
-        let then = settings(&[zone("CET")], &[("xmloption", "document")]);
-        let calls = |from: &Settings, to: &Settings| {
-            let sql = String::from_utf8(from.reading_like(to).unwrap()).unwrap();
-            sql.replace("pg_catalog.", "")
-        };
-        assert_eq!(
-            calls(&now, &then),
-            "SELECT set_config(E'TimeZone',E'CET',true),set_config(E'transform_null_equals',NULL,true),\
-             set_config(E'xmloption',E'document',true)"
-        );
-        assert_eq!(
-            calls(&then, &now),
-            "SELECT set_config(E'TimeZone',E'UTC',true),set_config(E'transform_null_equals',E'on',true),\
-             set_config(E'xmloption',NULL,true)"
-        );
-        assert_eq!(now.reading_like(&now.clone()), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
@@ -27,10 +27,11 @@ pub struct Statement {
     pub definition: Box<[u8]>,
     /// The schema's age when a client prepared it; see [`StatementCache::schema_changed`].
     pub epoch: u64,
-    /// Digest of the settings that it was prepared under: they decide what its literals mean.
-    pub context: u64,
-    /// Those settings.
-    pub settings: Settings,
+    /// Digest of the settings that it was prepared under: they decide what its literals mean. `None` where that was not
+    /// known, so that nobody else may use it.
+    pub context: Option<u64>,
+    /// Those settings, as soon as somebody knows them.
+    settings: OnceLock<Settings>,
     /// What it removes when it is executed, if it is a DEALLOCATE or a DISCARD ALL.
     pub deallocates: Option<Deallocates>,
     /// Counts how often its result has been found changed since.
@@ -44,8 +45,36 @@ pub struct Statement {
 }
 
 impl Statement {
+    fn new(definition: &[u8], epoch: u64, context: Option<u64>, settings: OnceLock<Settings>) -> Self {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Self {
+            id,
+            name: format!("{NAME_PREFIX}{id}").into_bytes().into(),
+            definition: definition.into(),
+            epoch,
+            context,
+            settings,
+            deallocates: Deallocates::of(text_of(definition)),
+            revision: AtomicU64::new(0),
+            proven: AtomicBool::new(false),
+            has_notices: AtomicBool::new(false),
+            inert_at: AtomicU64::new(0),
+        }
+    }
+
     fn is(&self, epoch: u64, context: u64, definition: &[u8]) -> bool {
-        self.epoch == epoch && self.context == context && *self.definition == *definition
+        self.epoch == epoch && self.context == Some(context) && *self.definition == *definition
+    }
+
+    /// The settings that it was prepared under, if anybody knows.
+    pub fn settings(&self) -> Option<&Settings> {
+        self.settings.get()
+    }
+
+    /// These settings hold where it is being prepared.
+    pub fn prepared_under(&self, settings: Settings) {
+        // Who comes first has asked at its first Parse.
+        let _ = self.settings.set(settings);
     }
 
     /// Whether a server has accepted it, so that another Parse of it need not be sent to be answered.
@@ -90,6 +119,16 @@ impl Statement {
     }
 }
 
+/// Those that are alive of one hash.
+fn same(found: &mut HashMap<u64, Vec<Weak<Statement>>>, hash: u64) -> &mut Vec<Weak<Statement>> {
+    if found.len() == found.capacity() {
+        found.retain(|_, same| same.iter().any(|weak| weak.strong_count() > 0));
+    }
+    let same = found.entry(hash).or_default();
+    same.retain(|weak| weak.strong_count() > 0);
+    same
+}
+
 /// The text of a definition.
 pub(super) fn text_of(definition: &[u8]) -> &[u8] {
     definition.split(|byte| *byte == 0).next().unwrap_or_default()
@@ -111,35 +150,27 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 impl StatementCache {
     /// The statement of this definition, as prepared now by a session with these settings and the digest of them.
     pub fn intern(&self, definition: &[u8], context: u64, settings: &Settings) -> Arc<Statement> {
-        let epoch = self.epoch.load(Ordering::Acquire);
+        let epoch = self.epoch();
         let hash = self.hasher.hash_one((epoch, context, definition));
         let mut found = self.found.lock();
-        let grown = found.len() == found.capacity();
-        if grown {
-            found.retain(|_, same| same.iter().any(|weak| weak.strong_count() > 0));
-        }
-        let same = found.entry(hash).or_default();
-        same.retain(|weak| weak.strong_count() > 0);
+        let same = same(&mut found, hash);
         let known = same.iter().filter_map(Weak::upgrade);
         if let Some(known) = { known }.find(|have| have.is(epoch, context, definition)) {
             return known;
         }
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{NAME_PREFIX}{id}").into_bytes().into();
-        let statement = Arc::new(Statement {
-            id,
-            name,
-            definition: definition.into(),
-            epoch,
-            context,
-            settings: settings.clone(),
-            deallocates: Deallocates::of(text_of(definition)),
-            revision: AtomicU64::new(0),
-            proven: AtomicBool::new(false),
-            has_notices: AtomicBool::new(false),
-            inert_at: AtomicU64::new(0),
-        });
+        let settings = OnceLock::from(settings.clone());
+        let statement = Arc::new(Statement::new(definition, epoch, Some(context), settings));
         same.push(Arc::downgrade(&statement));
+        statement
+    }
+
+    /// A statement of this definition that is like no other: where it is prepared, not everything is known. What is, the
+    /// settings that decide the meaning of literals for one, is given here or told later.
+    pub fn alone(&self, definition: &[u8], settings: Option<Settings>) -> Arc<Statement> {
+        let settings = settings.map_or_else(OnceLock::new, OnceLock::from);
+        let statement = Arc::new(Statement::new(definition, self.epoch(), None, settings));
+        let hash = self.hasher.hash_one(statement.id);
+        same(&mut self.found.lock(), hash).push(Arc::downgrade(&statement));
         statement
     }
 

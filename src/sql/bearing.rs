@@ -1,5 +1,7 @@
 //! What a setting has to do with the meaning of a text.
 
+use super::lexer::Lexer;
+
 /// What a setting decides about the statements that are parsed under it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bearing {
@@ -47,9 +49,40 @@ impl Bearing {
     }
 }
 
+/// What statements begin with whose literals and names are read when they are prepared.
+const READ_WHEN_PREPARED: [&str; 10] = [
+    "select", "insert", "update", "delete", "merge", "values", "table", "with", "explain", "declare",
+];
+
+/// Whether a text is read in full when it is prepared, as settings are then. Others are read when they are executed.
+pub fn is_read_when_prepared(text: &[u8]) -> bool {
+    let tokens = Lexer::new(text, true);
+    let mut tokens = tokens.filter(|token| !token.kind.is_blank() && token.text != b"(");
+    tokens
+        .next()
+        .is_some_and(|head| READ_WHEN_PREPARED.iter().any(|word| head.is_word(word)))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Bearing;
+    use super::{Bearing, is_read_when_prepared};
+
+    #[test]
+    fn what_is_read_when_prepared_is_told_by_its_first_word() {
+        for text in ["select 1", " /* a */ ((Values (1)))", "INSERT INTO t VALUES (1)"] {
+            assert!(is_read_when_prepared(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "",
+            ";",
+            "SET TRANSACTION READ ONLY",
+            "selected",
+            "\"select\"",
+            "BEGIN",
+        ] {
+            assert!(!is_read_when_prepared(text.as_bytes()), "{text}");
+        }
+    }
 
     #[test]
     fn what_is_not_known_decides_the_meaning() {

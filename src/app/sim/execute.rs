@@ -31,6 +31,10 @@ impl Session {
             Statement::CopyIn(_) => return Err(Fault::new(*b"0A000", "not in this protocol")),
             Statement::CopyOut(token) => self.copy_out(&token),
             Statement::Set(settings, tag) => self.set(&settings, tag, is_simple)?,
+            Statement::Detour(_) => {
+                let back = std::mem::take(&mut self.way_back);
+                self.set(&back, Tag::Select, is_simple)?
+            }
             Statement::ResetAll => {
                 self.settings.reset_all();
                 "RESET".to_owned()
@@ -42,7 +46,7 @@ impl Session {
             | Statement::NoNames
             | Statement::SqlNames
             | Statement::Channels
-            | Statement::UnlockAll => self.tell(&statement),
+            | Statement::UnlockAll => self.tell(&statement, is_simple),
             Statement::Execute(name, parameter) => {
                 let text = self.statement(&name)?;
                 let statement = parse(&text).ok_or_else(|| Fault::new(*b"42601", "syntax error"))?;
@@ -151,6 +155,18 @@ impl Session {
         })
     }
 
+    /// The first row of a detour.
+    pub(super) fn leave(&mut self, there: &[Setting]) -> Result<(), Fault> {
+        let had = there.iter().map(|setting| Setting {
+            value: self.settings.get(&setting.name).map(str::to_owned),
+            ..setting.clone()
+        });
+        self.way_back = had.collect();
+        self.set(there, Tag::Select, false)?;
+        write::empty(&mut self.output, b's');
+        Ok(())
+    }
+
     fn rows(&mut self, is_simple: bool, columns: usize, rows: Vec<Vec<Option<String>>>) {
         if is_simple {
             self.describe_rows(columns as u16);
@@ -162,7 +178,7 @@ impl Session {
     }
 
     /// The answers to howdah's questions.
-    fn tell(&mut self, statement: &Statement) -> String {
+    fn tell(&mut self, statement: &Statement, is_simple: bool) -> String {
         let own = |text: &str| Some(text.to_owned());
         let flag = |is: bool| own(if is { "t" } else { "f" });
         let (columns, rows) = match statement {
@@ -199,7 +215,7 @@ impl Session {
             _ => (1, Vec::new()),
         };
         let tag = format!("SELECT {}", rows.len());
-        self.rows(true, columns, rows);
+        self.rows(is_simple, columns, rows);
         tag
     }
 

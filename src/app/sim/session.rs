@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::settings::Settings;
-use super::sql::{Statement, parse, split};
+use super::sql::{Setting, Statement, parse, split};
 use crate::error::{Refusal, SqlState};
 use crate::net::simulated::Dice;
 use crate::wire::read::Reader;
@@ -66,6 +66,8 @@ pub(super) struct Session {
     portals: BTreeMap<String, Portal>,
     skips_to_sync: bool,
     pub(super) copies: Option<Vec<String>>,
+    /// What the second row of a detour puts back.
+    pub(super) way_back: Vec<Setting>,
     /// What is answered once a sleep is over.
     sleeper: Option<Sleeper>,
     pub(super) temp: BTreeSet<String>,
@@ -105,6 +107,7 @@ impl Session {
             portals: BTreeMap::new(),
             skips_to_sync: false,
             copies: None,
+            way_back: Vec::new(),
             sleeper: None,
             temp: BTreeSet::new(),
             channels: BTreeSet::new(),
@@ -384,8 +387,10 @@ impl Session {
         let Some(statement) = parse(&portal.text) else {
             return Ok(Err(Fault::new(*b"42601", "syntax error")));
         };
-        let Statement::Select(mut select) = statement else {
-            return Ok(self.execute(statement, None, false));
+        let mut select = match statement {
+            Statement::Select(select) => select,
+            Statement::Detour(there) if max > 0 => return Ok(self.leave(&there)),
+            other => return Ok(self.execute(other, None, false)),
         };
         if let (Some(time), None) = (select.sleep, &self.inject) {
             let row = self.answer(&select.token, portal.parameter.as_deref());

@@ -6,11 +6,12 @@ use std::fmt::Write;
 use super::sql::Setting;
 
 /// What there is, how the server spells it, what new sessions have, and whether it is reported.
-const KNOWN: [(&str, &str, bool); 15] = [
+const KNOWN: [(&str, &str, bool); 22] = [
     ("application_name", "", true),
     ("client_encoding", "UTF8", true),
     ("DateStyle", "ISO, MDY", true),
     ("TimeZone", "UTC", true),
+    ("IntervalStyle", "postgres", true),
     ("standard_conforming_strings", "on", true),
     ("integer_datetimes", "on", true),
     ("server_encoding", "UTF8", true),
@@ -22,6 +23,12 @@ const KNOWN: [(&str, &str, bool); 15] = [
     ("idle_session_timeout", "0", false),
     ("idle_in_transaction_session_timeout", "0", false),
     ("role", "none", false),
+    ("array_nulls", "on", false),
+    ("backslash_quote", "safe_encoding", false),
+    ("lc_monetary", "C", false),
+    ("timezone_abbreviations", "Default", false),
+    ("transform_null_equals", "off", false),
+    ("xmloption", "content", false),
 ];
 /// What clients are shown of their sessions with every row.
 const SHOWN: [&str; 7] = [

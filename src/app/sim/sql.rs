@@ -21,6 +21,8 @@ pub(super) enum Statement {
     /// SET, SET LOCAL and `set_config`, with `None` for the default; all or nothing.
     Set(Vec<Setting>, Tag),
     ResetAll,
+    /// SELECT of two rows, of which the first sets these and the second puts back what was there.
+    Detour(Vec<Setting>),
     /// `current_setting` of these names.
     Show(Vec<String>),
     /// What new sessions have for a limit on idleness.
@@ -112,6 +114,7 @@ pub(super) fn parse(text: &str) -> Option<Statement> {
         "ROLLBACK" => Statement::Rollback,
         "SELECT" if rest.starts_with('\'') => Statement::Select(select(rest)?),
         "SELECT" => question(rest)?,
+        "WITH" => Statement::Detour(detour(rest)),
         "INSERT" => Statement::Insert(literals(rest).into_iter().next()?.0),
         "COPY" if rest.starts_with("ledger FROM STDIN") => {
             Statement::CopyIn(literals(rest).into_iter().next()?.0)
@@ -236,6 +239,14 @@ fn set(rest: &str) -> Option<Statement> {
     ))
 }
 
+/// The calls for the first of the two rows.
+fn detour(rest: &str) -> Vec<Setting> {
+    let plain = rest.replace("pg_catalog.", "");
+    let firsts = plain.split(" THEN ").skip(1);
+    let firsts = firsts.filter_map(|behind| behind.split_once(" ELSE "));
+    firsts.flat_map(|(call, _)| set_config(call)).collect()
+}
+
 /// The calls of `set_config`: name, value or NULL, whether it is for the transaction.
 fn set_config(text: &str) -> Vec<Setting> {
     let mut settings = Vec::new();
@@ -311,6 +322,15 @@ mod tests {
             parse(text),
             Some(Statement::Set(vec![setting("c", None, true)], Tag::Select))
         );
+    }
+
+    #[test]
+    fn a_detour_is_understood() {
+        let text = "WITH had AS MATERIALIZED (SELECT pg_catalog.current_setting(E'a') AS v0) SELECT \
+                    CASE WHEN step OPERATOR(pg_catalog.=) 1 THEN pg_catalog.set_config(E'a',E'b',true) \
+                    ELSE pg_catalog.set_config(E'a',v0,true) END FROM had, pg_catalog.generate_series(1,2) AS step";
+        let there = vec![setting("a", Some("b".to_owned()), true)];
+        assert_eq!(parse(text), Some(Statement::Detour(there)));
     }
 
     #[test]

@@ -301,6 +301,7 @@ impl Session {
         }
         server.see(&there);
         let same = extra == there;
+        self.talk.settings_end();
         self.talk.settings.extra = self.pool.source().intern_extra(extra);
         server.settings.extra = if same {
             self.talk.settings.extra.clone()

@@ -1,13 +1,13 @@
 //! The extended query protocol, with every client's statement names kept apart from the servers'.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Buf, BufMut};
 
 use crate::error::{Refusal, SqlState};
 use crate::server::{Connection, DECOY, Deallocates, Note, Standing, Statement, Unnamed, UnnamedSlot};
-use crate::sql::{Bearing, is_described_by_session};
+use crate::sql::Bearing;
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, Parse, Target};
 use crate::wire::pipeline::{Answer, Request};
@@ -16,7 +16,7 @@ use crate::wire::write;
 
 use super::names::{Known, key};
 use super::quiet::{
-    bind_nothing, close_on_server, close_quietly, duplicate, refuse, run_quietly, try_name, write_parse,
+    bind_nothing, close_on_server, close_quietly, duplicate, on_a_detour, refuse, try_name, write_parse,
 };
 use super::requests::{looks_like_ours, wait_for_answers};
 use super::trail::{Barrier, Following, Judged};
@@ -62,18 +62,15 @@ impl Talk {
                 refuse(server, too_large(self.bounds.prepared_bytes));
             }
             Known::Nothing => {
-                let statement = self.statements.intern(
-                    parse.definition,
-                    self.context_of_parse(parse.text),
-                    &self.current_settings(),
-                );
+                let statement = self.statement(&parse);
                 let name = parse.name.to_vec();
                 if self.trail.may_have_sql_statements() {
                     try_name(&parse, server);
-                    self.names.learn(&name, statement, segment);
+                    self.names.learn(&name, statement.clone(), segment);
                 } else {
-                    self.parse_named(&name, statement, server)?;
+                    self.parse_named(&name, statement.clone(), server)?;
                 }
+                self.ask_what_holds(&statement, server);
             }
         }
         self.discard(header);
@@ -95,6 +92,11 @@ impl Talk {
                 Judged::Marked(verdict) => Some(verdict),
             },
             shows_statements: shows_statements(parse.text),
+            settings: if self.trail.shifted == Bearing::Meaning {
+                None.into()
+            } else {
+                OnceLock::new()
+            },
         }
     }
 
@@ -180,7 +182,7 @@ impl Talk {
         true
     }
 
-    fn make_room_and_parse(
+    pub(super) fn make_room_and_parse(
         &mut self,
         statement: &Arc<Statement>,
         standing: Standing,
@@ -223,45 +225,6 @@ impl Talk {
         }
     }
 
-    /// Has the server prepare what this client prepared before, elsewhere.
-    fn inject(&mut self, statement: &Arc<Statement>, standing: Standing, server: &mut Connection) {
-        // Where settings are not known, neither is what would have to be put back.
-        let is_known = self.trail.shifted < Bearing::Meaning;
-        let detour = is_known.then(|| self.detour(statement)).flatten();
-        if let Some((there, _)) = &detour {
-            run_quietly(there, server);
-        }
-        self.make_room_and_parse(statement, standing, server);
-        let note = Some(Note::Injected(statement.id));
-        server.pipeline.sent(Request::Parse, Answer::Skip, note);
-        if let Some((_, back)) = &detour {
-            run_quietly(back, server);
-        }
-    }
-
-    /// What makes the literals of a statement mean what they meant when the client prepared it, and what undoes that.
-    pub(super) fn detour(&self, statement: &Statement) -> Option<(Vec<u8>, Vec<u8>)> {
-        if statement.context == self.context {
-            return None;
-        }
-        let (then, now) = (&statement.settings, &self.current_settings());
-        Some((now.reading_like(then)?, then.reading_like(now)?))
-    }
-
-    /// What a Parse is read under. Behind a SET in the same segment nobody can tell yet, nor in the same transaction what
-    /// servers do not report, so that the statement is like no other. Nor is one that the client's own cursors or statements
-    /// describe.
-    fn context_of_parse(&self, text: &[u8]) -> u64 {
-        static ODD: AtomicU64 = AtomicU64::new(0);
-        // A client in session mode is not asked what it has set, and has nobody to share with.
-        let is_alone = self.trail.following == Following::Resets || is_described_by_session(text);
-        if is_alone || self.trail.barrier == Barrier::AtSync || self.trail.shifted > Bearing::None {
-            self.context ^ ODD.fetch_add(1, Ordering::Relaxed).wrapping_add(1).reverse_bits()
-        } else {
-            self.context
-        }
-    }
-
     /// Makes sure that the server's unnamed statement is this client's.
     fn ensure_unnamed(&mut self, server: &mut Connection) -> Result<(), Pause> {
         let segment = server.pipeline.segment();
@@ -273,11 +236,18 @@ impl Talk {
             (Some(unnamed), UnnamedSlot::Holds(id) | UnnamedSlot::Expects(id, _)) if unnamed.id == id => {}
             (None, UnnamedSlot::Empty | UnnamedSlot::Expects(0, _)) => {}
             (Some(unnamed), _) => {
-                write_parse(&mut server.output, b"", &unnamed.definition);
                 self.tally.server_parses += 1;
                 server.unnamed = UnnamedSlot::Expects(unnamed.id, segment);
-                let note = Note::InjectedUnnamed(unnamed.id);
-                server.pipeline.sent(Request::Parse, Answer::Skip, Some(note));
+                let then = unnamed.settings.get().and_then(Option::as_ref);
+                on_a_detour(
+                    then.and_then(|then| self.detour_to(then)).as_deref(),
+                    server,
+                    |server| {
+                        write_parse(&mut server.output, b"", &unnamed.definition);
+                        let note = Note::InjectedUnnamed(unnamed.id);
+                        server.pipeline.sent(Request::Parse, Answer::Skip, Some(note));
+                    },
+                );
             }
             (None, _) => {
                 write::close_statement(&mut server.output, b"");

@@ -9,7 +9,7 @@ use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::Header;
 
 use super::names::{Known, key};
-use super::quiet::{close_quietly, hide_shared, prepare_empty, run_quietly, sync, write_parse};
+use super::quiet::{close_quietly, hide_shared, on_a_detour, prepare_empty, run_quietly, sync, write_parse};
 use super::requests::{looks_like_ours, wait_for_answers};
 use super::trail::Barrier;
 use super::{FreeingPortal, Pause, QUERY_LOOK_MAX, Talk};
@@ -123,16 +123,11 @@ impl Talk {
     /// Puts the client's own statements in the place of those that are shared, so that it finds its own and no others.
     pub(super) fn lend(&self, lent: &[Lent], note: impl Fn() -> Option<Note>, server: &mut Connection) {
         for (name, statement) in lent {
-            let detour = self.detour(statement);
-            if let Some((there, _)) = &detour {
-                run_quietly(there, server);
-            }
-            close_quietly(name, server);
-            write_parse(&mut server.output, name, &statement.definition);
-            server.pipeline.sent(Request::Parse, Answer::Skip, note());
-            if let Some((_, back)) = &detour {
-                run_quietly(back, server);
-            }
+            on_a_detour(self.detour(statement).as_deref(), server, |server| {
+                close_quietly(name, server);
+                write_parse(&mut server.output, name, &statement.definition);
+                server.pipeline.sent(Request::Parse, Answer::Skip, note());
+            });
         }
     }
 

@@ -1,6 +1,7 @@
 //! The conversation of one client, without its sockets: bytes in, bytes out, and what has to be remembered.
 
 mod deferral;
+mod detour;
 mod errors;
 mod extended;
 mod freeing;
@@ -331,10 +332,18 @@ impl Talk {
 
     /// Statements mean from now on what they mean under these parameters.
     pub(super) fn read_as(&mut self, reported: &Arc<Parameters>) {
+        self.settings_end();
         self.reported = reported.clone();
         let current = self.current_settings();
         self.context = current.digest();
         self.trail.read_as(&current);
+    }
+
+    /// The session is about to be set to something else.
+    pub(super) fn settings_end(&self) {
+        if let Some(unnamed) = self.unnamed.get() {
+            unnamed.outlives(&self.current_settings());
+        }
     }
 
     /// Answers a simple query without a server.

@@ -15,16 +15,52 @@ const DETOUR: &[u8] = b"howdah_detour";
 
 /// Runs SQL of howdah's own within the client's segment, whatever becomes of that.
 pub(super) fn run_quietly(sql: &[u8], server: &mut Connection) {
+    open_detour(sql, server);
+    fetch(0, None, server);
+    close_detour(server);
+}
+
+/// Runs a query of howdah's own within the client's segment; its row is for the note.
+pub(super) fn ask_quietly(sql: &[u8], note: Note, server: &mut Connection) {
+    open_detour(sql, server);
+    fetch(0, Some(note), server);
+    close_detour(server);
+}
+
+/// Has the server prepare something between the two rows of such a query, if there is one.
+pub(super) fn on_a_detour(
+    sql: Option<&[u8]>,
+    server: &mut Connection,
+    prepare: impl FnOnce(&mut Connection),
+) {
+    let Some(sql) = sql else {
+        return prepare(server);
+    };
+    open_detour(sql, server);
+    fetch(1, None, server);
+    prepare(server);
+    fetch(0, None, server);
+    close_detour(server);
+}
+
+fn open_detour(sql: &[u8], server: &mut Connection) {
     close_quietly(DETOUR, server);
     write_parse(&mut server.output, DETOUR, &[sql, b"\0\0\0"].concat());
     server.pipeline.sent(Request::Parse, Answer::Skip, None);
     write::bind(&mut server.output, DETOUR, DETOUR);
     server.pipeline.sent(Request::Bind, Answer::Skip, None);
+}
+
+/// So many rows, or with 0 the rest.
+fn fetch(rows: u32, note: Option<Note>, server: &mut Connection) {
     write::message(&mut server.output, b'E', |out| {
         write::cstr(out, DETOUR);
-        out.put_u32(0);
+        out.put_u32(rows);
     });
-    server.pipeline.sent(Request::Execute, Answer::Skip, None);
+    server.pipeline.sent(Request::Execute, Answer::Skip, note);
+}
+
+fn close_detour(server: &mut Connection) {
     write::message(&mut server.output, b'C', |out| {
         out.put_u8(b'P');
         write::cstr(out, DETOUR);

@@ -12,6 +12,7 @@ use crate::wire::scan::{self, HEADER_LEN, Header};
 use crate::wire::write;
 
 use super::deferral::Deferral;
+use super::detour::asked_by;
 use super::{HIGH_WATER, Passing, Talk, Touched, move_on};
 
 /// The longest error that is read; longer ones go on unread.
@@ -49,7 +50,7 @@ impl Talk {
             }
             self.run_of_rows(server).map_err(server_violation)?;
             let header = scan::header(&server.input).map_err(server_violation)?;
-            let Some(header) = header.filter(|header| is_ready(*header, server.input.len())) else {
+            let Some(header) = header.filter(|header| is_ready(*header, server)) else {
                 return Ok(heard);
             };
             self.response(header, server, &mut heard)?;
@@ -78,6 +79,10 @@ impl Talk {
             match self.received(header.tag, Status::Idle, server) {
                 Ok(Route::Forward) => end += header.len,
                 Ok(Route::Skip) => {
+                    if let Some(statement) = asked_by(server).filter(|_| header.tag == b'D') {
+                        let row = server.input.get(end + HEADER_LEN..end + header.len);
+                        self.take_told(row.unwrap_or_default(), statement);
+                    }
                     move_on(end, &mut server.input, &mut self.output);
                     server.input.advance(header.len);
                     end = 0;
@@ -313,7 +318,12 @@ impl Talk {
         match note {
             Note::Injected(id) => {
                 server.prepared.settle(id, done);
-                if self.trail.shifted == Bearing::Meaning {
+                // Otherwise it was put right.
+                let is_told = server
+                    .prepared
+                    .get(id)
+                    .is_some_and(|have| have.settings().is_some());
+                if self.trail.shifted == Bearing::Meaning && !is_told {
                     server.prepared.doubt(id);
                 }
             }
@@ -362,6 +372,7 @@ impl Talk {
             | Note::Evicted(_)
             | Note::Refuse(_)
             | Note::Alias(_)
+            | Note::Asks(_)
             | Note::Lent
             | Note::Uses { .. } => {}
         }
@@ -419,13 +430,14 @@ fn no_transactions() -> Refusal {
 }
 
 /// Whether so much of a message is there that it can be dealt with.
-fn is_ready(header: Header, here: usize) -> bool {
+fn is_ready(header: Header, server: &Connection) -> bool {
     let whole = match header.tag {
         b'S' | b'C' | b'Z' | b'A' => header.len <= SMALL_MAX,
         b'E' => header.len <= ERROR_READ_MAX,
+        b'D' => header.len <= SMALL_MAX && asked_by(server).is_some(),
         _ => false,
     };
-    !whole || here >= header.len
+    !whole || server.input.len() >= header.len
 }
 
 /// What a command changes, by its tag: statements mean something else then, and are prepared anew when somebody asks for

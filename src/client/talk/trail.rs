@@ -221,10 +221,8 @@ impl Trail {
         if is_read_alike(text) {
             return self.judge_read(text, Some(self.reading));
         }
-        let then = &statement.settings;
-        // Otherwise it was prepared where nobody could tell.
-        let is_known = statement.context == then.digest();
-        self.judge_read(text, is_known.then(|| reading_of(&then.reported)))
+        let then = statement.settings();
+        self.judge_read(text, then.map(|then| reading_of(&then.reported)))
     }
 
     /// Whether nobody can tell yet how PostgreSQL is going to read a text that is sent now.

@@ -1,0 +1,80 @@
+//! Statements that are prepared under other settings than their session has, and those of which only the server can tell
+//! what they were prepared under.
+
+use std::sync::Arc;
+
+use crate::server::{Connection, Note, Settings, Standing, Statement, fixed_question};
+use crate::sql::{Bearing, is_described_by_session, is_read_when_prepared};
+use crate::wire::backend;
+use crate::wire::frontend::Parse;
+use crate::wire::pipeline::{Answer, Request};
+
+use super::Talk;
+use super::quiet::{ask_quietly, on_a_detour};
+use super::trail::{Barrier, Following};
+
+impl Talk {
+    /// The statement of a Parse that goes out now. Behind a SET in the same segment nobody can tell what it is going to
+    /// mean, nor in the same transaction what servers do not report, so that it is like no other. Nor is one that the
+    /// client's own cursors or statements describe.
+    pub(super) fn statement(&self, parse: &Parse<'_>) -> Arc<Statement> {
+        // A client in session mode is not asked what it has set, and has nobody to share with.
+        let is_alone = self.trail.following == Following::Resets || is_described_by_session(parse.text);
+        if is_alone || self.trail.barrier == Barrier::AtSync || self.trail.shifted > Bearing::None {
+            let is_known = self.trail.shifted < Bearing::Meaning;
+            let settings = is_known.then(|| self.current_settings());
+            self.statements.alone(parse.definition, settings)
+        } else {
+            self.statements
+                .intern(parse.definition, self.context, &self.current_settings())
+        }
+    }
+
+    /// Has the server tell what a statement is prepared under whose Parse has just gone out, if nobody knows. What is read
+    /// again whenever it is executed is not asked for, as it may be what no query may come before.
+    pub(super) fn ask_what_holds(&self, statement: &Arc<Statement>, server: &mut Connection) {
+        let may_be_elsewhere = self.trail.following != Following::Resets;
+        if may_be_elsewhere && statement.settings().is_none() && is_read_when_prepared(statement.text()) {
+            ask_quietly(&fixed_question(), Note::Asks(statement.clone()), server);
+        }
+    }
+
+    /// The answer to such a question.
+    pub(super) fn take_told(&self, row: &[u8], statement: &Statement) {
+        if let Ok(row) = backend::data_row(row) {
+            let values = row.iter().map(|value| value.as_deref().unwrap_or_default());
+            statement.prepared_under(self.current_settings().as_told(values));
+        }
+    }
+
+    /// Has the server prepare what this client prepared before, elsewhere.
+    pub(super) fn inject(&mut self, statement: &Arc<Statement>, standing: Standing, server: &mut Connection) {
+        let detour = self.detour(statement);
+        on_a_detour(detour.as_deref(), server, |server| {
+            self.make_room_and_parse(statement, standing, server);
+            let note = Some(Note::Injected(statement.id));
+            server.pipeline.sent(Request::Parse, Answer::Skip, note);
+        });
+    }
+
+    /// What makes the literals of a statement mean what they meant when the client prepared it, and undoes that.
+    pub(super) fn detour(&self, statement: &Statement) -> Option<Vec<u8>> {
+        let fits = statement.context == Some(self.context) && self.trail.shifted < Bearing::Meaning;
+        self.detour_to(statement.settings().filter(|_| !fits)?)
+    }
+
+    /// The same for these settings.
+    pub(super) fn detour_to(&self, then: &Settings) -> Option<Vec<u8>> {
+        // Behind a setting that is not known yet, it leads through everything.
+        let is_known = self.trail.shifted < Bearing::Meaning;
+        then.detour(is_known.then(|| self.current_settings()).as_ref())
+    }
+}
+
+/// The statement that the server is answering a question about.
+pub(super) fn asked_by(server: &Connection) -> Option<&Statement> {
+    match server.pipeline.head()?.note.as_ref()? {
+        Note::Asks(statement) => Some(statement),
+        _ => None,
+    }
+}
