@@ -310,3 +310,26 @@ fn a_message_with_more_in_it_than_belongs_there_is_an_error() {
         }
     });
 }
+
+#[test]
+fn an_error_that_a_client_makes_up_says_what_it_was_made_to_say() {
+    Pair::alike_one_and_two(|wire| {
+        for n in 0..4 {
+            wire.batch(&[msg::parse(&format!("s{n}"), &format!("SELECT {n}"))]);
+            wire.batch(&[msg::run(&format!("s{n}"), &[])]);
+        }
+        for code in ["26000", "42P05", "08P01"] {
+            let made_up = format!(
+                "DO $$BEGIN RAISE EXCEPTION '%', (SELECT string_agg('howdah_' || n, ' ') FROM generate_series(0, 50) n)
+                 USING errcode = '{code}'; END$$"
+            );
+            wire.query(&made_up);
+            wire.batch(&[msg::parse("mine", &made_up), msg::run("mine", &[])]);
+            wire.batch(&[msg::close_statement("mine")]);
+        }
+        // What PostgreSQL says itself has the client's name.
+        wire.batch(&[msg::bind("", "s0", &[Some("one too many")])]);
+        wire.batch(&[msg::parse("s1", "SELECT 1")]);
+        wire.batch(&[msg::describe_statement("howdah_1")]);
+    });
+}

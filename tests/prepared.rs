@@ -424,6 +424,27 @@ fn after_a_change_of_the_result_type_the_retry_works() {
 }
 
 #[test]
+fn who_describes_a_statement_whose_result_has_changed_is_told_once() {
+    let pair = Pair::with_pool(1);
+    pair.cluster
+        .sql("CREATE TABLE t (a int); INSERT INTO t VALUES (1); GRANT ALL ON t TO app");
+    let describe = || [msg::describe_statement("s")];
+    let (mut wire, mut direct) = (Wire::app(pair.howdah.target()), Wire::app(pair.cluster.target()));
+    for wire in [&mut wire, &mut direct] {
+        wire.batch(&[msg::parse("s", "SELECT * FROM t")]);
+        assert_eq!(wire.batch(&describe()), "tTZ");
+    }
+    pair.cluster.sql("ALTER TABLE t ADD COLUMN b text DEFAULT 'new'");
+    for wire in [&mut wire, &mut direct] {
+        assert_eq!(wire.extended(&describe()).code(), "0A000");
+    }
+    if pair.howdah.is_howdah() {
+        assert_eq!(wire.batch(&describe()), "tTZ");
+        assert_eq!(wire.extended(&[msg::run("s", &[])]).rows[0].len(), 2);
+    }
+}
+
+#[test]
 fn a_long_lived_client_may_prepare_and_close_without_end() {
     let cluster = Cluster::start();
     let howdah = Howdah::with_pool(&cluster, 2);

@@ -37,7 +37,7 @@ pub enum Note {
     Refuse(Box<Refusal>),
     /// A request that is bound to fail over the statement 0, which the client calls by this name.
     Alias(Box<[u8]>),
-    /// A Bind of one of the shared statements, by a client's name.
+    /// A Bind or Describe of one of the shared statements, by a client's name.
     Uses {
         /// Of the statement.
         id: u64,

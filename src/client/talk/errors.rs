@@ -43,17 +43,14 @@ impl Talk {
         if code == b"0A000" && fields.get(b'R') == Some(b"RevalidateCachedQuery") {
             self.plan_is_stale(server);
         }
-        let (refusal, alias) = match server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
-            Some(Note::Refuse(refusal)) if code == b"26000" => (Some(refusal.clone()), None),
-            Some(Note::Alias(name)) => (None, Some(name.clone())),
-            _ => (None, None),
-        };
-        let order = match server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
-            Some(Note::Uses { order, .. }) => Some(*order),
+        let refusal = match server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
+            Some(Note::Refuse(refusal)) if code == b"26000" => Some(refusal.clone()),
             _ => None,
         };
         let ours = NAMING.contains(&code) && memchr::memmem::find(&body, NAME_PREFIX.as_bytes()).is_some();
-        if ours && code == b"26000" && refusal.is_none() && alias.is_none() {
+        let renamed = if ours { self.renamed(server) } else { None };
+        let is_alias = renamed.as_ref().is_some_and(|(id, _)| *id == 0);
+        if ours && code == b"26000" && refusal.is_none() && !is_alias {
             // A function may have deallocated what we had prepared, or the client may have made the error up.
             server.prepared.doubt_all();
         }
@@ -64,9 +61,9 @@ impl Talk {
         } else if let Some(refusal) = refusal {
             self.send_on(header, Route::Skip, server);
             write::refusal(&mut self.output, Severity::Error, &refusal);
-        } else if ours {
+        } else if let Some((id, name)) = renamed {
             self.send_on(header, Route::Skip, server);
-            self.error_in_clients_words(fields, alias.as_deref(), order);
+            self.error_in_clients_words(fields, id, &name);
         } else {
             self.send_on(header, Route::Forward, server);
         }
@@ -80,28 +77,36 @@ impl Talk {
         if let Some(Note::Uses { id, order }) = head {
             let statement = server.prepared.get(*id).or_else(|| self.names.statement(*id));
             statement.inspect(|statement| statement.result_changed());
-            if let Some(name) = self.names.name_of(*id, Some(*order)).map(<[u8]>::to_vec) {
+            if let Some(name) = self.names.name_of(*id, *order).map(<[u8]>::to_vec) {
                 self.names.catch_up(&name);
             }
         }
     }
 
+    /// The statement that the request at the head speaks of by another name than the client did, by its number, and the
+    /// client's name for it. What else an error says is as it was written: the client's own words may look like such a name.
+    fn renamed(&self, server: &Connection) -> Option<(u64, Box<[u8]>)> {
+        match server.pipeline.head()?.note.as_ref()? {
+            Note::Alias(name) => Some((0, name.clone())),
+            Note::Uses { id, order } => Some((*id, self.names.name_of(*id, *order)?.into())),
+            _ => None,
+        }
+    }
+
     /// An error that speaks of a statement by its name on the server is told with the client's name for it.
-    fn error_in_clients_words(&mut self, fields: ErrorFields<'_>, alias: Option<&[u8]>, order: Option<u64>) {
-        let names = &self.names;
-        let name_of = |id| alias.or_else(|| names.name_of(id, order));
+    fn error_in_clients_words(&mut self, fields: ErrorFields<'_>, id: u64, name: &[u8]) {
         write::message(&mut self.output, b'E', |out| {
             for (code, text) in fields.iter() {
                 out.put_u8(code);
-                write::cstr(out, &translate(text, name_of));
+                write::cstr(out, &translate(text, id, name));
             }
             out.put_u8(0);
         });
     }
 }
 
-/// Replaces names of ours by those that `name_of` knows.
-fn translate<'a>(text: &[u8], name_of: impl Fn(u64) -> Option<&'a [u8]>) -> Vec<u8> {
+/// Puts `name` in the place of the name that the statement `ours` has on servers.
+fn translate(text: &[u8], ours: u64, name: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = memchr::memmem::find(rest, NAME_PREFIX.as_bytes()) {
@@ -112,9 +117,9 @@ fn translate<'a>(text: &[u8], name_of: impl Fn(u64) -> Option<&'a [u8]>) -> Vec<
         let id = tail
             .get(..digits)
             .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-        let end = NAME_PREFIX.len() + digits;
-        out.extend_from_slice(id.and_then(&name_of).or(found.get(..end)).unwrap_or_default());
-        rest = found.get(end..).unwrap_or_default();
+        let theirs = found.get(..NAME_PREFIX.len() + digits).unwrap_or_default();
+        out.extend_from_slice(if id == Some(ours) { name } else { theirs });
+        rest = found.get(theirs.len()..).unwrap_or_default();
     }
     out.extend_from_slice(rest);
     out
@@ -126,9 +131,8 @@ mod tests {
 
     #[test]
     fn errors_speak_of_statements_by_the_clients_name() {
-        let name_of = |id| (id == 12).then_some(&b"mine"[..]);
         let text = br#"prepared statement "howdah_12" is not "howdah_13", see howdah_"#;
         let told = br#"prepared statement "mine" is not "howdah_13", see howdah_"#;
-        assert_eq!(translate(text, name_of), told);
+        assert_eq!(translate(text, 12, b"mine"), told);
     }
 }

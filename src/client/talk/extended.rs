@@ -404,7 +404,13 @@ impl Talk {
                         out.put_u8(b'S');
                         write::cstr(out, &statement.name);
                     });
-                    server.pipeline.sent(Request::Describe, Answer::Forward, None);
+                    let note = Note::Uses {
+                        id: statement.id,
+                        order: self.names.order(&name),
+                    };
+                    server
+                        .pipeline
+                        .sent(Request::Describe, Answer::Forward, Some(note));
                     self.discard(header);
                     return Ok(());
                 }

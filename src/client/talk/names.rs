@@ -182,17 +182,16 @@ impl Names {
             .collect()
     }
 
-    /// The client's name for a statement; of several the one that was prepared with this number.
-    pub(super) fn name_of(&self, id: u64, order: Option<u64>) -> Option<&[u8]> {
-        let named = |slot: &Slot| {
-            slot.statement
-                .as_ref()
-                .is_some_and(|statement| statement.id == id)
-        };
-        let mut found = self.slots.iter().filter(|(_, slot)| named(slot));
-        let first = found.clone().next();
-        let exact = found.find(|(_, slot)| Some(slot.order) == order);
-        exact.or(first).map(|(name, _)| &**name)
+    /// The client's name for a statement; of several the one that was prepared with this number. A look at all of them.
+    pub(super) fn name_of(&self, id: u64, order: u64) -> Option<&[u8]> {
+        let mut found = None;
+        for (name, slot) in &self.slots {
+            let is_named = |statement: &Arc<Statement>| statement.id == id;
+            if (found.is_none() || slot.order == order) && slot.statement.as_ref().is_some_and(is_named) {
+                found = Some(&**name);
+            }
+        }
+        found
     }
 
     /// Whether the statement's result has changed without the client's having heard of it. It has, from now on.
@@ -264,7 +263,7 @@ mod tests {
         assert_eq!(id(&names.get(b"s", 3)), None);
         names.undo(b"s", closed);
         assert_eq!(id(&names.get(b"s", 4)), Some(a.id));
-        assert_eq!(names.name_of(a.id, None), Some(&b"s"[..]));
+        assert_eq!(names.name_of(a.id, 0), Some(&b"s"[..]));
     }
 
     #[test]
