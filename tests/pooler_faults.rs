@@ -46,6 +46,41 @@ fn settings_that_a_server_has_already_are_not_sent_again() {
     }
 }
 
+/// asyncpg asks for its encoding, and its pool runs RESET ALL whenever a connection comes back.
+#[test]
+fn what_reset_leaves_as_the_client_asked_for_it_is_not_sent_again() {
+    let cluster = Cluster::start();
+    cluster.sql("ALTER ROLE app SET log_statement = 'all'");
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let params = [
+        ("user", "app"),
+        ("database", "app"),
+        ("client_encoding", "'utf-8'"),
+        ("extra_float_digits", "1"),
+    ];
+    let mut wire = Wire::login_with(howdah.target(), &params[..3], None).expect("a login");
+    assert_eq!(wire.value("SELECT 'from here on'"), "from here on");
+    for _ in 0..3 {
+        assert_eq!(wire.query("RESET ALL").code(), "");
+        assert_eq!(wire.query("SET client_encoding = 'LATIN1'").code(), "");
+        assert_eq!(wire.query("RESET ALL").code(), "");
+        assert_eq!(wire.value("SHOW client_encoding"), "UTF8");
+    }
+    let log = cluster.log();
+    let (_, behind) = log.rsplit_once("SELECT 'from here on'").expect("it is logged");
+    if howdah.is_howdah() {
+        assert_eq!(behind.matches("statement: ").count(), 12, "{behind}");
+    }
+    // The encoding may stay as it is, and what else there is is put back nevertheless.
+    let mut more = Wire::login_with(howdah.target(), &params, None).expect("a login");
+    assert_eq!(more.query("RESET ALL").code(), "");
+    assert_eq!(more.value("SHOW extra_float_digits"), "1");
+    let mut other = Wire::login_with(howdah.target(), &params[..2], None).expect("a login");
+    assert_eq!(other.query("SET client_encoding = 'LATIN1'").code(), "");
+    assert_eq!(wire.query("RESET ALL").code(), "");
+    assert_eq!(wire.value("SHOW client_encoding"), "UTF8");
+}
+
 #[test]
 fn a_flush_is_no_end_of_a_unit() {
     // A server that was given back there took the portal with it.

@@ -473,9 +473,11 @@ impl Session {
             return Ok(());
         };
         let before = &self.talk.settings.reported;
-        let is_taken = |name: &[u8]| {
+        let is_taken = |name: &[u8], value: &[u8]| {
             let now = &server.settings.reported;
             match now.spelling(name) {
+                // It asked for what it would have had anyway, as drivers do with their encoding.
+                Some(name) if now.get(name) == Some(value) => false,
                 // What has failed has been undone, but not DISCARD ALL, which is a transaction of its own.
                 Some(name) if interlude.failed && now.get(name) == before.get(name) => false,
                 Some(name) => now.get(name) == server.baseline.reported.get(name),
@@ -484,7 +486,7 @@ impl Session {
         };
         let restores: Vec<_> = interlude
             .restores(&self.talk.trail.own)
-            .filter(|(name, _)| is_taken(name))
+            .filter(|(name, value)| is_taken(name, value))
             .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.to_vec()))
             .collect();
         let believed = interlude
