@@ -387,8 +387,9 @@ impl Connection {
     /// Brings the session to `wanted`, as far as it is known what it has. Costs nothing if it is there already.
     pub(super) async fn align_known(&mut self, wanted: &Settings) -> Result<(), Failure> {
         self.hear_while_idle().map_err(|gone| Failure::Lost(gone.0))?;
-        for query in self.settings.towards(wanted) {
+        if let Some(query) = self.settings.towards(wanted) {
             self.set(&query).await?;
+            self.hears_in(wanted);
         }
         if !Arc::ptr_eq(&self.settings.extra, &wanted.extra) {
             self.settings.extra = wanted.extra.clone();
@@ -402,6 +403,18 @@ impl Connection {
             self.settings.reported = wanted.reported.clone();
         }
         Ok(())
+    }
+
+    /// What it is told of again only when it has changed, it would be told in the encoding of now.
+    fn hears_in(&mut self, wanted: &Settings) {
+        let reported = self.settings.reported.clone();
+        let foreign = wanted.reported.differing(&reported);
+        let foreign: Vec<_> = foreign
+            .filter(|(name, value)| !value.is_ascii() && reported.get(name).is_some())
+            .collect();
+        for (name, value) in foreign {
+            Arc::make_mut(&mut self.settings.reported).set(name, value);
+        }
     }
 
     /// Looks after an idle connection: ready when it is of no more use. Registers `cx` to be woken.

@@ -5,7 +5,8 @@
 //! back what it has found when its second is. So nobody has to know what the session is set to.
 
 use super::Settings;
-use super::settings::{call, quote_literal};
+use super::literal::{quote_ascii, telling, text, told};
+use super::settings::call;
 
 /// Settings that decide what a statement means from its Parse on, as servers spell the names of those that they report.
 /// Names that a statement uses are looked up again when roles or the `search_path` have changed.
@@ -25,18 +26,22 @@ const FIXED_AT_PARSE: [&[u8]; 11] = [
 
 /// The query that asks for what the next Parse would fix.
 pub fn fixed_question() -> Vec<u8> {
-    let asked: Vec<_> = FIXED_AT_PARSE.iter().map(|name| current(name)).collect();
+    let asked: Vec<_> = FIXED_AT_PARSE
+        .iter()
+        .map(|name| telling(&current(name)))
+        .collect();
     [b"SELECT ", &*asked.join(&b","[..])].concat()
 }
 
 fn current(name: &[u8]) -> Vec<u8> {
-    [b"pg_catalog.current_setting(", &*quote_literal(name), b")"].concat()
+    [b"pg_catalog.current_setting(", &*quote_ascii(name), b")"].concat()
 }
 
 impl Settings {
     /// These, with what a server has answered to [`fixed_question`].
     pub fn as_told<'a>(mut self, values: impl IntoIterator<Item = &'a [u8]>) -> Self {
         for (name, value) in FIXED_AT_PARSE.iter().zip(values) {
+            let value = &*told(value);
             if self.reported.get(name).is_some() {
                 std::sync::Arc::make_mut(&mut self.reported).set(name, value);
             } else {
@@ -56,7 +61,7 @@ impl Settings {
                 continue;
             }
             // NULL is what a new session has.
-            let value = value.map_or_else(|| b"NULL".to_vec(), quote_literal);
+            let value = value.map_or_else(|| b"NULL".to_vec(), text);
             let before = format!("v{}", had.len()).into_bytes();
             had.push([&*current(name), b" AS ", &*before].concat());
             let (there, back) = (call(name, &value, b"true"), call(name, &before, b"true"));
@@ -95,7 +100,7 @@ mod tests {
         settings
     }
 
-    fn told(sql: Option<Vec<u8>>) -> String {
+    fn sql_of(sql: Option<Vec<u8>>) -> String {
         String::from_utf8(sql.unwrap())
             .unwrap()
             .replace("pg_catalog.", "")
@@ -106,7 +111,7 @@ mod tests {
         let now = settings("UTC", &[("transform_null_equals", "on"), ("work_mem", "1MB")]);
         let then = settings("CET", &[]);
         assert_eq!(
-            told(then.detour(Some(&now))),
+            sql_of(then.detour(Some(&now))),
             "WITH had AS MATERIALIZED (SELECT current_setting(E'TimeZone') AS v0,\
              current_setting(E'transform_null_equals') AS v1) \
              SELECT CASE WHEN step OPERATOR(=) 1 THEN set_config(E'TimeZone',E'CET',true) \
@@ -119,7 +124,7 @@ mod tests {
 
     #[test]
     fn from_where_nobody_knows_a_detour_leads_through_everything() {
-        let sql = told(settings("CET", &[]).detour(None));
+        let sql = sql_of(settings("CET", &[]).detour(None));
         assert_eq!(sql.matches("set_config").count(), 2 * FIXED_AT_PARSE.len());
     }
 

@@ -5,8 +5,8 @@ use bytes::BytesMut;
 use crate::wire::backend::{self, Status};
 use crate::wire::scan;
 
+use super::literal::{quote_ascii, quote_identifier};
 use super::questions::{BEGIN, FREE, FREE_17};
-use super::settings::{quote_identifier, quote_literal};
 use super::{Connection, Failure};
 
 /// A marker, and the channel of markers.
@@ -90,7 +90,7 @@ impl Connection {
             b"NOTIFY ",
             &*quote_identifier(channel),
             b",",
-            &*quote_literal(payload),
+            &*quote_ascii(payload),
             b";COMMIT",
         ]
         .concat();

@@ -6,7 +6,8 @@
 
 use crate::wire::backend::Status;
 
-use super::settings::{COLUMNS_MAX, quote_literal, select};
+use super::literal::{telling, text, told};
+use super::settings::{COLUMNS_MAX, select};
 use super::{Connection, Failure};
 
 /// What is to be learnt of a session.
@@ -31,6 +32,17 @@ pub struct Value {
     pub current: Option<Box<[u8]>>,
     /// What RESET would make of it.
     pub default: Option<Box<[u8]>>,
+}
+
+impl Value {
+    fn told(name: Box<[u8]>, current: Option<Box<[u8]>>, default: Option<Box<[u8]>>) -> Self {
+        let read = |value: Option<Box<[u8]>>| value.map(|value| told(&value));
+        Self {
+            name,
+            current: read(current),
+            default: read(default),
+        }
+    }
 }
 
 /// A setting's name in lower case, and its value.
@@ -159,13 +171,16 @@ AND active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid());\
 SELECT name FROM pg_catalog.pg_prepared_statements WHERE from_sql;\
 SELECT pg_catalog.pg_listening_channels();";
 /// All but the transaction's own, which are not what the session has.
-const EVERY_SETTING: &[u8] = b"SELECT pg_catalog.lower(name),pg_catalog.current_setting(name,true) \
+const EVERY_SETTING: &[u8] = b"SELECT pg_catalog.lower(name),\
+pg_catalog.encode(pg_catalog.convert_to(pg_catalog.current_setting(name,true),pg_catalog.getdatabaseencoding()),'escape') \
 FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session' \
 AND name OPERATOR(pg_catalog.!~) '^(transaction_(isolation|read_only|deferrable|timeout)|statement_timeout|lock_timeout)$';";
 /// Of these names the custom settings that the session knows, and what RESET would make of them. A setting that a library
 /// has defined is not among them: it is in `pg_settings`, and perhaps not to be set.
 const CUSTOMS: &[u8] =
-    b"SELECT name,pg_catalog.current_setting(name,true),pg_catalog.set_config(name,NULL,true) \
+    b"SELECT name,\
+pg_catalog.encode(pg_catalog.convert_to(pg_catalog.current_setting(name,true),pg_catalog.getdatabaseencoding()),'escape'),\
+pg_catalog.encode(pg_catalog.convert_to(pg_catalog.set_config(name,NULL,true),pg_catalog.getdatabaseencoding()),'escape') \
 FROM (VALUES ";
 const CUSTOMS_THERE: &[u8] = b") AS asked(name) WHERE pg_catalog.current_setting(name,true) IS NOT NULL \
 AND NOT EXISTS(SELECT FROM pg_catalog.pg_settings AS s WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) asked.name);";
@@ -187,7 +202,7 @@ impl Question {
     /// The query that puts it to a server of this major version.
     fn sql(&self, major: u32) -> Vec<u8> {
         let mut sql = BEGIN.to_vec();
-        let literals: Vec<_> = self.names.iter().map(|name| quote_literal(name)).collect();
+        let literals: Vec<_> = self.names.iter().map(|name| text(name)).collect();
         let select_each = |sql: &mut Vec<u8>, call: &dyn Fn(&[u8]) -> Vec<u8>| {
             let calls: Vec<_> = literals.iter().map(|name| call(name)).collect();
             if !calls.is_empty() {
@@ -195,7 +210,7 @@ impl Question {
             }
         };
         select_each(&mut sql, &|name| {
-            [b"pg_catalog.current_setting(", name, b",true)"].concat()
+            telling(&[b"pg_catalog.current_setting(", name, b",true)"].concat())
         });
         sql.extend_from_slice(if major >= 17 { FREE_17 } else { b"" });
         sql.extend_from_slice(FREE);
@@ -203,20 +218,22 @@ impl Question {
             sql.extend_from_slice(EVERY_SETTING);
         }
         if !self.candidates.is_empty() {
-            let literals = self.candidates.iter().map(|name| quote_literal(name));
+            let literals = self.candidates.iter().map(|name| text(name));
             let values: Vec<_> = literals.map(|name| [b"(", &*name, b")"].concat()).collect();
             sql.extend_from_slice(&[CUSTOMS, &*values.join(&b","[..]), CUSTOMS_THERE].concat());
         }
         // What RESET would make of it only the slow pg_settings tells; so it is done, for the moment.
         select_each(&mut sql, &|name| {
-            [
-                b"CASE WHEN pg_catalog.current_setting(",
-                name,
-                b",true) IS NOT NULL THEN pg_catalog.set_config(",
-                name,
-                b",NULL,true) END",
-            ]
-            .concat()
+            telling(
+                &[
+                    b"CASE WHEN pg_catalog.current_setting(",
+                    name,
+                    b",true) IS NOT NULL THEN pg_catalog.set_config(",
+                    name,
+                    b",NULL,true) END",
+                ]
+                .concat(),
+            )
         });
         if self.state {
             sql.extend_from_slice(STATE);
@@ -241,7 +258,7 @@ impl Question {
             let rows = results.next()?.into_iter();
             let pair = |mut row: Row| {
                 let value = row.pop()?;
-                Some((row.pop()??, value.unwrap_or_default()))
+                Some((row.pop()??, told(&value.unwrap_or_default())))
             };
             answer.set = Some(rows.map(pair).collect::<Option<_>>()?);
         }
@@ -249,11 +266,7 @@ impl Question {
             let rows = results.next()?.into_iter();
             let value = |row: Row| {
                 let [name, current, default] = <[_; 3]>::try_from(row).ok()?;
-                Some(Value {
-                    name: name?,
-                    current,
-                    default,
-                })
+                Some(Value::told(name?, current, default))
             };
             answer.customs = rows.map(value).collect::<Option<_>>()?;
         }
@@ -261,11 +274,7 @@ impl Question {
             let defaults = self.one_of_each(&mut results)?;
             let triples = self.names.iter().cloned().zip(current.into_iter().zip(defaults));
             answer.values = triples
-                .map(|(name, (current, default))| Value {
-                    name,
-                    current,
-                    default,
-                })
+                .map(|(name, (current, default))| Value::told(name, current, default))
                 .collect();
         }
         if self.state {

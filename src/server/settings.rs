@@ -4,13 +4,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::Parameters;
+use super::literal::{text, text_in};
 use crate::sql::Bearing;
 
 /// A name and a value.
 type Pair = (Box<[u8]>, Box<[u8]>);
 
 /// Settings of a session that the server does not report, where they differ from what a new session has: names in
-/// lower case, values as the server spells them. `role` is one of them.
+/// lower case, values as the server spells them, in the encoding of the database. `role` is one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Extra {
     /// Sorted by name.
@@ -110,25 +111,25 @@ impl Settings {
         Arc::ptr_eq(&self.extra, &other.extra) || self.extra == other.extra
     }
 
-    /// The queries that bring a session which has `self` to `wanted`, each all or nothing; none if it is there already.
+    /// The query that brings a session which has `self` to `wanted`, all or nothing; none if it is there already.
     ///
     /// Values are put right under the role that logged in, for any other may not be allowed to: the client's roles go
     /// first and come back last.
-    pub fn towards(&self, wanted: &Self) -> Vec<Vec<u8>> {
+    pub fn towards(&self, wanted: &Self) -> Option<Vec<u8>> {
         if self.is_shared_with(wanted) {
-            return Vec::new();
+            return None;
         }
         let values = self.values_towards(wanted);
         let who = |settings: &Self| {
             let role = settings.extra.get(ROLE).unwrap_or(b"none").to_vec();
             let session = settings.reported.get(SESSION_AUTHORIZATION);
-            (session.unwrap_or_default().to_vec(), role)
+            (settings.reported_text(session.unwrap_or_default()), role)
         };
         let ((session, role), (wanted_session, wanted_role)) = (who(self), who(wanted));
         let changes_session = session != wanted_session && self.reported.get(SESSION_AUTHORIZATION).is_some();
         let changes_role = role != wanted_role || changes_session;
         if values.is_empty() && !changes_role {
-            return Vec::new();
+            return None;
         }
         let plain = role == b"none" && !changes_session;
         let mut sql = Vec::new();
@@ -137,23 +138,29 @@ impl Settings {
         }
         let mut calls = values;
         if !plain {
-            calls.push(assignment(SESSION_AUTHORIZATION, &wanted_session));
+            calls.push(call(SESSION_AUTHORIZATION, &wanted_session, b"false"));
         }
         if wanted_role != b"none" {
             calls.push(assignment(ROLE, &wanted_role));
         }
-        let encoding = wanted.reported.get(CLIENT_ENCODING);
-        let foreign = encoding != self.reported.get(CLIENT_ENCODING) && !calls.concat().is_ascii();
-        let mut queries = Vec::new();
-        if let (true, Some(encoding)) = (foreign, encoding) {
-            // A query is read in the encoding that the session has when it arrives.
-            queries.push(select(&[assignment(CLIENT_ENCODING, encoding)]));
-        }
         if !calls.is_empty() {
             sql.extend_from_slice(&select(&calls));
         }
-        queries.push(sql);
-        queries
+        Some(sql)
+    }
+
+    /// A reported value, in SQL: servers report in the encoding that the session has.
+    fn reported_text(&self, value: &[u8]) -> Vec<u8> {
+        text_in(value, self.reported.get(CLIENT_ENCODING).unwrap_or(b"UTF8"))
+    }
+
+    /// Reported parameters that `wanted` has otherwise. Where the encodings differ, bytes that are equal prove nothing.
+    fn differing<'a>(&self, wanted: &'a Self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let encoding = |settings: &Self| settings.reported.get(CLIENT_ENCODING).map(<[u8]>::to_vec);
+        let is_foreign = encoding(self) != encoding(wanted);
+        let had = self.reported.clone();
+        let all = wanted.reported.iter();
+        all.filter(move |(name, value)| had.get(name) != Some(value) || (is_foreign && !value.is_ascii()))
     }
 
     /// The calls that put right what is neither role.
@@ -171,9 +178,9 @@ impl Settings {
                     .map(|(name, _)| reset(name)),
             );
         }
-        for (name, value) in wanted.reported.differing(&self.reported) {
+        for (name, value) in self.differing(wanted) {
             if Parameters::is_settable(name) && self.reported.get(name).is_some() {
-                calls.push(assignment(name, value));
+                calls.push(call(name, &wanted.reported_text(value), b"false"));
             }
         }
         if !self.has_extra_of(wanted) {
@@ -185,16 +192,6 @@ impl Settings {
         }
         calls
     }
-}
-
-/// A name as SQL has it, whatever is in it.
-pub fn quote_identifier(name: &[u8]) -> Vec<u8> {
-    let mut quoted = vec![b'"'];
-    for byte in name {
-        quoted.extend(std::iter::repeat_n(*byte, if *byte == b'"' { 2 } else { 1 }));
-    }
-    quoted.push(b'"');
-    quoted
 }
 
 /// The SQL that sets `settings` on a session, all or none.
@@ -218,9 +215,10 @@ pub(super) fn select(calls: &[Vec<u8>]) -> Vec<u8> {
 /// So many columns a statement of [`select`] has at most.
 pub(super) const COLUMNS_MAX: usize = 1000;
 
+/// Values in the encoding of the database, as those of a startup message are.
 /// `set_config` takes a value as the startup message does: one string, whatever the setting's grammar in SET.
 fn assignment(name: &[u8], value: &[u8]) -> Vec<u8> {
-    call(name, &quote_literal(value), b"false")
+    call(name, &text(value), b"false")
 }
 
 /// Without a value it means RESET.
@@ -230,7 +228,7 @@ fn reset(name: &[u8]) -> Vec<u8> {
 
 /// A call of `set_config`, whose value is SQL.
 pub(super) fn call(name: &[u8], value: &[u8], is_local: &[u8]) -> Vec<u8> {
-    let name = quote_literal(name);
+    let name = text(name);
     [
         b"pg_catalog.set_config(",
         &*name,
@@ -241,19 +239,6 @@ pub(super) fn call(name: &[u8], value: &[u8], is_local: &[u8]) -> Vec<u8> {
         b")",
     ]
     .concat()
-}
-
-/// A string literal that means the same whatever `standard_conforming_strings` says.
-pub(super) fn quote_literal(text: &[u8]) -> Vec<u8> {
-    let mut quoted = b"E'".to_vec();
-    for byte in text {
-        if matches!(byte, b'\'' | b'\\') {
-            quoted.push(*byte);
-        }
-        quoted.push(*byte);
-    }
-    quoted.push(b'\'');
-    quoted
 }
 
 #[cfg(test)]

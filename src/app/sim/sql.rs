@@ -180,7 +180,10 @@ fn select(rest: &str) -> Option<Select> {
 
 /// What howdah asks.
 fn question(rest: &str) -> Option<Statement> {
-    let plain = rest.replace("pg_catalog.", "");
+    let plain = rest
+        .replace("pg_catalog.", "")
+        .replace("encode(convert_to(", "")
+        .replace(",getdatabaseencoding()),'escape')", "");
     Some(if plain.starts_with("set_config(") {
         Statement::Set(set_config(&plain), Tag::Select)
     } else if plain.starts_with("current_setting(") {

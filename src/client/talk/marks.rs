@@ -113,9 +113,32 @@ impl Interlude {
 impl Marks {
     pub(super) fn consider(&mut self, effects: Effects, text: &[u8]) {
         if effects.intersects(UNSEEN) {
-            self.candidates.extend(dotted_names(text));
+            let names = self.known(dotted_names(text));
+            self.candidates.extend(names);
             self.candidates.truncate(CANDIDATES_MAX);
         }
+    }
+
+    /// These settings may have been changed; the second ones for the transaction only.
+    pub(super) fn add_settings(
+        &mut self,
+        names: impl IntoIterator<Item = Box<[u8]>>,
+        locals: impl IntoIterator<Item = Box<[u8]>>,
+    ) {
+        let names = self.known(names);
+        self.settings.extend(names);
+        let locals = self.known(locals);
+        self.locals.extend(locals);
+    }
+
+    /// The names that can be asked for. One that is not ASCII would be another in another encoding: for such a setting,
+    /// as for one whose name is computed, the client keeps its server.
+    fn known(&mut self, names: impl IntoIterator<Item = Box<[u8]>>) -> Vec<Box<[u8]>> {
+        let (known, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name.is_ascii());
+        if !others.is_empty() {
+            self.effects.insert(Effects::COMPUTED.union(Effects::ANY_SETTING));
+        }
+        known
     }
 
     /// Whether something may have been changed that no question finds.
@@ -162,7 +185,10 @@ impl Marks {
         let mut candidates = Vec::new();
         if every_setting {
             let all = self.candidates.iter().chain(functions_set);
-            candidates.extend(all.filter(|name| !known.contains(*name)).cloned());
+            candidates.extend(
+                all.filter(|name| name.is_ascii() && !known.contains(*name))
+                    .cloned(),
+            );
             candidates.sort_unstable();
             candidates.dedup();
         }

@@ -365,8 +365,10 @@ impl Trail {
             marks.unread.add(text);
         }
         let details = verdict.details();
-        marks.settings.extend(details.settings.iter().cloned());
-        marks.locals.extend(details.local_customs.iter().cloned());
+        marks.add_settings(
+            details.settings.iter().cloned(),
+            details.local_customs.iter().cloned(),
+        );
         marks.resets.add(&details.resets);
         marks.beginners.extend(details.beginners.iter().cloned());
     }
@@ -408,8 +410,7 @@ impl Trail {
     /// transaction only.
     pub(super) fn mark_settings(&mut self, names: Vec<Box<[u8]>>, locals: Vec<Box<[u8]>>) {
         if let Some(marks) = &mut self.marks {
-            marks.settings.extend(names);
-            marks.locals.extend(locals);
+            marks.add_settings(names, locals);
         }
     }
 
