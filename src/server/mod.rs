@@ -34,5 +34,5 @@ pub use questions::{Answer, Question, Remains, Row, State, Value};
 pub use repose::{IDLE_SESSION_TIMEOUT, IdleLimits};
 pub use resolve::Resolver;
 pub use route::Encryption;
-pub use settings::{Extra, Settings, assignments};
+pub use settings::{Extra, Settings, assignments, is_outranked, wished};
 pub use statements::{DECOY, NAME_PREFIX, NOTHING, Prepared, Standing, Statement, StatementCache};

@@ -194,13 +194,32 @@ impl Settings {
     }
 }
 
-/// The SQL that sets `settings` on a session, all or none.
+/// The SQL that sets `settings` on a session, all or none: the role last, for it may not be allowed to set the others.
 pub fn assignments(settings: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let calls: Vec<_> = settings
-        .iter()
+    let (roles, values): (Vec<_>, Vec<_>) = settings.iter().partition(|(name, _)| name.as_bytes() == ROLE);
+    let calls: Vec<_> = values
+        .into_iter()
+        .chain(roles)
         .map(|(name, value)| assignment(name.as_bytes(), value))
         .collect();
     select(&calls)
+}
+
+/// The queries that set `settings` as a startup message does, names in lower case. In one of those a
+/// `session_authorization` is judged, and then of no effect: who has logged in goes before it.
+pub fn wished(settings: &[(String, Vec<u8>)]) -> Vec<Vec<u8>> {
+    let (judged, lasting): (Vec<_>, Vec<_>) =
+        settings.iter().cloned().partition(|(name, _)| is_outranked(name));
+    let judged = judged
+        .iter()
+        .map(|(name, value)| select(&[call(name.as_bytes(), &text(value), b"true")]));
+    let lasting = (!lasting.is_empty()).then(|| assignments(&lasting));
+    judged.chain(lasting).collect()
+}
+
+/// Whether a startup message sets in vain what has this name, in lower case.
+pub fn is_outranked(name: &str) -> bool {
+    name.as_bytes() == SESSION_AUTHORIZATION
 }
 
 /// As many statements as it takes: PostgreSQL allows no more than 1,664 columns in each.

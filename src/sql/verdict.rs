@@ -1,5 +1,6 @@
 //! What a text may leave behind in its session.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::bearing::Bearing;
@@ -178,22 +179,39 @@ pub struct Prepared {
     pub verdict: Verdict,
 }
 
-/// Which settings a text gives their startup values back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resets {
-    /// None.
-    None,
-    /// These, which are among [`Details::settings`] too.
-    Names(Vec<Box<[u8]>>),
+/// Which settings get their startup values back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resets {
     /// All of them but `role` and `session_authorization`.
-    All,
+    pub all: bool,
+    /// These, which are among [`Details::settings`] too.
+    pub names: BTreeSet<Box<[u8]>>,
+}
+
+impl Resets {
+    const NONE: Self = Self {
+        all: false,
+        names: BTreeSet::new(),
+    };
+
+    /// Whether the setting of this name does.
+    pub fn contains(&self, name: &[u8]) -> bool {
+        let is_left = matches!(name, b"role" | b"session_authorization");
+        (self.all && !is_left) || self.names.contains(name)
+    }
+
+    /// Adds those of another text.
+    pub fn add(&mut self, other: &Self) {
+        self.all |= other.all;
+        self.names.extend(other.names.iter().cloned());
+    }
 }
 
 impl Details {
     const fn new() -> Self {
         Self {
             settings: Vec::new(),
-            resets: Resets::None,
+            resets: Resets::NONE,
             bound_settings: Vec::new(),
             local_customs: Vec::new(),
             bound_locals: Vec::new(),
@@ -221,7 +239,7 @@ impl Verdict {
             .union(Effects::OPAQUE)
             .union(Effects::LOCAL_MEANING);
         let details = self.details();
-        let is_any = self.effects.intersects(UNNAMED) || details.resets == Resets::All;
+        let is_any = self.effects.intersects(UNNAMED) || details.resets.all;
         if is_any || !details.bound_settings.is_empty() {
             return Bearing::Meaning;
         }
@@ -284,18 +302,13 @@ impl Verdict {
 
     pub(super) fn add_reset(&mut self, name: Box<[u8]>) {
         self.add(Effects::RESETS);
-        let resets = &mut self.details_mut().resets;
-        match resets {
-            Resets::None => *resets = Resets::Names(vec![name.clone()]),
-            Resets::Names(names) => names.push(name.clone()),
-            Resets::All => {}
-        }
+        self.details_mut().resets.names.insert(name.clone());
         self.add_setting(name);
     }
 
     pub(super) fn add_reset_all(&mut self) {
         self.add(Effects::RESETS);
-        self.details_mut().resets = Resets::All;
+        self.details_mut().resets.all = true;
     }
 
     pub(super) fn add_local_custom(&mut self, name: Box<[u8]>) {

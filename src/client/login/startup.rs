@@ -9,7 +9,9 @@ use crate::config::Config;
 use crate::error::{Refusal, SqlState};
 use crate::farewell::{Denial, Farewell};
 use crate::pool::{Pool, Servers, Waiter};
-use crate::server::{Extra, Failure, IDLE_SESSION_TIMEOUT, Parameters, Settings, assignments};
+use crate::server::{
+    Connection, Extra, Failure, IDLE_SESSION_TIMEOUT, Parameters, Settings, is_outranked, wished,
+};
 use crate::stats::Tally;
 use crate::wire::startup::{Startup, split_options};
 
@@ -160,6 +162,7 @@ pub(super) async fn settle(
 /// What the client has asked for, as its session has it: RESET leads back to that.
 pub(super) fn own_values(wishes: &Wishes, settings: &Settings) -> Arc<[Own]> {
     let names = wishes.settings.iter().map(|(name, _)| name.as_str());
+    let names = names.filter(|name| !is_outranked(name));
     let all = names.chain(wishes.application_name.as_ref().map(|_| "application_name"));
     let value = |name: &str| {
         let reported = settings.reported.spelling(name.as_bytes());
@@ -214,8 +217,8 @@ async fn try_out(
     let mut lease = lease.map_err(|error| Farewell::LoginRefused(Denial::Server, error.refusal()))?;
     let baseline = lease.baseline.clone();
     let mut tried = lease.align(&baseline).await;
-    if tried.is_ok() && !wishes.settings.is_empty() {
-        tried = lease.run(&assignments(&wishes.settings)).await;
+    if tried.is_ok() {
+        tried = ask_for(&wishes.settings, &mut lease).await;
         if let Err(Failure::Sql(_)) = &tried {
             lease.release_at_rest(Instant::now(), &mut Tally::default());
             return Ok(tried.map(|()| Settings::default()));
@@ -242,6 +245,14 @@ async fn try_out(
     }
     lease.release_at_rest(Instant::now(), &mut Tally::default());
     Ok(Ok(settings))
+}
+
+/// Sets what a startup message asks for, all or none.
+async fn ask_for(wishes: &[(String, Vec<u8>)], server: &mut Connection) -> Result<(), Failure> {
+    for query in wished(wishes) {
+        server.run(&query).await?;
+    }
+    Ok(())
 }
 
 /// An application name as PostgreSQL would report it.

@@ -50,7 +50,7 @@ pub(super) fn pinned_by(effects: Effects) -> Remains {
 #[derive(Debug, Default)]
 pub(in crate::client) struct Interlude {
     /// What may have been reset of what the client has asked for when it logged in.
-    pub(super) resets: Resetting,
+    pub(super) resets: Resets,
     /// Something failed, so that there may be nothing to put back.
     pub(in crate::client) failed: bool,
     /// What the client was told of its session before something was kept from it.
@@ -68,7 +68,7 @@ pub(in crate::client) struct Marks {
     pub(super) locals: BTreeSet<Box<[u8]>>,
     /// Names in texts that may do anything: some may be those of custom settings.
     pub(super) candidates: Vec<Box<[u8]>>,
-    pub(super) resets: Resetting,
+    pub(super) resets: Resets,
     pub(super) unread: Unread,
     /// Roles and databases whose new sessions begin with other settings; an empty name is any.
     pub(in crate::client) beginners: BTreeSet<Box<[u8]>>,
@@ -80,29 +80,8 @@ pub(in crate::client) struct Marks {
     pub(super) excuse: Option<Vec<u8>>,
 }
 
-/// Which settings have been given their startup values back.
-#[derive(Debug, Default)]
-pub(super) struct Resetting {
-    names: BTreeSet<Box<[u8]>>,
-    all: bool,
-}
-
-impl Resetting {
-    pub(super) fn add(&mut self, resets: &Resets) {
-        match resets {
-            Resets::None => {}
-            Resets::Names(names) => self.names.extend(names.iter().cloned()),
-            Resets::All => self.all = true,
-        }
-    }
-
-    pub(super) fn contains(&self, name: &[u8]) -> bool {
-        // RESET ALL leaves the role where it is.
-        (self.all && name != ROLE) || self.names.contains(name)
-    }
-}
-
 const ROLE: &[u8] = b"role";
+
 impl Interlude {
     /// Settings of the client's own that are put back where RESET has taken them away.
     pub(in crate::client) fn restores<'a>(&'a self, own: &'a [Own]) -> impl Iterator<Item = &'a Own> {

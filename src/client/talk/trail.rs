@@ -12,7 +12,7 @@ use crate::sql::{
     Bearing, Effects, Reading, Resets, Verdict, computes_setting, contains_name, encoding_is_safe, verdict,
 };
 
-use super::marks::{Interlude, Marks, Own, Resetting, UNSEEN, pinned_by};
+use super::marks::{Interlude, Marks, Own, UNSEEN, pinned_by};
 use super::name_set::NameSet;
 use super::shown::Beginning;
 
@@ -284,11 +284,8 @@ impl Trail {
         if is_first && self.path == Path::Unsure {
             self.path = Path::Plain;
         }
-        let sets_path = match &verdict.details().resets {
-            Resets::None => verdict.effects.contains(Effects::TEMP_PATH),
-            Resets::Names(names) => names.iter().any(|name| **name == *b"search_path"),
-            Resets::All => true,
-        };
+        let resets_path = verdict.details().resets.contains(b"search_path");
+        let sets_path = resets_path || verdict.effects.contains(Effects::TEMP_PATH);
         if sets_path && self.path == Path::Plain {
             self.path = Path::Unsure;
         }
@@ -435,8 +432,6 @@ impl Trail {
 
     /// Whether a RESET would take away values of the client's own.
     fn takes_own(&self, resets: &Resets) -> bool {
-        let mut resetting = Resetting::default();
-        resetting.add(resets);
-        self.own.iter().any(|(name, _)| resetting.contains(name))
+        self.own.iter().any(|(name, _)| resets.contains(name))
     }
 }

@@ -9,7 +9,7 @@ fn settings(cases: &[(&str, &str)]) {
         let verdict = judged(text);
         assert_eq!(verdict.effects, Effects::SETTINGS, "{text}");
         assert_eq!(names(&verdict.details().settings), *wanted, "{text}");
-        assert_eq!(verdict.details().resets, Resets::None, "{text}");
+        assert_eq!(verdict.details().resets, Resets::default(), "{text}");
     }
 }
 
@@ -165,16 +165,20 @@ fn settings_that_are_given_back() {
         let verdict = judged(text);
         assert_eq!(verdict.effects, effects, "{text}");
         assert_eq!(names(&verdict.details().settings), wanted, "{text}");
-        assert_eq!(
-            verdict.details().resets,
-            Resets::Names(verdict.details().settings.clone()),
-            "{text}"
-        );
+        let resets = &verdict.details().resets;
+        let settings = verdict.details().settings.iter().cloned().collect();
+        assert_eq!((&resets.names, resets.all), (&settings, false), "{text}");
     }
     let verdict = judged("RESET a; RESET ALL; RESET b");
     assert_eq!(verdict.effects, released);
-    assert_eq!(verdict.details().resets, Resets::All);
+    let resets = &verdict.details().resets;
+    assert!(resets.all && resets.contains(b"c"));
     assert_eq!(names(&verdict.details().settings), "a b");
+    // RESET ALL leaves the roles where they are.
+    let resets = |text| judged(text).details().resets.clone();
+    assert!(!resets("RESET ALL").contains(b"role"));
+    assert!(resets("RESET ALL; RESET ROLE").contains(b"role"));
+    assert!(resets("RESET ROLE; RESET ALL").contains(b"role"));
     each(&["RESET ALL"], Effects::RESETS.union(Effects::RELEASES));
     each(
         &["RESET TRANSACTION ISOLATION LEVEL", "RESET", "DISCARD TEMP"],
@@ -185,7 +189,8 @@ fn settings_that_are_given_back() {
         verdict.effects,
         released.union(Effects::FREES).union(Effects::UNLISTEN)
     );
-    assert_eq!(verdict.details().resets, Resets::All);
+    let resets = &verdict.details().resets;
+    assert!(resets.all && resets.contains(b"role") && resets.contains(b"session_authorization"));
     assert_eq!(names(&verdict.details().settings), "session_authorization role");
 }
 
