@@ -1,4 +1,4 @@
-//! Roles that a client has not taken by SET ROLE, but has asked for when it logged in.
+//! Roles that a client has not taken by SET ROLE: it has asked for them when it logged in, or its sessions begin with them.
 
 mod common;
 
@@ -149,4 +149,31 @@ fn a_session_authorization_in_a_startup_message_is_judged_and_has_no_effect() {
             alike(&pair, &[("user", user), wish], &queries);
         }
     }
+}
+
+#[test]
+fn a_role_that_its_sessions_begin_with_is_not_lost_to_whoever_gives_it_up() {
+    let pair = pair_with_roles();
+    pair.cluster.sql("ALTER ROLE app SET role = 'reader'");
+    let mut queries = vec![WHO];
+    for change in [
+        "SET ROLE NONE",
+        "SET ROLE writer",
+        "RESET ROLE",
+        "SET ROLE NONE",
+        "DISCARD ALL",
+        "SET SESSION AUTHORIZATION app",
+        "RESET SESSION AUTHORIZATION",
+    ] {
+        queries.extend([change, WHO]);
+        let plain = told(pair.cluster.target(), &[("user", "app")], &[WHO], || {});
+        alike(&pair, &[("user", "app")], &queries);
+        assert_eq!(
+            told(pair.howdah.target(), &[("user", "app")], &[WHO], || {}),
+            plain,
+            "after {change}"
+        );
+    }
+    alike(&pair, &[("user", "app"), ("role", "none")], &queries);
+    alike(&pair, &[("user", "app"), ("role", "writer")], &queries);
 }

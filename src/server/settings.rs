@@ -121,7 +121,7 @@ impl Settings {
         }
         let values = self.values_towards(wanted);
         let who = |settings: &Self| {
-            let role = settings.extra.get(ROLE).unwrap_or(b"none").to_vec();
+            let role = settings.extra.get(ROLE).map(<[u8]>::to_vec);
             let session = settings.reported.get(SESSION_AUTHORIZATION);
             (settings.reported_text(session.unwrap_or_default()), role)
         };
@@ -131,17 +131,20 @@ impl Settings {
         if values.is_empty() && !changes_role {
             return None;
         }
-        let plain = role == b"none" && !changes_session;
+        let plain = role.is_none() && !changes_session;
         let mut sql = Vec::new();
         if !plain {
-            sql.extend_from_slice(b"RESET SESSION AUTHORIZATION;RESET ROLE;");
+            sql.extend_from_slice(b"RESET SESSION AUTHORIZATION;SET ROLE NONE;");
         }
         let mut calls = values;
         if !plain {
             calls.push(call(SESSION_AUTHORIZATION, &wanted_session, b"false"));
         }
-        if wanted_role != b"none" {
-            calls.push(assignment(ROLE, &wanted_role));
+        match wanted_role {
+            Some(role) => calls.push(assignment(ROLE, &role)),
+            // What a new session has may be a role too.
+            None if !plain => calls.push(reset(ROLE)),
+            None => {}
         }
         if !calls.is_empty() {
             sql.extend_from_slice(&select(&calls));
@@ -362,14 +365,15 @@ mod tests {
         assert_eq!(
             told(&writer, &plain),
             [
-                "RESET SESSION AUTHORIZATION;RESET ROLE;SELECT set_config(E'session_authorization',E'app',false)"
+                "RESET SESSION AUTHORIZATION;SET ROLE NONE;SELECT set_config(E'session_authorization',E'app',false),\
+                 set_config(E'role',NULL,false)"
             ]
         );
         let other = settings(&[login], &[("role", "writer"), ("work_mem", "1MB")]);
         assert_eq!(
             told(&writer, &other),
             [
-                "RESET SESSION AUTHORIZATION;RESET ROLE;SELECT set_config(E'work_mem',E'1MB',false),\
+                "RESET SESSION AUTHORIZATION;SET ROLE NONE;SELECT set_config(E'work_mem',E'1MB',false),\
                  set_config(E'session_authorization',E'app',false),set_config(E'role',E'writer',false)"
             ]
         );
