@@ -20,9 +20,18 @@ const FRESH: Duration = Duration::from_secs(60);
 /// The catalogs are not read more often than this, whatever unknown names are called.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// PostgreSQL's own are known to the classifier, so that only those of others count as volatile.
-const SQL: &[u8] = b"SELECT proname,pg_catalog.bool_or(provolatile OPERATOR(pg_catalog.=) 'v' \
-AND pronamespace OPERATOR(pg_catalog.<>) 11) FROM pg_catalog.pg_proc GROUP BY proname";
+/// Functions by bare name, and whether one of that name may do anything: it is volatile, or it calls one that is by what its
+/// definition says: an aggregate's parts, and the defaults of arguments. PostgreSQL's own are known to the classifier, but
+/// for those that others call in this way.
+const VOLATILE: &[u8] = b"SELECT proname,pg_catalog.bool_or((provolatile OPERATOR(pg_catalog.=) 'v' \
+AND pronamespace OPERATOR(pg_catalog.<>) 11) OR oid OPERATOR(pg_catalog.=) ANY (SELECT caller FROM (\
+SELECT aggfnoid::pg_catalog.oid AS caller,pg_catalog.unnest(ARRAY[aggtransfn,aggfinalfn,aggcombinefn,\
+aggserialfn,aggdeserialfn,aggmtransfn,aggminvtransfn,aggmfinalfn])::pg_catalog.oid AS callee \
+FROM pg_catalog.pg_aggregate UNION ALL SELECT oid,found[1]::pg_catalog.oid FROM pg_catalog.pg_proc,\
+pg_catalog.regexp_matches(proargdefaults::pg_catalog.text,':(?:op)?funcid ([0-9]+)','g') AS found) AS calls \
+WHERE callee OPERATOR(pg_catalog.=) ANY (SELECT oid FROM pg_catalog.pg_proc WHERE provolatile OPERATOR(pg_catalog.=) 'v' \
+AND (pronamespace OPERATOR(pg_catalog.<>) 11 \
+OR proname OPERATOR(pg_catalog.~) '^(set_config$|pg_(try_)?advisory_lock)')))) FROM pg_catalog.pg_proc GROUP BY proname";
 /// The custom settings that the bodies of volatile functions set by name.
 const CUSTOMS: &[u8] = b";SELECT DISTINCT pg_catalog.lower(pg_catalog.translate(found[1],'\"','')) \
 FROM pg_catalog.pg_proc,pg_catalog.regexp_matches(prosrc,\
@@ -145,7 +154,7 @@ impl FunctionTable {
     pub async fn read(&self, connection: &mut Connection) -> Result<(), Failure> {
         let version = self.version();
         let mut results = connection
-            .query_in_peace(&[SQL, CUSTOMS, SETTERS].concat())
+            .query_in_peace(&[VOLATILE, CUSTOMS, SETTERS].concat())
             .await?
             .into_iter();
         let pair = |mut row: Vec<Option<Box<[u8]>>>| {

@@ -453,7 +453,14 @@ fn touched_by(tag: &[u8]) -> Touched {
     if !changes {
         return Touched::Nothing;
     }
-    let holds_functions: [&[u8]; 5] = [b"FUNCTION", b"PROCEDURE", b"ROUTINE", b"EXTENSION", b"SCHEMA"];
+    let holds_functions: [&[u8]; 6] = [
+        b"FUNCTION",
+        b"AGGREGATE",
+        b"PROCEDURE",
+        b"ROUTINE",
+        b"EXTENSION",
+        b"SCHEMA",
+    ];
     if holds_functions.iter().any(|object| tag.ends_with(object)) {
         Touched::Functions
     } else {
@@ -500,7 +507,12 @@ mod tests {
         for tag in ["SELECT 1", "DELETE 3", "DEALLOCATE", "COMMIT", "COPY 5"] {
             assert_eq!(touched_by(tag.as_bytes()), Touched::Nothing, "{tag}");
         }
-        for tag in ["CREATE FUNCTION", "ALTER EXTENSION", "DROP SCHEMA"] {
+        for tag in [
+            "CREATE FUNCTION",
+            "CREATE AGGREGATE",
+            "ALTER EXTENSION",
+            "DROP SCHEMA",
+        ] {
             assert_eq!(touched_by(tag.as_bytes()), Touched::Functions, "{tag}");
         }
     }
