@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::net::wait_until;
 use common::{Pair, Wire};
 
 /// What a role or a database is given by ALTER … SET, every session has that begins later, whatever servers there are.
@@ -71,4 +72,80 @@ fn servers_are_replaced_for_defaults_that_were_altered_and_for_no_attempt() {
     let mut late = Wire::app(pair.howdah.target());
     assert_eq!(late.value("SHOW work_mem"), "9MB");
     assert_ne!(servers(), before);
+}
+
+/// What an administrator changes under sessions that are there, clients follow as PostgreSQL's own sessions do; and back.
+#[test]
+fn who_has_chosen_nothing_follows_the_servers_configuration() {
+    for size in [1, 2] {
+        let pair = Pair::with_pool(size);
+        let mut admin = Wire::login(pair.cluster.target(), "postgres", "app");
+        admin.query("CREATE TABLE written (n int); GRANT ALL ON written TO app");
+        let own_zone = [("user", "app"), ("database", "app"), ("TimeZone", "Europe/Paris")];
+        // On its own connection, and through howdah: who says nothing, who has chosen, who has chosen at its login.
+        let mut clients: Vec<[Wire; 3]> = [pair.cluster.target(), pair.howdah.target()]
+            .map(|target| {
+                let mut chooses = Wire::app(target);
+                chooses.query("SET default_transaction_read_only = off; SET TimeZone = 'America/Lima'");
+                let asks = Wire::login_with(target, &own_zone, None).expect("a login");
+                [Wire::app(target), chooses, asks]
+            })
+            .into();
+        let zone = clients[0][0].params["TimeZone"].clone();
+        let mut look = |when: &str, read_only: &str, zone: &str| {
+            let mut seen: Vec<Vec<String>> = Vec::new();
+            let fresh = [pair.cluster.target(), pair.howdah.target()].map(Wire::app);
+            for (all, mut fresh) in clients.iter_mut().zip(fresh) {
+                let mut lines = Vec::new();
+                for wire in all.iter_mut().chain([&mut fresh]) {
+                    // PostgreSQL tells of it behind the first query.
+                    wire.query("SELECT 1");
+                    let wrote = wire.query("INSERT INTO written VALUES (1)").code().to_owned();
+                    let shown = wire.value("SHOW TimeZone");
+                    lines.push(format!("{wrote} {shown} {}", wire.params["TimeZone"]));
+                }
+                seen.push(lines);
+            }
+            assert_eq!(seen[1], seen[0], "{when}, a pool of {size}");
+            assert!(seen[0][0].starts_with(read_only), "{when}: {:?}", seen[0]);
+            assert!(seen[0][0].ends_with(zone), "{when}: {:?}", seen[0]);
+        };
+        look("before", " ", &zone);
+        for _ in 0..2 {
+            admin.query("ALTER SYSTEM SET default_transaction_read_only = on");
+            admin.query("ALTER SYSTEM SET TimeZone = 'Asia/Tokyo'");
+            admin.query("SELECT pg_reload_conf()");
+            wait_until("the server has read it", || {
+                let mut fresh = Wire::app(pair.cluster.target());
+                fresh.value("SHOW default_transaction_read_only") == "on"
+            });
+            look("frozen", "25006", "Asia/Tokyo");
+            admin.query("SET default_transaction_read_only = off");
+            admin.query("ALTER SYSTEM RESET ALL");
+            admin.query("SELECT pg_reload_conf()");
+            wait_until("the server has read it", || {
+                let mut fresh = Wire::app(pair.cluster.target());
+                fresh.value("SHOW default_transaction_read_only") == "off"
+            });
+            look("thawed", " ", &zone);
+        }
+    }
+}
+
+/// What a client sets unseen is its own, and no administrator's: others keep what they have.
+#[test]
+fn nobody_takes_what_another_client_sets_unseen_for_a_new_default() {
+    let pair = Pair::with_pool(1);
+    pair.cluster.sql(
+        "CREATE FUNCTION lies() RETURNS text STABLE LANGUAGE plpgsql AS
+         $$ BEGIN RETURN set_config('TimeZone', 'Asia/Tokyo', false); END $$",
+    );
+    let [mut liar, mut other] = [(); 2].map(|()| Wire::app(pair.howdah.target()));
+    let zone = other.value("SHOW TimeZone");
+    // It is known to be harmless from the second time on.
+    for _ in 0..3 {
+        liar.query("SELECT lies()");
+        assert_eq!(other.value("SHOW TimeZone"), zone);
+        assert_eq!(Wire::app(pair.howdah.target()).value("SHOW TimeZone"), zone);
+    }
 }

@@ -19,6 +19,7 @@ mod backoff;
 mod control;
 mod core;
 mod deadlines;
+mod defaults;
 mod effects;
 mod house;
 mod janitor;

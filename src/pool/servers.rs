@@ -12,9 +12,11 @@ use parking_lot::Mutex;
 use crate::config::{PoolMode, PoolSettings};
 use crate::net::within;
 use crate::server::{
-    self, Connection, Extra, Failure, FunctionTable, IdleLimits, Parameters, Settings, StatementCache, Target,
+    self, Connection, Extra, Failure, FunctionTable, IdleLimits, NewDefault, Parameters, Settings,
+    StatementCache, Target,
 };
 
+use super::defaults::Defaults;
 use super::listening::Hubs;
 use super::pins::Pins;
 use super::source::{Dirt, Gone, OpenError, Source};
@@ -72,6 +74,8 @@ pub struct Servers {
     pub hubs: Hubs,
     /// What a session is set to after its client asked for these startup parameters.
     welcomes: Mutex<HashMap<Vec<Parameter>, Settings>>,
+    /// What has changed of what new sessions have.
+    pub defaults: Defaults,
     /// How long a session may be idle that has not chosen for itself.
     idle_limits: Mutex<IdleLimits>,
     /// Every set of reported parameters that is in use, once: so equal sets are equal pointers.
@@ -91,6 +95,7 @@ impl Servers {
             pins: Pins::default(),
             hubs: Hubs::default(),
             welcomes: Mutex::default(),
+            defaults: Defaults::default(),
             idle_limits: Mutex::default(),
             reported: Mutex::default(),
             extra: Mutex::default(),
@@ -165,6 +170,23 @@ impl Servers {
         }
         welcomes.insert(parameters, settings.clone());
         settings
+    }
+
+    /// A server has heard of a new default: clients follow, and who logs in has it.
+    pub fn has_new_default(&self, change: &NewDefault) {
+        if !self.defaults.add(change) {
+            return;
+        }
+        let asks = |(name, _): &Parameter| name.as_bytes().eq_ignore_ascii_case(&change.name);
+        let mut welcomes = self.welcomes.lock();
+        let all = welcomes
+            .iter_mut()
+            .filter(|(parameters, _)| !parameters.iter().any(asks));
+        for (_, settings) in all {
+            if !settings.reported.follow([change]).is_empty() {
+                settings.reported = self.intern(&settings.reported);
+            }
+        }
     }
 
     /// How long a session with these settings may be idle.

@@ -1,8 +1,11 @@
 //! Bringing a session to other settings, whatever it is set to.
 
+use std::sync::Arc;
+
 use crate::wire::backend::Status;
 
-use super::{Connection, Failure, questions};
+use super::repose::IDLE_SESSION_TIMEOUT;
+use super::{Connection, Failure, Settings, UnnamedSlot, questions};
 
 /// Settings under which the simplest statement may fail, or wait for others: a serializable, deferrable transaction waits
 /// for those that write, and there is none on a standby.
@@ -13,6 +16,55 @@ const IN_THE_WAY: [&[u8]; 3] = [
 ];
 
 impl Connection {
+    /// Brings the session to `wanted`, as far as it is known what it has. Costs nothing if it is there already.
+    pub(super) async fn align_known(&mut self, wanted: &Settings) -> Result<(), Failure> {
+        self.hear_while_idle().map_err(|gone| Failure::Lost(gone.0))?;
+        if self.settings.is_planned_unlike(wanted) {
+            self.outdate_plans();
+        }
+        let uncovers = self.uncover_defaults();
+        let towards = self.settings.towards(wanted, self.defaults());
+        let queries: Vec<_> = uncovers.into_iter().chain(towards).collect();
+        if !queries.is_empty() {
+            let query = queries.join(&b";"[..]);
+            let had = self.settings.reported.clone();
+            self.set(&query).await?;
+            self.hears_in(wanted);
+            self.note_new_defaults(&had, wanted);
+        }
+        if self.unseen.outdated_plans {
+            self.set(b"DISCARD PLANS").await?;
+            // PostgreSQL reads them again from the beginning then, under the settings of whoever comes first.
+            self.prepared.doubt_all();
+            self.unnamed = UnnamedSlot::Unknown;
+            self.unseen.outdated_plans = false;
+        }
+        if !Arc::ptr_eq(&self.settings.extra, &wanted.extra) {
+            self.settings.extra = wanted.extra.clone();
+            self.see(&wanted.extra);
+            if wanted.extra.get(IDLE_SESSION_TIMEOUT).is_some() {
+                self.disturb();
+            }
+        }
+        if self.settings.reported == wanted.reported {
+            // Shared, so that the next comparison is one of pointers.
+            self.settings.reported = wanted.reported.clone();
+        }
+        Ok(())
+    }
+
+    /// What it is told of again only when it has changed, it would be told in the encoding of now.
+    fn hears_in(&mut self, wanted: &Settings) {
+        let reported = self.settings.reported.clone();
+        let foreign = wanted.reported.differing(&reported);
+        let foreign: Vec<_> = foreign
+            .filter(|(name, value)| !value.is_ascii() && reported.get(name).is_some())
+            .collect();
+        for (name, value) in foreign {
+            Arc::make_mut(&mut self.settings.reported).set(name, value);
+        }
+    }
+
     /// Runs SQL that brings the session to other settings, which those that it has must not keep waiting or end.
     pub(super) async fn set(&mut self, sql: &[u8]) -> Result<(), Failure> {
         let has = |name: &&[u8]| self.settings.extra.get(name).is_some();

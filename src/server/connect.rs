@@ -270,6 +270,7 @@ impl Target {
         connection.logged_in(key, &self.credentials.user, &self.database);
         if !self.connect_query.is_empty() {
             connection.run(&self.connect_query).await?;
+            connection.defaults.are_hidden = true;
             connection.rebase();
         }
         connection.learn_idle_limit().await?;

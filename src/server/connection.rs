@@ -15,12 +15,13 @@ use crate::wire::pipeline::{Answer, Pipeline, Request};
 use crate::wire::{WireError, write};
 
 use super::connect::Message;
+use super::defaults::Defaults;
 use super::note::{Deallocates, Note};
 use super::questions::Rows;
-use super::repose::{IDLE_SESSION_TIMEOUT, Repose};
+use super::repose::Repose;
 use super::statements::{NOTHING, text_of};
 use super::unseen::Unseen;
-use super::{CancelKey, Prepared, Remains, Settings};
+use super::{CancelKey, NewDefault, Prepared, Remains, Settings};
 
 /// A client's unnamed statement.
 #[derive(Debug)]
@@ -186,6 +187,7 @@ pub struct Connection {
     /// It cannot serve anybody any more: it waits for the rest of a message, or may owe answers that nobody counts.
     pub is_spent: bool,
     pub(super) repose: Repose,
+    pub(super) defaults: Defaults,
     pub(super) unseen: Unseen,
     pub(super) info: Option<Arc<Info>>,
 }
@@ -208,6 +210,7 @@ impl Connection {
             leftovers: Leftovers::None,
             is_spent: false,
             repose: Repose::default(),
+            defaults: Defaults::default(),
             unseen: Unseen::default(),
             info: None,
         }
@@ -384,39 +387,6 @@ impl Connection {
         self.flush().await
     }
 
-    /// Brings the session to `wanted`, as far as it is known what it has. Costs nothing if it is there already.
-    pub(super) async fn align_known(&mut self, wanted: &Settings) -> Result<(), Failure> {
-        self.hear_while_idle().map_err(|gone| Failure::Lost(gone.0))?;
-        if let Some(query) = self.settings.towards(wanted) {
-            self.set(&query).await?;
-            self.hears_in(wanted);
-        }
-        if !Arc::ptr_eq(&self.settings.extra, &wanted.extra) {
-            self.settings.extra = wanted.extra.clone();
-            self.see(&wanted.extra);
-            if wanted.extra.get(IDLE_SESSION_TIMEOUT).is_some() {
-                self.disturb();
-            }
-        }
-        if self.settings.reported == wanted.reported {
-            // Shared, so that the next comparison is one of pointers.
-            self.settings.reported = wanted.reported.clone();
-        }
-        Ok(())
-    }
-
-    /// What it is told of again only when it has changed, it would be told in the encoding of now.
-    fn hears_in(&mut self, wanted: &Settings) {
-        let reported = self.settings.reported.clone();
-        let foreign = wanted.reported.differing(&reported);
-        let foreign: Vec<_> = foreign
-            .filter(|(name, value)| !value.is_ascii() && reported.get(name).is_some())
-            .collect();
-        for (name, value) in foreign {
-            Arc::make_mut(&mut self.settings.reported).set(name, value);
-        }
-    }
-
     /// Looks after an idle connection: ready when it is of no more use. Registers `cx` to be woken.
     pub fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         loop {
@@ -438,7 +408,7 @@ impl Connection {
     }
 
     /// Takes in what came behind the last answer. Whatever it is, it is nothing that the next client has asked for.
-    fn hear_while_idle(&mut self) -> Result<(), Gone> {
+    pub(super) fn hear_while_idle(&mut self) -> Result<(), Gone> {
         let taken = |failure: Failure| Gone(failure.refusal().to_string());
         if self.notifications.capacity() > 0 {
             self.notifications = BytesMut::new();
@@ -458,8 +428,15 @@ impl Connection {
                     backend::parameter_status(message.body()).map_err(|error| Gone(error.to_string()))?;
                 let room = self.settings.reported.has_room_for(name, value);
                 room.map_err(|error| Gone(error.to_string()))?;
+                let before = self.settings.reported.get(name).map(Box::from);
                 Arc::make_mut(&mut self.settings.reported).set(name, value);
-                Arc::make_mut(&mut self.baseline.reported).set(name, value);
+                if let Some(before) = before.filter(|_| NewDefault::is_followed(name)) {
+                    self.has_new_default(NewDefault {
+                        name: name.into(),
+                        before,
+                        after: value.into(),
+                    });
+                }
                 Ok(())
             }
             b'N' | b'A' => Ok(()),

@@ -40,6 +40,16 @@ FROM pg_catalog.pg_proc,pg_catalog.regexp_matches(prosrc,\
 WHERE provolatile OPERATOR(pg_catalog.=) 'v' AND pronamespace OPERATOR(pg_catalog.<>) 11 \
 AND prosrc OPERATOR(pg_catalog.~~*) '%set%'";
 
+/// Whether functions that are declared to be constant read what a session is set to: plans keep what they returned.
+const CONSTANT: &[u8] =
+    b";SELECT EXISTS(SELECT FROM pg_catalog.pg_proc WHERE provolatile OPERATOR(pg_catalog.=) 'i' \
+AND oid OPERATOR(pg_catalog.>=) 16384 AND (pg_catalog.left(prosrc,16384) OPERATOR(pg_catalog.~*) \
+'current_(setting|user|role|schema)|session_user'";
+/// What such a function of SQL is parsed to: calls of `current_setting()`, and `current_user` with its like. From
+/// PostgreSQL 14 on.
+const CONSTANT_14: &[u8] =
+    b" OR prosqlbody::pg_catalog.text OPERATOR(pg_catalog.~) ':funcid (2077|3294|1402|1403) |SQLVALUEFUNCTION'";
+
 /// Volatile functions that may set settings by names that they compute, and their bodies.
 const SETTERS: &[u8] = b";SELECT proname,pg_catalog.left(prosrc,16384) FROM pg_catalog.pg_proc \
 WHERE pronamespace OPERATOR(pg_catalog.<>) ALL (SELECT oid FROM pg_catalog.pg_namespace \
@@ -64,6 +74,8 @@ struct Known {
     customs: Vec<Box<[u8]>>,
     /// Functions that set settings by names that they compute.
     computing: Vec<Box<[u8]>>,
+    /// Functions that are declared to be constant read what a session is set to.
+    reads_settings: bool,
     read_at: Instant,
 }
 
@@ -150,11 +162,22 @@ impl FunctionTable {
         known.as_ref().is_some_and(|known| !known.computing.is_empty())
     }
 
+    /// Whether plans may keep what functions have read of the session that they were made in.
+    pub fn reads_settings(&self) -> bool {
+        let known = self.current.load();
+        known.as_ref().is_some_and(|known| known.reads_settings)
+    }
+
     /// Reads the catalogs. Nothing else may be in flight on the connection, and no transaction open.
     pub async fn read(&self, connection: &mut Connection) -> Result<(), Failure> {
         let version = self.version();
+        let parsed = if connection.major_version() >= 14 {
+            CONSTANT_14
+        } else {
+            b""
+        };
         let mut results = connection
-            .query_in_peace(&[VOLATILE, CUSTOMS, SETTERS].concat())
+            .query_in_peace(&[VOLATILE, CUSTOMS, CONSTANT, parsed, b"))", SETTERS].concat())
             .await?
             .into_iter();
         let pair = |mut row: Vec<Option<Box<[u8]>>>| {
@@ -164,6 +187,8 @@ impl FunctionTable {
         let is_volatile = results.next().into_iter().flatten().filter_map(pair).collect();
         let customs = results.next().into_iter().flatten();
         let customs = customs.filter_map(|mut row| row.pop()?);
+        let reads_settings = results.next().into_iter().flatten().flatten().flatten();
+        let reads_settings = reads_settings.into_iter().any(|flag| *flag == *b"t");
         let computing = results.flatten().filter_map(|mut row| {
             let body = row.pop()??;
             row.pop()?.filter(|_| computes_setting(&body))
@@ -172,6 +197,7 @@ impl FunctionTable {
             is_volatile,
             customs: customs.take(CUSTOMS_MAX).collect(),
             computing: computing.collect(),
+            reads_settings,
             read_at: Instant::now(),
         };
         self.learn(version, known);
@@ -200,6 +226,7 @@ mod tests {
             is_volatile: HashMap::from([(name.as_bytes().into(), false)]),
             customs: Vec::new(),
             computing: Vec::new(),
+            reads_settings: false,
             read_at: Instant::now(),
         }
     }

@@ -193,7 +193,8 @@ impl Question {
         let mut complete = self.clone();
         for name in TIMEOUTS {
             if self.every_setting && !self.names.iter().any(|have| **have == *name) {
-                complete.names.push(name.into());
+                // What was asked for last is answered last.
+                complete.names.insert(0, name.into());
             }
         }
         complete

@@ -3,9 +3,9 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use super::Parameters;
 use super::literal::{text, text_in};
-use crate::sql::Bearing;
+use super::{NewDefault, Parameters};
+use crate::sql::{Bearing, is_folded};
 
 /// A name and a value.
 type Pair = (Box<[u8]>, Box<[u8]>);
@@ -112,14 +112,15 @@ impl Settings {
     }
 
     /// The query that brings a session which has `self` to `wanted`, all or nothing; none if it is there already.
+    /// What is to be as `defaults` say, which RESET leads to, is reset: so it goes on following the server's configuration.
     ///
     /// Values are put right under the role that logged in, for any other may not be allowed to: the client's roles go
     /// first and come back last.
-    pub fn towards(&self, wanted: &Self) -> Option<Vec<u8>> {
+    pub fn towards(&self, wanted: &Self, defaults: Option<&Parameters>) -> Option<Vec<u8>> {
         if self.is_shared_with(wanted) {
             return None;
         }
-        let values = self.values_towards(wanted);
+        let values = self.values_towards(wanted, defaults);
         let who = |settings: &Self| {
             let role = settings.extra.get(ROLE).map(<[u8]>::to_vec);
             let session = settings.reported.get(SESSION_AUTHORIZATION);
@@ -166,8 +167,20 @@ impl Settings {
         all.filter(move |(name, value)| had.get(name) != Some(value) || (is_foreign && !value.is_ascii()))
     }
 
+    /// Whether plans that are made under these may hold what a session with `wanted` would not find.
+    pub fn is_planned_unlike(&self, wanted: &Self) -> bool {
+        let folded = |settings: &Self| {
+            let all = settings.reported.iter().chain(settings.extra.iter());
+            let folded = all.filter(|(name, _)| is_folded(&name.to_ascii_lowercase()));
+            folded
+                .map(|(name, value)| (name.to_vec(), value.to_vec()))
+                .collect::<Vec<_>>()
+        };
+        !self.is_shared_with(wanted) && folded(self) != folded(wanted)
+    }
+
     /// The calls that put right what is neither role.
-    fn values_towards(&self, wanted: &Self) -> Vec<Vec<u8>> {
+    fn values_towards(&self, wanted: &Self, defaults: Option<&Parameters>) -> Vec<Vec<u8>> {
         let mut calls = Vec::new();
         if !self.has_extra_of(wanted) {
             // What is empty and has a dot in its name is nothing but the trace of a setting that was used once.
@@ -183,7 +196,12 @@ impl Settings {
         }
         for (name, value) in self.differing(wanted) {
             if Parameters::is_settable(name) && self.reported.get(name).is_some() {
-                calls.push(call(name, &wanted.reported_text(value), b"false"));
+                let is_default = defaults.and_then(|defaults| defaults.get(name)) == Some(value);
+                calls.push(if is_default && NewDefault::is_followed(name) {
+                    reset(name)
+                } else {
+                    call(name, &wanted.reported_text(value), b"false")
+                });
             }
         }
         if !self.has_extra_of(wanted) {
@@ -244,7 +262,7 @@ fn assignment(name: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 /// Without a value it means RESET.
-fn reset(name: &[u8]) -> Vec<u8> {
+pub(super) fn reset(name: &[u8]) -> Vec<u8> {
     call(name, b"NULL", b"false")
 }
 
@@ -279,7 +297,7 @@ mod tests {
     }
 
     fn told(from: &Settings, to: &Settings) -> Vec<String> {
-        let queries = from.towards(to);
+        let queries = from.towards(to, None);
         queries
             .into_iter()
             .map(|query| String::from_utf8(query).unwrap().replace("pg_catalog.", ""))
@@ -380,11 +398,21 @@ mod tests {
     }
 
     #[test]
-    fn foreign_letters_are_sent_in_the_encoding_they_are_written_in() {
-        let has = settings(&[("client_encoding", "LATIN1")], &[]);
-        let wants = settings(&[("client_encoding", "UTF8")], &[("app.x", "\u{e9}")]);
-        let queries = told(&has, &wants);
-        assert_eq!(queries.len(), 2);
-        assert_eq!(queries[0], "SELECT set_config(E'client_encoding',E'UTF8',false)");
+    fn what_is_to_be_as_by_default_is_reset() {
+        let zone = |value| settings(&[("TimeZone", value)], &[]);
+        let reset = zone("CET").towards(&zone("UTC"), Some(&zone("UTC").reported));
+        let reset = String::from_utf8(reset.unwrap()).unwrap();
+        assert_eq!(reset, "SELECT pg_catalog.set_config(E'TimeZone',NULL,false)");
+    }
+
+    #[test]
+    fn letters_that_are_reported_alike_in_two_encodings_are_different_ones() {
+        let path = |encoding| settings(&[("client_encoding", encoding), ("search_path", "\u{e9}")], &[]);
+        let sql = told(&path("LATIN1"), &path("UTF8"));
+        assert_eq!(
+            sql,
+            ["SELECT set_config(E'client_encoding',E'UTF8',false),\
+              set_config(E'search_path',convert_from(decode('c3a9','hex'),E'UTF8'),false)"]
+        );
     }
 }

@@ -13,12 +13,19 @@ pub(super) struct Unseen {
     of: u64,
     /// Custom settings that had a value here once, sorted: they are empty from then on, and never again without one.
     customs: Vec<Box<[u8]>>,
+    /// Plans may have been made under settings that are over.
+    pub(super) outdated_plans: bool,
 }
 
 impl Connection {
     /// This client may have set what no question finds.
     pub fn has_unseen_of(&mut self, client: u64) {
         self.unseen.of = client;
+    }
+
+    /// Plans that were made so far may hold what is no longer so: they are made anew for whoever comes next.
+    pub fn outdate_plans(&mut self) {
+        self.unseen.outdated_plans = true;
     }
 
     /// The session has, or had, these settings.
@@ -56,6 +63,8 @@ impl Connection {
         self.input.is_empty()
             && self.notifications.is_empty()
             && is_nobodys
+            && !self.unseen.outdated_plans
+            && self.defaults.are_bare()
             && self.settings.is_shared_with(wanted)
     }
 

@@ -1,6 +1,7 @@
 //! What a setting has to do with the meaning of a text.
 
 use super::lexer::Lexer;
+use super::scan;
 
 /// What a setting decides about the statements that are parsed under it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +36,19 @@ const MEANINGLESS: [&[u8]; 15] = [
 ];
 const NAMES: [&[u8]; 4] = [b"role", b"row_security", b"search_path", b"session_authorization"];
 
+/// Settings that are read by functions which PostgreSQL takes for constant: what these made of constants stays in a plan.
+const FOLDED: [&[u8]; 4] = [
+    b"bytea_output",
+    b"extra_float_digits",
+    b"intervalstyle",
+    b"quote_all_identifiers",
+];
+
+/// Whether plans keep what the setting of this name, in lower case, was when they were made.
+pub fn is_folded(name: &[u8]) -> bool {
+    FOLDED.contains(&name)
+}
+
 impl Bearing {
     /// Of the setting of this name, in lower case.
     pub fn of(name: &[u8]) -> Self {
@@ -47,6 +61,26 @@ impl Bearing {
             Self::Meaning
         }
     }
+}
+
+/// Words in a literal that stand for the moment at which it is read.
+const MOMENTS: [&[u8]; 4] = [b"now", b"today", b"tomorrow", b"yesterday"];
+
+/// Whether a text may have a literal in it that means the moment at which it is read, such as `'today'`. A call of `now()`
+/// is none.
+pub fn may_mean_now(text: &[u8]) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| scan::is_word_start(*byte)) {
+        let here = rest.get(at..).unwrap_or_default();
+        let (word, behind) = here
+            .split_at_checked(scan::run(here, |byte| scan::is_word(byte) && byte != b'$'))
+            .unwrap_or_default();
+        if MOMENTS.iter().any(|moment| word.eq_ignore_ascii_case(moment)) && behind.first() != Some(&b'(') {
+            return true;
+        }
+        rest = behind;
+    }
+    false
 }
 
 /// What statements begin with whose literals and names are read when they are prepared.
@@ -65,7 +99,29 @@ pub fn is_read_when_prepared(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bearing, is_read_when_prepared};
+    use super::{Bearing, is_read_when_prepared, may_mean_now};
+
+    #[test]
+    fn literals_that_mean_the_moment_are_found() {
+        for text in [
+            "select 'today'",
+            "select date ' Today '",
+            "d > '09:00 tomorrow'",
+            "$$now$$",
+            "E'now'",
+        ] {
+            assert!(may_mean_now(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "",
+            "select now()",
+            "select 'nowhere', tomorrows, today_1",
+            "NOW(",
+            "$1",
+        ] {
+            assert!(!may_mean_now(text.as_bytes()), "{text}");
+        }
+    }
 
     #[test]
     fn what_is_read_when_prepared_is_told_by_its_first_word() {

@@ -1,7 +1,6 @@
 //! SET, RESET and `set_config`.
 
 use super::arguments::{Arguments, First, Third, may_be_temporary};
-use super::bearing::Bearing;
 use super::cursor::Cursor;
 use super::identifier;
 use super::lexer::{Kind, Token};
@@ -148,7 +147,7 @@ fn touch(verdict: &mut Verdict, name: &[u8], change: Change) {
     };
     match change {
         Change::Local if name.contains(&b'.') => verdict.add_local_custom(name.into()),
-        Change::Local => verdict.add_local(Bearing::of(name)),
+        Change::Local => verdict.add_local(name),
         Change::Set => verdict.add_setting(name.into()),
         Change::Reset => verdict.add_reset(name.into()),
     }

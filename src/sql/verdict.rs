@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::bearing::Bearing;
+use super::bearing::{Bearing, is_folded};
 
 /// A set of things that a text may do to its session.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -67,7 +67,10 @@ impl Effects {
     /// Sets for the transaction only what decides what later texts mean, or may do so.
     pub const LOCAL_MEANING: Self = Self(1 << 24);
 
-    const NAMES: [(Self, &'static str); 25] = [
+    /// Sets for the transaction only what plans keep that are made meanwhile.
+    pub const LOCAL_PLANS: Self = Self(1 << 25);
+
+    const NAMES: [(Self, &'static str); 26] = [
         (Self::SETTINGS, "SETTINGS"),
         (Self::ANY_SETTING, "ANY_SETTING"),
         (Self::RESETS, "RESETS"),
@@ -93,6 +96,7 @@ impl Effects {
         (Self::TEMP_PATH, "TEMP_PATH"),
         (Self::LOCAL_NAMES, "LOCAL_NAMES"),
         (Self::LOCAL_MEANING, "LOCAL_MEANING"),
+        (Self::LOCAL_PLANS, "LOCAL_PLANS"),
     ];
 
     /// Whether nothing is in the set.
@@ -316,9 +320,12 @@ impl Verdict {
         self.details_mut().local_customs.push(name);
     }
 
-    /// What a setting decides that is set for the transaction only.
-    pub(super) fn add_local(&mut self, bearing: Bearing) {
-        self.add(match bearing {
+    /// The setting of this name, in lower case, is set for the transaction only.
+    pub(super) fn add_local(&mut self, name: &[u8]) {
+        if is_folded(name) {
+            self.add(Effects::LOCAL_PLANS);
+        }
+        self.add(match Bearing::of(name) {
             Bearing::None => Effects::NONE,
             Bearing::Names => Effects::LOCAL_NAMES,
             Bearing::Meaning => Effects::LOCAL_MEANING,

@@ -180,12 +180,12 @@ impl Session {
     /// The answers to howdah's questions.
     fn tell(&mut self, statement: &Statement, is_simple: bool) -> String {
         let own = |text: &str| Some(text.to_owned());
+        // Settings are told with escapes.
+        let told = |text: &str| text.replace('\\', "\\\\");
         let flag = |is: bool| own(if is { "t" } else { "f" });
         let (columns, rows) = match statement {
             Statement::Show(names) => {
-                let values = names
-                    .iter()
-                    .map(|name| self.settings.get(name).map(str::to_owned));
+                let values = names.iter().map(|name| self.settings.get(name).map(told));
                 (names.len(), vec![values.collect()])
             }
             Statement::IdleLimit => (3, vec![vec![own("0"), own("0"), None]]),
@@ -193,7 +193,9 @@ impl Session {
                 let pairs = self.settings.of_session();
                 (
                     2,
-                    pairs.map(|(name, value)| vec![own(name), own(value)]).collect(),
+                    pairs
+                        .map(|(name, value)| vec![own(name), Some(told(value))])
+                        .collect(),
                 )
             }
             Statement::State => {

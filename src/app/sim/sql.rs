@@ -129,6 +129,7 @@ pub(super) fn parse(text: &str) -> Option<Statement> {
         "CREATE" => Statement::CreateTemp(word(rest.strip_prefix("TEMP TABLE ")?)),
         "DROP" => Statement::DropTable(word(rest.strip_prefix("TABLE ")?)),
         "DISCARD" if rest == "TEMP" => Statement::DiscardTemp,
+        "DISCARD" if rest == "PLANS" => Statement::Nothing("DISCARD PLANS"),
         "DISCARD" => Statement::DiscardAll,
         "PREPARE" => {
             let (name, text) = rest.split_once(" AS ")?;

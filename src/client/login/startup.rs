@@ -227,6 +227,9 @@ async fn try_out(
     if let Err(failure) = tried {
         return Ok(Err(failure));
     }
+    for change in lease.take_new_defaults() {
+        pool.source().has_new_default(&change);
+    }
     let reported = lease.settings.reported.clone();
     let mut extra = Extra::default();
     for (name, value) in &wishes.settings {

@@ -1,9 +1,11 @@
 //! A client from login to farewell: idle, waiting for a server, holding one, and again.
 
 mod clock;
+mod defaults;
 pub(super) mod listening;
 mod relay;
 pub(super) mod replication;
+mod reports;
 pub(super) mod settle;
 
 use std::future::poll_fn;
@@ -20,7 +22,7 @@ use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::net::Stream;
 use crate::pool::{Asked, Dirt, Lease, PinPermit, Pool, Servers, Waiter};
-use crate::server::{Connection, Failure, Leftovers, Parameters};
+use crate::server::{Failure, Leftovers};
 use crate::wire::store::CHUNK;
 use crate::wire::write::{self, Severity};
 
@@ -79,6 +81,8 @@ pub struct Session {
     permit: Option<PinPermit>,
     /// The next statement needs such permission first.
     wants_permit: bool,
+    /// It follows so many changes of defaults.
+    defaults_seen: u32,
     /// The client has been asked to leave at the next transaction boundary.
     leave: Option<Box<Refusal>>,
 }
@@ -98,6 +102,7 @@ impl Session {
         talk.settings = settings;
         talk.pid = seat.pid;
         let policy = pool.source().policy();
+        let defaults_seen = pool.source().defaults.count();
         let mut session = Self {
             stream,
             talk,
@@ -111,6 +116,7 @@ impl Session {
             has_pinned: false,
             permit: None,
             wants_permit: false,
+            defaults_seen,
             leave: None,
         };
         session.obey_policy();
@@ -241,6 +247,11 @@ impl Session {
             // It is cleaned by what holds when it comes back, and may be younger than what held when the wait began.
             self.renew_policy();
             self.seat.now_holds(lease.info());
+            let defaults = self.pool.source().defaults.count();
+            if self.defaults_seen != defaults || !lease.knows_defaults(defaults) {
+                self.spread_new_defaults(&mut lease);
+                self.follow_defaults(&mut lease);
+            }
             let fits = lease.is_aligned_for(self.seat.id, &self.talk.settings) && !self.is_session();
             let aligned = if fits {
                 Ok(())
@@ -270,8 +281,17 @@ impl Session {
     }
 
     /// Brings a server to where this client left the last one.
-    async fn align(&self, lease: &mut Lease<Servers>) -> Result<(), Failure> {
+    async fn align(&mut self, lease: &mut Lease<Servers>) -> Result<(), Failure> {
+        if self.talk.trail.functions.reads_settings() {
+            lease.outdate_plans();
+        }
         lease.align_for(self.seat.id, &self.talk.settings).await?;
+        if !lease.knows_defaults(self.defaults_seen) {
+            // It has heard of a new one on the way, which may be the client's too.
+            self.spread_new_defaults(lease);
+            self.follow_defaults(lease);
+            lease.align_for(self.seat.id, &self.talk.settings).await?;
+        }
         if self.is_session() {
             let limited = lease.limit_idleness().await;
             limited.map_err(|failure| Failure::Lost(failure.refusal().to_string()))?;
@@ -370,31 +390,6 @@ impl Session {
             Poll::Pending
         })
         .await
-    }
-
-    /// What this server reports of itself, and what follows from it, the client is told.
-    fn tell_differences(&mut self, server: &Connection) {
-        let believed = self.talk.settings.reported.clone();
-        self.tell_since(&believed, server);
-    }
-
-    /// The same for a client that has been told this so far.
-    fn tell_since(&mut self, believed: &Arc<Parameters>, server: &Connection) {
-        if Arc::ptr_eq(believed, &server.settings.reported) {
-            return;
-        }
-        for (name, value) in server.settings.reported.differing(believed) {
-            write::parameter_status(&mut self.talk.output, name, value);
-        }
-        self.talk.settings.reported = server.settings.reported.clone();
-        self.settings_changed();
-    }
-
-    /// What the client's statements mean from now on.
-    fn settings_changed(&mut self) {
-        let reported = self.talk.settings.reported.clone();
-        self.talk.read_as(&reported);
-        self.clock.idle_limits = self.pool.source().idle_limits(&self.talk.settings);
     }
 
     /// Uses a server until the client has no more claim to it.
@@ -531,25 +526,6 @@ impl Session {
             _ => Dirt::Abandoned,
         };
         lease.release_dirty(dirt, tally);
-    }
-
-    /// The session that the server has now is the client's, wherever it goes on.
-    fn keep_settings(&mut self, server: &mut Connection) {
-        if Arc::ptr_eq(&self.talk.settings.reported, &server.settings.reported) {
-            return;
-        }
-        server.settings.reported = self.pool.source().intern(&server.settings.reported);
-        let before = std::mem::replace(&mut self.talk.settings.reported, server.settings.reported.clone());
-        if before.get(b"application_name") != self.talk.settings.reported.get(b"application_name") {
-            self.show_application_name();
-        }
-        self.settings_changed();
-    }
-
-    fn show_application_name(&self) {
-        let reported: &Parameters = &self.talk.settings.reported;
-        self.seat
-            .set_application_name(reported.get(b"application_name").unwrap_or_default());
     }
 
     /// Writes what there is for the client, as far as it takes it.

@@ -16,7 +16,7 @@ use crate::pool::PinPermit;
 use crate::server::{
     Answer, Connection, Extra, Failure, IDLE_SESSION_TIMEOUT, Leftovers, Question, Remains, assignments,
 };
-use crate::sql::{Bearing, CURRENT_USER, Effects};
+use crate::sql::{CURRENT_USER, Effects};
 use crate::wire::store::CHUNK;
 use crate::wire::write;
 
@@ -138,13 +138,18 @@ impl Session {
         let mut remains = None;
         if let Some(question) = &question {
             let answer = self.ask(question, server).await?;
-            let Some(answer) = answer else {
+            let Some(mut answer) = answer else {
                 self.hear_meanwhile(server);
                 let after = self.keep(Remains::UNKNOWN, marks.as_deref())?;
                 // What may have changed is still to be learnt.
                 self.talk.trail.marks = marks;
                 return Ok(after);
             };
+            if let Some(suspects) = marks.as_mut().map(|marks| std::mem::take(&mut marks.suspects)) {
+                let asked = answer.values.len().saturating_sub(suspects.len());
+                let asked = answer.values.split_off(asked);
+                self.learn_new_defaults(&asked, &suspects, server);
+            }
             self.take_over(&answer, marks.as_deref(), server);
             if let Some(state) = answer.state {
                 remains = Some(state.remains);
@@ -153,8 +158,17 @@ impl Session {
             }
         }
         self.hear_meanwhile(server);
-        // What it is set to is known again.
-        self.talk.trail.shifted = Bearing::None;
+        self.talk.trail.settle(server);
+        self.talk.trail.choose(marks.as_deref());
+        if let Some(marks) = &marks {
+            server.cover_defaults(marks.names());
+        }
+        if marks
+            .as_ref()
+            .is_some_and(|marks| marks.outdates_plans(&self.talk.trail.functions))
+        {
+            server.outdate_plans();
+        }
         let has_reset = std::mem::take(&mut self.talk.doings.reset);
         let mut remains = remains.unwrap_or(keeps);
         remains = remains.without(UNASKED);

@@ -4,22 +4,24 @@
 use std::sync::Arc;
 
 use crate::server::{Connection, Note, Settings, Standing, Statement, fixed_question};
-use crate::sql::{Bearing, is_described_by_session, is_read_when_prepared};
+use crate::sql::{Bearing, is_described_by_session, is_read_when_prepared, may_mean_now};
 use crate::wire::backend;
 use crate::wire::frontend::Parse;
 use crate::wire::pipeline::{Answer, Request};
 
-use super::Talk;
 use super::quiet::{ask_quietly, on_a_detour};
 use super::trail::{Barrier, Following};
+use super::{Talk, Touched};
 
 impl Talk {
     /// The statement of a Parse that goes out now. Behind a SET in the same segment nobody can tell what it is going to
     /// mean, nor in the same transaction what servers do not report, so that it is like no other. Nor is one that the
-    /// client's own cursors or statements describe.
+    /// client's own cursors, statements or uncommitted tables describe, or that means the moment at which it is read.
     pub(super) fn statement(&self, parse: &Parse<'_>) -> Arc<Statement> {
-        // A client in session mode is not asked what it has set, and has nobody to share with.
-        let is_alone = self.trail.following == Following::Resets || is_described_by_session(parse.text);
+        let is_alone = self.trail.is_apart()
+            || self.doings.touched > Touched::Nothing
+            || is_described_by_session(parse.text)
+            || may_mean_now(parse.text);
         if is_alone || self.trail.barrier == Barrier::AtSync || self.trail.shifted > Bearing::None {
             let is_known = self.trail.shifted < Bearing::Meaning;
             let settings = is_known.then(|| self.current_settings());
@@ -60,11 +62,15 @@ impl Talk {
     /// What makes the literals of a statement mean what they meant when the client prepared it, and undoes that.
     pub(super) fn detour(&self, statement: &Statement) -> Option<Vec<u8>> {
         let fits = statement.context == Some(self.context) && self.trail.shifted < Bearing::Meaning;
-        self.detour_to(statement.settings().filter(|_| !fits)?)
+        self.detour_to(statement.settings().filter(|_| !fits)?, statement.text())
     }
 
     /// The same for these settings.
-    pub(super) fn detour_to(&self, then: &Settings) -> Option<Vec<u8>> {
+    pub(super) fn detour_to(&self, then: &Settings, text: &[u8]) -> Option<Vec<u8>> {
+        if !is_read_when_prepared(text) {
+            // It may be what no query may come before.
+            return None;
+        }
         // Behind a setting that is not known yet, it leads through everything.
         let is_known = self.trail.shifted < Bearing::Meaning;
         then.detour(is_known.then(|| self.current_settings()).as_ref())

@@ -167,9 +167,7 @@ impl Talk {
         if parse.name.is_empty() || !has_room || !matches!(self.names.get(parse.name, 0), Known::Nothing) {
             return false;
         }
-        let statement = self
-            .statements
-            .intern(parse.definition, self.context, &self.current_settings());
+        let statement = self.statement(&parse);
         if !statement.is_proven() {
             return false;
         }
@@ -240,7 +238,8 @@ impl Talk {
                 server.unnamed = UnnamedSlot::Expects(unnamed.id, segment);
                 let then = unnamed.settings.get().and_then(Option::as_ref);
                 on_a_detour(
-                    then.and_then(|then| self.detour_to(then)).as_deref(),
+                    then.and_then(|then| self.detour_to(then, unnamed.text()))
+                        .as_deref(),
                     server,
                     |server| {
                         write_parse(&mut server.output, b"", &unnamed.definition);

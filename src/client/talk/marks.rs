@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::server::{FunctionTable, Parameters, Question, Remains, Settings};
-use crate::sql::{Effects, Resets, dotted_names};
+use crate::sql::{Effects, Resets, dotted_names, is_folded};
 use crate::wire::backend::Status;
 
 use super::shown::Beginning;
@@ -70,6 +70,8 @@ pub(in crate::client) struct Marks {
     pub(super) candidates: Vec<Box<[u8]>>,
     pub(super) resets: Resets,
     pub(super) unread: Unread,
+    /// Reported settings that nothing in sight has set, with what they were.
+    pub(in crate::client) suspects: Vec<Own>,
     /// Roles and databases whose new sessions begin with other settings; an empty name is any.
     pub(in crate::client) beginners: BTreeSet<Box<[u8]>>,
     /// The first statement that left one.
@@ -118,6 +120,15 @@ impl Marks {
             self.effects.insert(Effects::COMPUTED.union(Effects::ANY_SETTING));
         }
         known
+    }
+
+    /// Whether plans may have been made under settings that held for the transaction only, or that were taken back.
+    pub(in crate::client) fn outdates_plans(&self, functions: &FunctionTable) -> bool {
+        let named = self.settings.iter().chain(&self.locals);
+        let reads = Effects::LOCAL_CUSTOM.union(UNSEEN).union(Effects::SETTINGS);
+        self.effects.contains(Effects::LOCAL_PLANS)
+            || { named }.any(|name| is_folded(name))
+            || (functions.reads_settings() && self.effects.intersects(reads))
     }
 
     /// Whether something may have been changed that no question finds.
@@ -171,6 +182,8 @@ impl Marks {
             candidates.sort_unstable();
             candidates.dedup();
         }
+        // They come last.
+        names.extend(self.suspects.iter().map(|(name, _)| name.clone()));
         (every_setting || state || !names.is_empty()).then_some(Question {
             names,
             candidates,
@@ -204,6 +217,16 @@ impl Marks {
         if std::mem::take(&mut self.unread).may_compute(functions) {
             self.effects.insert(Effects::COMPUTED);
         }
+    }
+
+    /// The settings that have been set by name.
+    pub(in crate::client) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.settings.iter().map(|name| &**name)
+    }
+
+    /// Whether what has left them may have set this, whose name is in lower case.
+    pub(super) fn may_set(&self, name: &[u8]) -> bool {
+        self.effects.intersects(UNSEEN) || self.settings.contains(name) || self.resets.contains(name)
     }
 
     /// Whether a setting's value is what RESET made of it, should it be the one of a new session.

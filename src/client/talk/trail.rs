@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::config::{Opaque, PoolMode, PoolSettings, SessionState};
 use crate::error::{Refusal, SqlState};
-use crate::server::{FunctionTable, Parameters, Remains, Settings, Statement};
+use crate::server::{Connection, FunctionTable, Parameters, Remains, Settings, Statement};
 use crate::sql::{
     Bearing, Effects, Reading, Resets, Verdict, computes_setting, contains_name, encoding_is_safe, verdict,
 };
@@ -108,6 +108,8 @@ pub(in crate::client) struct Trail {
     pub(in crate::client) own: Arc<[Own]>,
     /// Databases that statements on their way out need without connections.
     pub(in crate::client) cleared: Names,
+    /// Reported settings that the client has set, in lower case, beside its own.
+    chosen: Names,
     /// What may be decided otherwise than the client's settings say: something has been set since they were learnt.
     pub(in crate::client) shifted: Bearing,
 }
@@ -161,6 +163,7 @@ impl Trail {
             turned_down: None,
             own,
             cleared: Names::new(),
+            chosen: Names::new(),
             shifted: Bearing::None,
         }
     }
@@ -368,6 +371,59 @@ impl Trail {
         );
         marks.resets.add(&details.resets);
         marks.beginners.extend(details.beginners.iter().cloned());
+    }
+
+    /// Whether settings are followed, so that it is known who has set what.
+    pub(in crate::client) fn follows(&self) -> bool {
+        matches!(self.following, Following::All | Following::SettingsOnly)
+    }
+
+    /// Whether what has been sent may have set this, whose name is in lower case.
+    pub(in crate::client) fn may_have_set(&self, name: &[u8]) -> bool {
+        self.shifted == Bearing::Meaning || self.marks.as_ref().is_some_and(|marks| marks.may_set(name))
+    }
+
+    /// Nothing in sight has set this, which was something else.
+    pub(in crate::client) fn suspect(&mut self, name: &[u8], had: &[u8]) {
+        let marks = self.marks.get_or_insert_default();
+        marks.suspects.push((name.into(), had.into()));
+    }
+
+    /// Whether the client has set this itself, or asked for it when it logged in.
+    pub(in crate::client) fn has_chosen(&self, name: &[u8]) -> bool {
+        let is = |have: &[u8]| have.eq_ignore_ascii_case(name);
+        self.own.iter().any(|(have, _)| is(have)) || self.chosen.iter().any(|have| is(have))
+    }
+
+    /// What the client has set by these marks is its own choice, until it resets that.
+    pub(in crate::client) fn choose(&mut self, marks: Option<&Marks>) {
+        if let Some(marks) = marks {
+            self.chosen.retain(|name| !marks.resets(name));
+            let set = marks.settings.iter().filter(|name| !marks.resets(name));
+            for name in set {
+                if !self.chosen.contains(name) && !name.contains(&b'.') {
+                    self.chosen.push(name.clone());
+                }
+            }
+        }
+    }
+
+    /// Whether what the client prepares may mean something to it alone: in session mode nobody asks what it has set, and what
+    /// keeps its server may be a table that hides another.
+    pub(super) fn is_apart(&self) -> bool {
+        let hides = Effects::TEMP.union(Effects::CREATES).union(Effects::TEMP_PATH);
+        let hides = |marks: &Marks| marks.effects.intersects(hides);
+        self.following == Following::Resets
+            || self.licence == Licence::Anything
+            || self.marks.as_deref().is_some_and(hides)
+    }
+
+    /// What the session is set to is known again.
+    pub(in crate::client) fn settle(&mut self, server: &mut Connection) {
+        let has_set = std::mem::take(&mut self.shifted) > Bearing::None;
+        if has_set && self.functions.reads_settings() {
+            server.outdate_plans();
+        }
     }
 
     /// What such a statement takes away of what the client logged in with is put back before the client hears of it.

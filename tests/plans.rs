@@ -1,0 +1,212 @@
+//! What PostgreSQL remembers of a statement that it has planned is the session's. Where servers change hands nobody finds in
+//! a plan what another client's settings, or temporary tables, have made of it.
+
+mod common;
+
+use common::{Pair, Wire, msg};
+
+/// The first column of the first row.
+fn run(wire: &mut Wire, name: &str) -> Option<String> {
+    let answer = wire.extended(&[msg::run(name, &[])]);
+    answer
+        .rows
+        .into_iter()
+        .next()
+        .and_then(|mut row| row.swap_remove(0))
+}
+
+#[test]
+fn no_plan_holds_what_another_clients_settings_have_made_of_constants() {
+    let pair = Pair::with_pool(1);
+    let [mut first, mut second] = [(); 2].map(|()| Wire::app(pair.howdah.target()));
+    for (text, set, wanted) in [
+        (
+            "SELECT (1::float8 / 3)::text",
+            "extra_float_digits = -10",
+            "0.3333333333333333",
+        ),
+        (
+            r"SELECT '\x4142'::bytea::text",
+            "bytea_output = escape",
+            r"\x4142",
+        ),
+        (
+            "SELECT '1 year 2 days'::interval::text",
+            "IntervalStyle = iso_8601",
+            "1 year 2 days",
+        ),
+        (
+            "SELECT quote_ident('plain')",
+            "quote_all_identifiers = on",
+            "plain",
+        ),
+    ] {
+        for (way, ends) in [("SET", "COMMIT"), ("SET", "ROLLBACK"), ("SET LOCAL", "COMMIT")] {
+            // Another text for each, which both share.
+            let text = format!("{text} AS \"{way}{ends}\"");
+            for wire in [&mut first, &mut second] {
+                wire.batch(&[msg::parse("s", &text)]);
+            }
+            first.query("BEGIN");
+            first.query(&format!("{way} {set}"));
+            let own = run(&mut first, "s");
+            assert_ne!(own.as_deref(), Some(wanted), "{text}: the setting has an effect");
+            first.query(ends);
+            assert_eq!(run(&mut second, "s").as_deref(), Some(wanted), "{text}");
+            first.query("RESET ALL");
+            for wire in [&mut first, &mut second] {
+                wire.batch(&[msg::close_statement("s")]);
+            }
+        }
+    }
+}
+
+/// Declared to be constant, which it is within one session that never changes.
+#[test]
+fn no_plan_holds_what_a_function_has_read_of_another_clients_session() {
+    let pair = Pair::with_pool(1);
+    pair.cluster.sql(
+        "CREATE FUNCTION tenant() RETURNS text IMMUTABLE LANGUAGE sql AS $$ SELECT current_setting('app.tenant', true) $$;
+         CREATE FUNCTION who() RETURNS text IMMUTABLE LANGUAGE sql RETURN current_user;
+         CREATE TABLE docs (t text, body text); INSERT INTO docs VALUES ('a', 'of a'), ('b', 'of b'); GRANT SELECT ON docs TO app",
+    );
+    let bodies = "SELECT body FROM docs WHERE t = tenant()";
+    let client = |tenant: &str| {
+        let mut wire = Wire::app(pair.howdah.target());
+        wire.batch(&[msg::parse("s", bodies)]);
+        wire.query(&format!("SET app.tenant = '{tenant}'"));
+        wire
+    };
+    let (mut a, mut b) = (client("a"), client("b"));
+    for _ in 0..3 {
+        assert_eq!(run(&mut a, "s").as_deref(), Some("of a"));
+        assert_eq!(run(&mut b, "s").as_deref(), Some("of b"));
+    }
+    // For the transaction only, as programs with many tenants do.
+    let mut third = Wire::app(pair.howdah.target());
+    third.batch(&[msg::parse("s", bodies)]);
+    for tenant in ["a", "b"] {
+        for wire in [&mut third, &mut b] {
+            wire.query("BEGIN");
+            wire.query(&format!("SET LOCAL app.tenant = '{tenant}'"));
+            assert_eq!(run(wire, "s"), Some(format!("of {tenant}")));
+            wire.query("COMMIT");
+        }
+    }
+    assert_eq!(run(&mut a, "s").as_deref(), Some("of a"));
+    for wire in [&mut a, &mut b] {
+        wire.batch(&[msg::parse("w", "SELECT who()")]);
+    }
+    a.query("SET ROLE pg_read_all_data");
+    let _ = run(&mut a, "w");
+    assert_eq!(run(&mut b, "w").as_deref(), Some("app"));
+}
+
+#[test]
+fn a_temporary_table_hides_a_table_from_its_own_client_only() {
+    let pair = Pair::with_pool(2);
+    pair.cluster
+        .sql("CREATE TABLE hidden (a int); INSERT INTO hidden VALUES (7); GRANT SELECT ON hidden TO app");
+    let mut owner = Wire::app(pair.howdah.target());
+    owner.query("CREATE TEMP TABLE own (a int); CREATE TEMP TABLE hidden (x text, y text)");
+    for (name, text) in [("own", "SELECT * FROM own"), ("both", "SELECT * FROM hidden")] {
+        assert_eq!(
+            owner.batch(&[msg::parse(name, text), msg::run(name, &[])]),
+            "12TCZ"
+        );
+    }
+    let mut others = Wire::app(pair.howdah.target());
+    let answer = others.extended(&[msg::parse("own", "SELECT * FROM own")]);
+    assert_eq!(answer.code(), "42P01");
+    others.batch(&[msg::parse("both", "SELECT * FROM hidden")]);
+    assert_eq!(run(&mut others, "both").as_deref(), Some("7"));
+    owner.query("DISCARD TEMP");
+    owner.terminate();
+    let mut held = Wire::app(pair.howdah.target());
+    held.query("BEGIN");
+    for _ in 0..2 {
+        assert_eq!(run(&mut others, "both").as_deref(), Some("7"), "on either server");
+        held.query("COMMIT");
+    }
+}
+
+/// What PostgreSQL lets no query come before, or nothing within a transaction.
+#[test]
+fn what_has_to_come_first_does_so_after_its_settings_have_changed_too() {
+    Pair::alike_one_and_two(|wire| {
+        wire.query("CREATE TABLE swept (a int)");
+        for (name, text) in [
+            ("sweeps", "VACUUM swept"),
+            ("isolates", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"),
+            ("indexes", "CREATE INDEX CONCURRENTLY sought ON swept (a)"),
+        ] {
+            wire.batch(&[msg::parse(name, text)]);
+        }
+        for zone in ["Europe/Paris", "Asia/Tokyo"] {
+            wire.query(&format!("SET TimeZone = '{zone}'"));
+            wire.batch(&[msg::run("sweeps", &[])]);
+            wire.query("BEGIN");
+            wire.batch(&[msg::run("isolates", &[])]);
+            wire.query("SHOW transaction_isolation");
+            wire.query("ROLLBACK");
+            wire.batch(&[msg::run("indexes", &[])]);
+            wire.query("DROP INDEX sought");
+        }
+    });
+}
+
+/// Such a word is read when a statement is prepared, and stands for that moment ever after.
+#[test]
+fn the_moment_at_which_one_client_prepares_a_statement_is_not_anothers() {
+    let pair = Pair::with_pool(1);
+    let ages = [
+        "SELECT clock_timestamp() - 'now'::timestamptz < '0.5 s'",
+        "SELECT 'now'::timestamptz = now()",
+    ];
+    let mut first = Wire::app(pair.howdah.target());
+    for (name, text) in ["a", "b"].iter().zip(ages) {
+        first.batch(&[msg::parse(name, text)]);
+    }
+    first.query("SELECT pg_sleep(0.6)");
+    let mut second = Wire::app(pair.howdah.target());
+    assert_eq!(second.batch(&[msg::parse("a", ages[0])]), "1Z");
+    assert_eq!(
+        run(&mut second, "a").as_deref(),
+        Some("t"),
+        "it was prepared just now"
+    );
+    let answer = second.extended(&[msg::parse("b", ages[1]), msg::run("b", &[])]);
+    assert_eq!(
+        answer.rows,
+        [[Some("t".to_owned())]],
+        "prepared in this very transaction"
+    );
+}
+
+#[test]
+fn what_is_prepared_behind_tables_that_are_not_committed_is_nobody_elses() {
+    let pair = Pair::with_pool(2);
+    pair.cluster.sql(
+        "CREATE TABLE changed (a int); INSERT INTO changed VALUES (7); ALTER TABLE changed OWNER TO app",
+    );
+    let [mut changes, mut others] = [(); 2].map(|()| Wire::app(pair.howdah.target()));
+    changes.query("BEGIN; ALTER TABLE changed ADD COLUMN z int; CREATE TABLE coming (n int)");
+    for text in ["SELECT * FROM changed", "SELECT * FROM coming"] {
+        assert_eq!(changes.batch(&[msg::parse(text, text)]), "1Z");
+    }
+    let coming = "SELECT * FROM coming";
+    assert_eq!(others.extended(&[msg::parse(coming, coming)]).code(), "42P01");
+    changes.query("ROLLBACK");
+    let changed = "SELECT * FROM changed";
+    assert_eq!(others.batch(&[msg::parse(changed, changed)]), "1Z");
+    let mut held = Wire::app(pair.howdah.target());
+    held.query("BEGIN");
+    for _ in 0..2 {
+        assert_eq!(
+            run(&mut others, changed).as_deref(),
+            Some("7"),
+            "on either server"
+        );
+        held.query("COMMIT");
+    }
+}
