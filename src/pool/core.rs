@@ -107,11 +107,10 @@ impl<S: Source> Core<S> {
         let who = waiter.who();
         if self.line.is_empty()
             && self.is_open()
-            && let Some(grant) = self.take_fresh(Some((mark, who)), now, world, fx)
+            && let Some((slot, conn)) = self.take_fresh(Some((mark, who)), now, world, fx)
         {
-            self.slots.set_last(grant.slot, who);
             self.stats.assigned(Duration::ZERO);
-            return Requested::Granted(grant);
+            return Requested::Granted(self.slots.grant(slot, conn, who));
         }
         if let Some(error) = self.refusal(now) {
             self.stats.requests_errors += 1;
@@ -169,11 +168,11 @@ impl<S: Source> Core<S> {
         now: Instant,
         world: &impl World<S>,
         fx: &mut Effects<S>,
-    ) -> Option<Grant<S::Conn>> {
+    ) -> Option<(SlotId, S::Conn)> {
         while let Some(slot) = (self.next_idle(wish, now)).filter(|id| !self.is_stale(*id, now)) {
             let mut conn = self.slots.take_idle(slot, State::Leased, now);
             if world.is_quiet(&mut conn) {
-                return Some(Grant { slot, conn });
+                return Some((slot, conn));
             }
             self.lose(slot, conn, now, fx);
         }
@@ -196,8 +195,8 @@ impl<S: Source> Core<S> {
     /// Idle connections to those who wait; the long idle ones are checked first.
     fn serve(&mut self, now: Instant, world: &impl World<S>, fx: &mut Effects<S>) {
         while !self.line.is_empty() {
-            if let Some(grant) = self.take_fresh(None, now, world, fx) {
-                self.hand(grant, now, fx);
+            if let Some((slot, conn)) = self.take_fresh(None, now, world, fx) {
+                self.hand(slot, conn, now, fx);
             } else if let Some(id) = self.next_idle(None, now).filter(|_| self.is_short()) {
                 let conn = self.slots.take_idle(id, State::Checking, now);
                 fx.check.push((id, conn));
@@ -208,15 +207,14 @@ impl<S: Source> Core<S> {
     }
 
     /// Gives a connection to the first in the line, which must not be empty.
-    pub(super) fn hand(&mut self, grant: Grant<S::Conn>, now: Instant, fx: &mut Effects<S>) {
+    pub(super) fn hand(&mut self, slot: SlotId, conn: S::Conn, now: Instant, fx: &mut Effects<S>) {
         let (cell, since) = self
             .line
             .first()
             .expect("the caller has seen somebody in the line");
-        self.slots.shift(grant.slot, State::Leased, now);
-        self.slots.set_last(grant.slot, cell.who);
+        self.slots.shift(slot, State::Leased, now);
         self.stats.assigned(now.duration_since(since));
-        cell.deliver(Ok(grant));
+        cell.deliver(Ok(self.slots.grant(slot, conn, cell.who)));
         fx.wake.push(cell);
     }
 

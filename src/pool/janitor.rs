@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::house::Pool;
 use super::slots::SlotId;
-use super::source::{Dirt, Source};
+use super::source::{Dirt, OpenError, Source};
 
 /// A server that does not answer its check within this time is as good as dead.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(10);
@@ -18,20 +18,20 @@ const CHECK_TIME_MAX: Duration = Duration::from_secs(10);
 const CLEAN_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A slot whose connection is with a task. If the task ends without saying what became of it, the slot is freed.
-struct Errand<S: Source> {
+pub(super) struct Errand<S: Source> {
     pool: Arc<Pool<S>>,
     slot: Option<SlotId>,
 }
 
 impl<S: Source> Errand<S> {
-    fn new(pool: Arc<Pool<S>>, slot: SlotId) -> Self {
+    pub(super) fn new(pool: Arc<Pool<S>>, slot: SlotId) -> Self {
         Self {
             pool,
             slot: Some(slot),
         }
     }
 
-    fn done(&mut self) -> SlotId {
+    pub(super) fn done(&mut self) -> SlotId {
         self.slot.take().expect("an errand is done once")
     }
 }
@@ -57,13 +57,15 @@ impl<S: Source> Pool<S> {
                     let info = pool.source.info(&conn);
                     pool.run(|core, now, fx| core.opened(slot, (conn, info), unit, now, pool, fx));
                 }
-                Err(error) => {
-                    let (reason, note) = (error.refusal.to_string(), error.note.as_deref());
-                    tracing::warn!(pool = %pool.key, reason, note, "cannot connect to the server");
-                    pool.run(|core, now, fx| core.open_failed(slot, error, unit, now, pool, fx));
-                }
+                Err(error) => pool.failed_to_open(slot, error, unit),
             }
         });
+    }
+
+    pub(super) fn failed_to_open(&self, slot: SlotId, error: OpenError, unit: f32) {
+        let (reason, note) = (error.refusal.to_string(), error.note.as_deref());
+        tracing::warn!(pool = %self.key, reason, note, "cannot connect to the server");
+        self.run(|core, now, fx| core.open_failed(slot, error, unit, now, self, fx));
     }
 
     pub(super) fn spawn_check(self: &Arc<Self>, slot: SlotId, conn: S::Conn) {

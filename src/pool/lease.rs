@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::house::Pool;
+use super::janitor::Errand;
 use super::servers::Servers;
 use super::slots::SlotId;
 use super::source::{Dirt, Source};
@@ -21,6 +22,7 @@ pub struct Lease<S: Source> {
     pool: Arc<Pool<S>>,
     slot: SlotId,
     since: Instant,
+    is_new: bool,
     /// `None` only while the lease is being consumed.
     conn: Option<S::Conn>,
 }
@@ -31,7 +33,37 @@ impl<S: Source> Lease<S> {
             pool,
             slot: grant.slot,
             since,
+            is_new: grant.is_new,
             conn: Some(grant.conn),
+        }
+    }
+
+    /// Nobody has had the connection before: whatever it is like, it was not made so by others.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Closes the connection, and opens one in its place that is new. `None` if none can be opened, which the pool has
+    /// taken note of.
+    pub async fn replaced(mut self) -> Option<Self> {
+        let conn = self.conn.take()?;
+        let pool = Arc::clone(&self.pool);
+        pool.run(|core, now, fx| core.begin_anew(self.slot, conn, now, fx));
+        let mut errand = Errand::new(Arc::clone(&pool), self.slot);
+        let opened = pool.source.open().await;
+        let slot = errand.done();
+        let unit = pool.roll();
+        match opened {
+            Ok(conn) => {
+                let info = pool.source.info(&conn);
+                pool.run(|core, now, fx| core.begun_anew(slot, info, unit, now, &*pool, fx));
+                (self.conn, self.is_new, self.since) = (Some(conn), true, Instant::now());
+                Some(self)
+            }
+            Err(error) => {
+                pool.failed_to_open(slot, error, unit);
+                None
+            }
         }
     }
 

@@ -8,7 +8,6 @@ use super::core::{Core, World};
 use super::effects::Effects;
 use super::slots::{Expiry, ServerState, SlotId, State};
 use super::source::{OpenError, Source};
-use super::wait::Grant;
 use crate::error::{Refusal, SqlState};
 
 impl<S: Source> Core<S> {
@@ -60,15 +59,44 @@ impl<S: Source> Core<S> {
         world: &impl World<S>,
         fx: &mut Effects<S>,
     ) {
+        self.begin_life(id, info, unit, now);
+        self.place(id, conn, false, now, world, fx);
+        self.is_ready |= self.slots.living() >= self.settings.min_pool_size;
+        // The attempts after a failure go one by one; now there may be more.
+        self.dispatch(now, world, fx);
+    }
+
+    fn begin_life(&mut self, id: SlotId, info: Arc<S::Info>, unit: f32, now: Instant) {
         let expiry = Expiry::new(now, self.settings.server_lifetime, unit);
         let slot = self.slots.get_mut(id);
         let took = now.duration_since(slot.opened_at);
         (slot.info, slot.opened_at, slot.expiry, slot.jitter) = (Some(info), now, expiry, unit);
         self.stats.connected(took, true);
         self.backoff.clear();
-        self.place(id, conn, false, now, world, fx);
-        self.is_ready |= self.slots.living() >= self.settings.min_pool_size;
-        // The attempts after a failure go one by one; now there may be more.
+    }
+
+    /// A client gives up a connection that is of no use to it, and another one is opened for it in its place.
+    pub(super) fn begin_anew(&mut self, id: SlotId, conn: S::Conn, now: Instant, fx: &mut Effects<S>) {
+        self.end_of_use(id, now);
+        self.slots.shift(id, State::Opening, now);
+        let slot = self.slots.get_mut(id);
+        (slot.info, slot.opened_at, slot.generation) = (None, now, self.generation);
+        fx.close.push(conn);
+    }
+
+    /// It has been opened, and is that client's.
+    pub(super) fn begun_anew(
+        &mut self,
+        id: SlotId,
+        info: Arc<S::Info>,
+        unit: f32,
+        now: Instant,
+        world: &impl World<S>,
+        fx: &mut Effects<S>,
+    ) {
+        self.begin_life(id, info, unit, now);
+        self.slots.shift(id, State::Leased, now);
+        // Those who wait may have taken it for theirs.
         self.dispatch(now, world, fx);
     }
 
@@ -140,7 +168,7 @@ impl<S: Source> Core<S> {
             self.discard(id, conn, now, fx);
             self.dispatch(now, world, fx);
         } else if !self.line.is_empty() {
-            self.hand(Grant { slot: id, conn }, now, fx);
+            self.hand(id, conn, now, fx);
             self.settle(now, world);
         } else if world.watch(&mut conn) {
             let mark = world.mark(&conn);

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::limits::Approval;
 use super::source::{Dirt, Source};
+use super::wait::Grant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct SlotId(u32);
@@ -131,7 +132,7 @@ pub(super) struct Slot<S: Source> {
     pub(super) generation: u64,
     /// What its session was set to when it became idle.
     mark: u64,
-    /// Who has had it last.
+    /// Who has had it last; nobody while it is new.
     last: Who,
     /// Held for as long as the connection is: dropping the slot gives it back.
     _approval: Approval,
@@ -296,8 +297,10 @@ impl<S: Source> Slots<S> {
     }
 
     /// A connection goes to somebody.
-    pub(super) fn set_last(&mut self, id: SlotId, who: Who) {
-        self.get_mut(id).last = who;
+    pub(super) fn grant(&mut self, slot: SlotId, conn: S::Conn, who: Who) -> Grant<S::Conn> {
+        let last = std::mem::replace(&mut self.get_mut(slot).last, who);
+        let is_new = last == Who::default();
+        Grant { slot, conn, is_new }
     }
 
     /// A connection has become idle with this mark.

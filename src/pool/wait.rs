@@ -19,6 +19,8 @@ use super::source::Source;
 pub(super) struct Grant<C> {
     pub(super) slot: SlotId,
     pub(super) conn: C,
+    /// Nobody has had it before.
+    pub(super) is_new: bool,
 }
 
 /// The error is boxed because every client owns a cell, and few ever see one.

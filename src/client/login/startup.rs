@@ -180,57 +180,60 @@ pub(super) fn own_values(wishes: &Wishes, settings: &Settings) -> Arc<[Own]> {
     }
 }
 
-/// A server that turns out to be dead says nothing about the wishes: the next one is asked.
+/// A server that turns out to be dead says nothing about the wishes: the next one is asked. Nor does one that others have
+/// had, if it refuses them: a new one is asked in its place.
 async fn try_on_the_living(
     wishes: &Wishes,
     pool: &Arc<Pool<Servers>>,
     gone: impl Future<Output = Farewell>,
 ) -> Result<Settings, Farewell> {
     let mut gone = pin!(gone);
+    let mut waiter = Waiter::new();
+    let mut replaced = None;
     let mut tries = 1;
     loop {
-        match try_out(wishes, pool, gone.as_mut()).await? {
-            Ok(settings) => return Ok(settings),
-            Err(Failure::Lost(_)) if tries < DEAD_SERVERS_MAX => tries += 1,
-            Err(failure) => {
-                let denial = match failure {
-                    Failure::Sql(_) => Denial::Startup,
-                    Failure::Lost(_) => Denial::Server,
-                };
-                return Err(Farewell::LoginRefused(denial, failure.refusal()));
+        let mut lease = match replaced.take() {
+            Some(lease) => lease,
+            None => tokio::select! {
+                biased;
+                lease = pool.lease(&mut waiter, 0) =>
+                    lease.map_err(|error| Farewell::LoginRefused(Denial::Server, error.refusal()))?,
+                farewell = gone.as_mut() => return Err(farewell),
+            },
+        };
+        let (denial, failure) = match try_out(wishes, &mut lease).await {
+            Ok(settings) => {
+                for change in lease.take_new_defaults() {
+                    pool.source().has_new_default(&change);
+                }
+                lease.release_at_rest(Instant::now(), &mut Tally::default());
+                return Ok(settings);
             }
+            Err(failure @ Failure::Lost(_)) => (Denial::Server, failure),
+            Err(failure) if lease.is_new() => {
+                lease.release_at_rest(Instant::now(), &mut Tally::default());
+                return Err(Farewell::LoginRefused(Denial::Startup, failure.refusal()));
+            }
+            Err(failure) => {
+                replaced = lease.replaced().await;
+                (Denial::Startup, failure)
+            }
+        };
+        tries += 1;
+        if tries > DEAD_SERVERS_MAX {
+            return Err(Farewell::LoginRefused(denial, failure.refusal()));
         }
     }
 }
 
-async fn try_out(
-    wishes: &Wishes,
-    pool: &Arc<Pool<Servers>>,
-    gone: impl Future<Output = Farewell>,
-) -> Result<Result<Settings, Failure>, Farewell> {
-    let mut waiter = Waiter::new();
-    let lease = tokio::select! {
-        biased;
-        lease = pool.lease(&mut waiter, 0) => lease,
-        farewell = gone => return Err(farewell),
-    };
-    let mut lease = lease.map_err(|error| Farewell::LoginRefused(Denial::Server, error.refusal()))?;
-    let baseline = lease.baseline.clone();
-    let mut tried = lease.align(&baseline).await;
-    if tried.is_ok() {
-        tried = ask_for(&wishes.settings, &mut lease).await;
-        if let Err(Failure::Sql(_)) = &tried {
-            lease.release_at_rest(Instant::now(), &mut Tally::default());
-            return Ok(tried.map(|()| Settings::default()));
-        }
+/// Sets a server to what a startup message asks for, and tells what that is.
+async fn try_out(wishes: &Wishes, server: &mut Connection) -> Result<Settings, Failure> {
+    let baseline = server.baseline.clone();
+    server.align(&baseline).await?;
+    for query in wished(&wishes.settings) {
+        server.run(&query).await?;
     }
-    if let Err(failure) = tried {
-        return Ok(Err(failure));
-    }
-    for change in lease.take_new_defaults() {
-        pool.source().has_new_default(&change);
-    }
-    let reported = lease.settings.reported.clone();
+    let reported = server.settings.reported.clone();
     let mut extra = Extra::default();
     for (name, value) in &wishes.settings {
         if reported.spelling(name.as_bytes()).is_none() {
@@ -241,21 +244,12 @@ async fn try_out(
         reported: reported.clone(),
         extra: Arc::new(extra),
     };
-    lease.settings.extra = settings.extra.clone();
-    lease.see(&settings.extra);
+    server.settings.extra = settings.extra.clone();
+    server.see(&settings.extra);
     if settings.extra.get(IDLE_SESSION_TIMEOUT).is_some() {
-        lease.disturb();
+        server.disturb();
     }
-    lease.release_at_rest(Instant::now(), &mut Tally::default());
-    Ok(Ok(settings))
-}
-
-/// Sets what a startup message asks for, all or none.
-async fn ask_for(wishes: &[(String, Vec<u8>)], server: &mut Connection) -> Result<(), Failure> {
-    for query in wished(wishes) {
-        server.run(&query).await?;
-    }
-    Ok(())
+    Ok(settings)
 }
 
 /// An application name as PostgreSQL would report it.

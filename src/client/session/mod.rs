@@ -232,11 +232,16 @@ impl Session {
         None
     }
 
-    /// Gets a server that is set as the client left the last one. Dead ones do not count. `None` if the client changed
-    /// its mind.
+    /// Gets a server that is set as the client left the last one. Dead ones do not count, nor does one that others have
+    /// had and that cannot be set so. `None` if the client changed its mind.
     async fn server(&mut self) -> Result<Option<(Instant, Lease<Servers>)>, Farewell> {
+        let mut replaced = None;
         for _ in 0..DEAD_SERVERS_MAX {
-            let Some(mut lease) = self.wait().await? else {
+            let got = match replaced.take() {
+                None => self.wait().await?,
+                new => new,
+            };
+            let Some(mut lease) = got else {
                 if self.talk.is_deferring() {
                     // The transaction would have failed, but there is none.
                     return Err(Farewell::Limit(cancelled()));
@@ -264,9 +269,10 @@ impl Session {
                     let began = if fits { lease.since() } else { Instant::now() };
                     return Ok(Some((began, lease)));
                 }
-                Err(Failure::Sql(_)) if !lease.settings.is(&lease.baseline) => {
-                    // What another client has left there cannot be taken back, which is not this client's fault.
+                Err(Failure::Sql(_)) if !lease.is_new() => {
+                    // What others have done there may stand in the way: only the word of a new server is final.
                     self.seat.now_idles();
+                    replaced = lease.replaced().await;
                 }
                 Err(Failure::Sql(refusal)) => {
                     self.seat.now_idles();

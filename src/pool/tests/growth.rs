@@ -264,3 +264,36 @@ async fn a_pool_can_be_resized_while_it_works() {
     pool.apply(sized(2));
     assert_eq!(pool.snapshot().sv_idle, 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_of_no_use_is_replaced_in_its_place() {
+    let (pool, fake) = pool(sized(1));
+    let first = lease(&pool).await;
+    assert!(first.is_new());
+    give(first);
+    let again = lease(&pool).await;
+    assert!(!again.is_new());
+    let waiting = ask(&pool);
+    let replaced = again.replaced().await.expect("it can be opened");
+    assert!(replaced.is_new());
+    settle().await;
+    assert!(!waiting.is_finished(), "the place is still taken");
+    assert_eq!(
+        (fake.opened(), fake.living(), pool.snapshot().servers()),
+        (2, 1, 1)
+    );
+    give(replaced);
+    settle().await;
+    assert!(waiting.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_is_free_again_if_nothing_can_be_opened_in_it() {
+    let (pool, fake) = pool(sized(1));
+    give(lease(&pool).await);
+    let used = lease(&pool).await;
+    let waiting = ask(&pool);
+    fake.refuse(1, false);
+    assert!(used.replaced().await.is_none());
+    waiting.await.unwrap().expect("the next attempt succeeds");
+}
