@@ -121,7 +121,9 @@ impl Connection {
                 })
             })
             .collect();
-        news.into_iter().for_each(|change| self.has_new_default(change));
+        for change in news {
+            self.has_new_default(change);
+        }
     }
 
     /// What it has heard that nobody else has.

@@ -39,6 +39,7 @@ fn current(name: &[u8]) -> Vec<u8> {
 
 impl Settings {
     /// These, with what a server has answered to [`fixed_question`].
+    #[must_use]
     pub fn as_told<'a>(mut self, values: impl IntoIterator<Item = &'a [u8]>) -> Self {
         for (name, value) in FIXED_AT_PARSE.iter().zip(values) {
             let value = &*told(value);

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use crate::server::{Connection, NewDefault, Parameters, Value};
+use crate::client::talk::marks::Own;
+use crate::server::{Answer, Connection, NewDefault, Parameters};
 use crate::wire::write;
 
 use super::Session;
@@ -26,27 +27,31 @@ impl Session {
         }
     }
 
-    /// What the server has answered about them.
+    /// What the server has answered about them, which comes last in its answer.
     pub(super) fn learn_new_defaults(
         &mut self,
-        asked: &[Value],
-        before: &[(Box<[u8]>, Box<[u8]>)],
+        answer: &mut Answer,
+        suspects: Vec<Own>,
         server: &mut Connection,
     ) {
-        for (value, (name, had)) in asked.iter().zip(before) {
+        if suspects.is_empty() {
+            return;
+        }
+        let first = answer.values.len().saturating_sub(suspects.len());
+        for (value, (name, had)) in answer.values.drain(first..).zip(suspects) {
             let (Some(now), true) = (&value.current, value.current == value.default) else {
                 continue;
             };
+            if self.talk.trail.has_chosen(&name) {
+                // It ran under that once; its next server is set to what it wants.
+                Arc::make_mut(&mut self.talk.settings.reported).set(&name, &had);
+                write::parameter_status(&mut self.talk.output, &name, &had);
+            }
             server.has_new_default(NewDefault {
-                name: name.clone(),
-                before: had.clone(),
+                name,
+                before: had,
                 after: now.clone(),
             });
-            if self.talk.trail.has_chosen(name) {
-                // It ran under that once; its next server is set to what it wants.
-                Arc::make_mut(&mut self.talk.settings.reported).set(name, had);
-                write::parameter_status(&mut self.talk.output, name, had);
-            }
         }
         self.spread_new_defaults(server);
         self.settings_changed();

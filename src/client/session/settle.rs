@@ -129,10 +129,7 @@ impl Session {
         if is_due {
             question.get_or_insert_with(Question::default).state = true;
         }
-        if marks
-            .as_ref()
-            .is_some_and(|marks| marks.resets(IDLE_SESSION_TIMEOUT))
-        {
+        if (marks.as_ref()).is_some_and(|marks| marks.resets(IDLE_SESSION_TIMEOUT)) {
             server.may_be_as_new();
         }
         let mut remains = None;
@@ -145,10 +142,8 @@ impl Session {
                 self.talk.trail.marks = marks;
                 return Ok(after);
             };
-            if let Some(suspects) = marks.as_mut().map(|marks| std::mem::take(&mut marks.suspects)) {
-                let asked = answer.values.len().saturating_sub(suspects.len());
-                let asked = answer.values.split_off(asked);
-                self.learn_new_defaults(&asked, &suspects, server);
+            if let Some(marks) = &mut marks {
+                self.learn_new_defaults(&mut answer, std::mem::take(&mut marks.suspects), server);
             }
             self.take_over(&answer, marks.as_deref(), server);
             if let Some(state) = answer.state {
@@ -158,17 +153,7 @@ impl Session {
             }
         }
         self.hear_meanwhile(server);
-        self.talk.trail.settle(server);
-        self.talk.trail.choose(marks.as_deref());
-        if let Some(marks) = &marks {
-            server.cover_defaults(marks.names());
-        }
-        if marks
-            .as_ref()
-            .is_some_and(|marks| marks.outdates_plans(&self.talk.trail.functions))
-        {
-            server.outdate_plans();
-        }
+        self.talk.trail.settle(marks.as_deref(), server);
         let has_reset = std::mem::take(&mut self.talk.doings.reset);
         let mut remains = remains.unwrap_or(keeps);
         remains = remains.without(UNASKED);

@@ -196,7 +196,7 @@ impl Talk {
             self.portals.clear();
         }
         if status == Status::Idle && self.trail.marks.is_none() && !server.pipeline.in_flight() {
-            self.trail.settle(server);
+            self.trail.settle(None, server);
         }
         if status == Status::Idle {
             let touched = std::mem::take(&mut self.doings.touched);

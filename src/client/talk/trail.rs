@@ -396,14 +396,14 @@ impl Trail {
     }
 
     /// What the client has set by these marks is its own choice, until it resets that.
-    pub(in crate::client) fn choose(&mut self, marks: Option<&Marks>) {
-        if let Some(marks) = marks {
-            self.chosen.retain(|name| !marks.resets(name));
-            let set = marks.settings.iter().filter(|name| !marks.resets(name));
-            for name in set {
-                if !self.chosen.contains(name) && !name.contains(&b'.') {
-                    self.chosen.push(name.clone());
-                }
+    fn choose(&mut self, marks: &Marks) {
+        self.chosen.retain(|name| !marks.resets(name));
+        for name in marks
+            .names()
+            .filter(|name| !marks.resets(name) && !name.contains(&b'.'))
+        {
+            if !self.has_chosen(name) {
+                self.chosen.push(name.into());
             }
         }
     }
@@ -418,11 +418,16 @@ impl Trail {
             || self.marks.as_deref().is_some_and(hides)
     }
 
-    /// What the session is set to is known again.
-    pub(in crate::client) fn settle(&mut self, server: &mut Connection) {
+    /// What the session is set to is known again, after these marks.
+    pub(in crate::client) fn settle(&mut self, marks: Option<&Marks>, server: &mut Connection) {
         let has_set = std::mem::take(&mut self.shifted) > Bearing::None;
-        if has_set && self.functions.reads_settings() {
+        let bends = |marks: &Marks| marks.outdates_plans(&self.functions);
+        if (has_set && self.functions.reads_settings()) || marks.is_some_and(bends) {
             server.outdate_plans();
+        }
+        if let Some(marks) = marks {
+            self.choose(marks);
+            server.cover_defaults(marks.names());
         }
     }
 
