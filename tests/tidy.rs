@@ -477,7 +477,14 @@ fn the_tests_that_documents_name_exist() {
 fn tests_that_others_suites_lose_are_in_the_document_with_their_reasons() {
     let text = fs::read_to_string(root().join("docs/compatibility.md")).expect("docs/compatibility.md");
     let mut missing = Vec::new();
-    for suite in ["psycopg", "node-postgres", "libpq_pipeline"] {
+    for suite in [
+        "psycopg",
+        "psycopg2",
+        "asyncpg",
+        "node-postgres",
+        "postgres-js",
+        "libpq_pipeline",
+    ] {
         let list = fs::read_to_string(root().join(format!("tests/suites/{suite}.toml"))).expect("a list");
         let list: toml::Table = list.parse().expect("TOML");
         for group in list["exception"].as_array().expect("tables") {

@@ -16,6 +16,8 @@ USER = "postgres"
 PASSWORD = "throwaway"
 # node-postgres' suite logs in as these two, with SCRAM also where there is no pooler.
 SCRAM_USERS = {"scram_test": "test4scram", "scram_unicode_test": "IX-\u2168"}
+# postgres.js' suite makes these three itself, the first without a password.
+JS_USER, JS_MD5, JS_SCRAM = (f"postgres_js_test{way}" for way in ("", "_md5", "_scram"))
 
 
 class Stage(Cluster):
@@ -24,18 +26,19 @@ class Stage(Cluster):
     settings = """
 listen_addresses = '127.0.0.1'
 fsync = off
-synchronous_commit = off
 full_page_writes = off
 jit = off
 max_connections = 200
 authentication_timeout = 10
 max_prepared_transactions = 10
+wal_level = logical
 timezone = 'UTC'
 log_min_messages = fatal
 """
     hba = f"""
 local all all trust
-host all {",".join(SCRAM_USERS)} 127.0.0.0/8 scram-sha-256
+host all {",".join([*SCRAM_USERS, JS_SCRAM])} 127.0.0.0/8 scram-sha-256
+host all {JS_MD5} 127.0.0.0/8 md5
 host all all 127.0.0.0/8 trust
 """
     superuser = USER
@@ -56,8 +59,8 @@ host all all 127.0.0.0/8 trust
 class Place:
     """Where the programs of a suite connect."""
 
-    def __init__(self, port, database):
-        self.port, self.database = port, database
+    def __init__(self, port, database, socket_dir):
+        self.port, self.database, self.socket_dir = port, database, socket_dir
 
     def environment(self):
         """The environment of a suite's process: ours, aimed at this place."""
@@ -94,7 +97,7 @@ class Runs:
         except BaseException:
             self.daemon.stop()
             raise
-        return Place(port, self.database)
+        return Place(port, self.database, self.work)
 
     def _write(self, name, text):
         path = os.path.join(self.work, name)
@@ -114,13 +117,20 @@ class Direct(Runs):
     name = "direct"
 
     def __enter__(self):
-        return Place(self.cluster.port, self.database)
+        return Place(self.cluster.port, self.database, self.work)
 
 
 class Howdah(Runs):
     """The program under test, in transaction mode."""
 
     name = "howdah"
+
+    hba = f"""
+local all all trust
+host all {JS_USER} 127.0.0.0/8 trust
+host all {JS_MD5} 127.0.0.0/8 md5
+host all all 127.0.0.0/8 scram-sha-256
+"""
 
     def _tls(self):
         if not self.cluster.certificate:
@@ -137,9 +147,12 @@ class Howdah(Runs):
 [howdah]
 listen_addr = "127.0.0.1"
 listen_port = {port}
-auth_type = "scram-sha-256"
+unix_socket_dir = "{self.work}"
+auth_type = "hba"
+auth_hba_file = "{self._write("howdah.hba", self.hba)}"
 auth_file = "{self._userlist()}"
 auth_user = "{USER}"
+auth_dbname = "postgres"
 auth_query_ttl = 0
 pool_mode = "transaction"
 default_pool_size = {POOL_SIZE}

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -54,7 +55,45 @@ class Suite:
         return outcomes
 
 
-class Psycopg(Suite):
+class Pytest(Suite):
+    """A suite that pytest runs, with what is installed and not with the checkout's own."""
+
+    selected = ()  # arguments that choose among its tests
+    own_copy = True  # whether the tests are run from a copy, as the package beside them would be taken otherwise
+
+    def manifest(self):
+        return "tests/suites/requirements.txt"
+
+    def arguments(self, place):
+        """What the suite wants on its command line."""
+        return []
+
+    def variables(self, place):
+        """What the suite wants in its environment."""
+        return {}
+
+    def run(self, place, record, selection, slow):
+        python = os.path.join(KEPT, "venv", "bin", "python")
+        command = [python, "-B", "-m", "pytest", "-q", "-p", "record", "--tb=short", "--color=no"]
+        command += ["--timeout=120", "--timeout-method=signal", *self.arguments(place), *self.selected]
+        command += ["-k", selection] if selection else []
+        command += [] if slow else ["-m", "not slow"]
+        environment = {**place.environment(), **self.variables(place), "SUITE_RECORD": record, "PYTHONPATH": HERE}
+        with tempfile.TemporaryDirectory() as work, open(record + ".log", "w") as log:
+            home = self.checkout
+            if self.own_copy:
+                home = os.path.join(work, self.name)
+                tests = os.path.dirname(self.inside).split(os.sep)[0]
+                shutil.copytree(os.path.join(self.checkout, tests), os.path.join(home, tests))
+            # psycopg's conftest runs nothing when the cache says that the last run crashed.
+            command += ["-o", f"cache_dir={work}/cache"]
+            status = _finish(command, self.limit_s, cwd=home, env=environment, stdout=log, stderr=log)
+        if status not in (0, 1):  # 1: tests failed
+            raise BenchError(f"pytest broke off with {status}; {record}.log tells why")
+        return self.read(record)
+
+
+class Psycopg(Pytest):
     """psycopg's tests, with the installed psycopg."""
 
     name = "psycopg"
@@ -63,25 +102,37 @@ class Psycopg(Suite):
     beside = "psycopg"
     repository = "github.com/psycopg/psycopg"
     inside = "tests/fix_db.py"
+    own_copy = False
 
-    def manifest(self):
-        return "tests/suites/requirements.txt"
+    def arguments(self, place):
+        return [f"--test-dsn={place.dsn()}"]
 
-    def run(self, place, record, selection, slow):
-        python = os.path.join(KEPT, "venv", "bin", "python")
-        command = [python, "-B", "-m", "pytest", "-q", "-p", "record", "--tb=short", "--color=no"]
-        command += ["--timeout=120", "--timeout-method=signal"]
-        command += [f"--test-dsn={place.dsn()}"]
-        command += ["-k", selection] if selection else []
-        command += [] if slow else ["-m", "not slow"]
-        environment = {**place.environment(), "SUITE_RECORD": record, "PYTHONPATH": HERE}
-        # Its conftest runs nothing when the cache says that the last run crashed.
-        with tempfile.TemporaryDirectory() as cache, open(record + ".log", "w") as log:
-            command += ["-o", f"cache_dir={cache}"]
-            status = _finish(command, self.limit_s, cwd=self.checkout, env=environment, stdout=log, stderr=log)
-        if status not in (0, 1):  # 1: tests failed
-            raise BenchError(f"pytest broke off with {status}; {record}.log tells why")
-        return self.read(record)
+
+class Psycopg2(Pytest):
+    """psycopg2's tests."""
+
+    name = "psycopg2"
+    title = "psycopg2"
+    variable = "PSYCOPG2_CHECKOUT"
+    beside = "psycopg2"
+    repository = "github.com/psycopg/psycopg2"
+    inside = "tests/testconfig.py"
+    selected = ("tests",)
+
+    def variables(self, place):
+        return {"PSYCOPG2_TESTDB": place.database, "PSYCOPG2_TEST_REPL_DSN": ""}
+
+
+class Asyncpg(Pytest):
+    """asyncpg's tests; those that start a PostgreSQL of their own are left out as it does itself."""
+
+    name = "asyncpg"
+    title = "asyncpg"
+    variable = "ASYNCPG_CHECKOUT"
+    beside = "asyncpg"
+    repository = "github.com/MagicStack/asyncpg"
+    inside = "tests/test_prepare.py"
+    selected = ("tests", "--ignore=tests/test__sourcecode.py", "--ignore=tests/test__environment.py")
 
 
 class NodePostgres(Suite):
@@ -124,6 +175,67 @@ class NodePostgres(Suite):
                 status = _finish(command, self.limit_s, cwd=tests, env=environment, stdout=log, stderr=log)
                 whole = ("passed", "") if status == 0 else ("failed", f"the file's process: {status}")
                 _note(record, f"{name}::(the file)", *whole)
+        return self.read(record)
+
+
+class PostgresJs(Suite):
+    """postgres.js' tests, one file that is a script."""
+
+    name = "postgres-js"
+    title = "postgres.js"
+    variable = "POSTGRES_JS_CHECKOUT"
+    beside = "postgres.js"
+    repository = "github.com/porsager/postgres"
+    inside = "tests/bootstrap.js"
+    limit_s = 300
+
+    def manifest(self):
+        return "docs/testing.md"
+
+    def run(self, place, record, selection, slow):
+        environment = {**place.environment(), "SUITE_RECORD": record, "SUITE_ONLY": selection or ""}
+        environment["PGSOCKET"] = place.socket_dir
+        # It wants what is said nowhere: TLS where it asks for it, and the database of the user's name.
+        del environment["PGSSLMODE"], environment["PGDATABASE"]
+        preload = os.path.join(HERE, "node", "postgres-js.mjs")
+        command = ["node", "--import", preload, os.path.join(self.checkout, "tests", "index.js")]
+        with open(record + ".log", "w") as log:
+            status = _finish(command, self.limit_s, cwd=self.checkout, env=environment, stdout=log, stderr=log)
+        if status != 0:
+            raise BenchError(f"{self.title}' tests broke off with {status}; {record}.log tells why")
+        return self.read(record)
+
+
+class Django(Suite):
+    """Those of Django's tests that have most to do with the database, on the installed Django with psycopg."""
+
+    name = "django"
+    title = "Django"
+    variable = "DJANGO_CHECKOUT"
+    beside = "django"
+    repository = "github.com/django/django"
+    inside = "tests/runtests.py"
+    labels = (
+        "async backends basic bulk_create constraints db_functions expressions fixtures get_or_create indexes inspectdb "
+        "introspection migrations postgres_tests queries schema select_for_update test_utils transaction_hooks transactions"
+    )
+
+    def manifest(self):
+        return "tests/suites/requirements.txt"
+
+    def run(self, place, record, selection, slow):
+        environment = {**place.environment(), "SUITE_RECORD": record}
+        python = os.path.join(KEPT, "venv", "bin", "python")
+        command = [python, "-B", "runtests.py", "--settings=django_settings", "--parallel=1", "--noinput"]
+        command += ["-k", selection] if selection else []
+        with tempfile.TemporaryDirectory() as work, open(record + ".log", "w") as log:
+            tests = os.path.join(work, "tests")
+            shutil.copytree(os.path.join(self.checkout, "tests"), tests)
+            environment["PYTHONPATH"] = HERE
+            command += self.labels.split()
+            status = _finish(command, self.limit_s, cwd=tests, env=environment, stdout=log, stderr=log)
+        if status not in (0, 1):  # 1: tests failed
+            raise BenchError(f"Django's tests broke off with {status}; {record}.log tells why")
         return self.read(record)
 
 
@@ -263,4 +375,4 @@ def _finish(command, limit_s, **arguments):
         child.wait()
 
 
-ALL = (Psycopg, NodePostgres, LibpqPipeline, Pgbench)
+ALL = (Psycopg, Psycopg2, Asyncpg, Django, NodePostgres, PostgresJs, LibpqPipeline, Pgbench)
