@@ -67,3 +67,45 @@ fn aggregates_and_defaults_that_leave_nothing_are_inert() {
     let (_, behind) = log.rsplit_once("'from here on'").expect("it is logged");
     assert_eq!(behind.matches("statement: ").count(), 2, "{behind}");
 }
+
+#[test]
+fn what_one_functions_body_names_hides_no_others() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 2);
+    let [mut wire, mut other] = [(); 2].map(|()| Wire::app(howdah.target()));
+    let names: String = (0..20_000).map(|n| format!("set a.b{n} ")).collect();
+    for sql in [
+        &*format!("CREATE FUNCTION names() RETURNS void LANGUAGE plpgsql AS $$BEGIN END /* {names} */$$"),
+        "CREATE FUNCTION sets() RETURNS void LANGUAGE plpgsql AS $$BEGIN SET zz.last = 2; END$$",
+    ] {
+        assert_eq!(wire.query(sql).code(), "");
+    }
+    wire.query("SELECT sets()");
+    for _ in 0..4 {
+        assert_eq!(wire.value("SELECT current_setting('zz.last', true)"), "2");
+        other.query("SELECT 1");
+        other.query("ROLLBACK");
+        other.query("BEGIN");
+    }
+}
+
+#[test]
+fn catalogs_that_cannot_be_read_are_not_read_for_every_client() {
+    let cluster = Cluster::start();
+    cluster.sql("ALTER ROLE app SET log_statement = 'all'");
+    cluster.sql_in("app", "REVOKE SELECT ON pg_proc FROM PUBLIC");
+    let howdah = Howdah::with_pool(&cluster, 2);
+    for n in 0..4 {
+        let mut wire = Wire::app(howdah.target());
+        wire.query("DO $$BEGIN PERFORM set_config('work_mem', '7MB', false); END$$");
+        assert_eq!(wire.value("SHOW work_mem"), "7MB", "everything is asked about");
+        wire.query(&format!("SELECT unknown{n}()"));
+    }
+    if howdah.is_howdah() {
+        let log = cluster.log();
+        let readings = log
+            .lines()
+            .filter(|line| line.contains("statement: ") && line.contains("proargdefaults"));
+        assert_eq!(readings.count(), 1, "{log}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Which functions of a database may do anything, by its catalogs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -32,13 +32,15 @@ pg_catalog.regexp_matches(proargdefaults::pg_catalog.text,':(?:op)?funcid ([0-9]
 WHERE callee OPERATOR(pg_catalog.=) ANY (SELECT oid FROM pg_catalog.pg_proc WHERE provolatile OPERATOR(pg_catalog.=) 'v' \
 AND (pronamespace OPERATOR(pg_catalog.<>) 11 \
 OR proname OPERATOR(pg_catalog.~) '^(set_config$|pg_(try_)?advisory_lock)')))) FROM pg_catalog.pg_proc GROUP BY proname";
-/// The custom settings that the bodies of volatile functions set by name.
-const CUSTOMS: &[u8] = b";SELECT DISTINCT pg_catalog.lower(pg_catalog.translate(found[1],'\"','')) \
-FROM pg_catalog.pg_proc,pg_catalog.regexp_matches(prosrc,\
-'(?:set_config[[:space:]]*[(][[:space:]]*''|set[[:space:]]+(?:session[[:space:]]+|local[[:space:]]+)?)\
-(\"?[a-z_][a-z0-9_$]*(?:\"?[.]\"?[a-z_][a-z0-9_$]*)+)','gi') AS found \
+/// The custom settings that the bodies of volatile functions set by name. Anybody who may create a function may make one
+/// whose body is nothing but such names, so there are bounds on what is looked at, and on what each contributes.
+const CUSTOMS: &[u8] = b";SELECT pg_catalog.lower(pg_catalog.translate(names.found,'\"','')) FROM (\
+SELECT pg_catalog.left(prosrc,16384) AS body FROM pg_catalog.pg_proc \
 WHERE provolatile OPERATOR(pg_catalog.=) 'v' AND pronamespace OPERATOR(pg_catalog.<>) 11 \
-AND prosrc OPERATOR(pg_catalog.~~*) '%set%'";
+AND pg_catalog.left(prosrc,16384) OPERATOR(pg_catalog.~~*) '%set%' LIMIT 1000) AS setter,\
+LATERAL (SELECT DISTINCT found[1] AS found FROM pg_catalog.regexp_matches(body,\
+'(?:set_config[[:space:]]*[(][[:space:]]*''|set[[:space:]]+(?:session[[:space:]]+|local[[:space:]]+)?)\
+(\"?[a-z_][a-z0-9_$]*(?:\"?[.]\"?[a-z_][a-z0-9_$]*)+)','gi') AS found LIMIT 32) AS names LIMIT 1024";
 
 /// Whether functions that are declared to be constant read what a session is set to: plans keep what they returned.
 const CONSTANT: &[u8] =
@@ -48,13 +50,23 @@ AND oid OPERATOR(pg_catalog.>=) 16384 AND (pg_catalog.left(prosrc,16384) OPERATO
 /// What such a function of SQL is parsed to: calls of `current_setting()`, and `current_user` with its like. From
 /// PostgreSQL 14 on.
 const CONSTANT_14: &[u8] =
-    b" OR prosqlbody::pg_catalog.text OPERATOR(pg_catalog.~) ':funcid (2077|3294|1402|1403) |SQLVALUEFUNCTION'";
+    b" OR pg_catalog.left(prosqlbody::pg_catalog.text,262144) OPERATOR(pg_catalog.~) ':funcid (2077|3294|1402|1403) |SQLVALUEFUNCTION'";
 
 /// Volatile functions that may set settings by names that they compute, and their bodies.
-const SETTERS: &[u8] = b";SELECT proname,pg_catalog.left(prosrc,16384) FROM pg_catalog.pg_proc \
+const SETTERS: &[u8] = b";SELECT proname,body FROM (SELECT proname,pg_catalog.left(prosrc,16384) AS body FROM pg_catalog.pg_proc \
 WHERE pronamespace OPERATOR(pg_catalog.<>) ALL (SELECT oid FROM pg_catalog.pg_namespace \
-WHERE nspname OPERATOR(pg_catalog.~) '^pg_temp_') AND provolatile OPERATOR(pg_catalog.=) 'v' AND pronamespace OPERATOR(pg_catalog.<>) 11 \
-AND (prosrc OPERATOR(pg_catalog.~~*) '%set_config%' OR prosrc OPERATOR(pg_catalog.~*) '[''$;][[:space:]]*set[[:space:]]') LIMIT 1000";
+WHERE nspname OPERATOR(pg_catalog.~) '^pg_temp_') AND provolatile OPERATOR(pg_catalog.=) 'v' \
+AND pronamespace OPERATOR(pg_catalog.<>) 11) AS setter WHERE body OPERATOR(pg_catalog.~~*) '%set_config%' \
+OR body OPERATOR(pg_catalog.~*) '[''$;][[:space:]]*set[[:space:]]' LIMIT 1000";
+
+/// How long each of these may take, in milliseconds. The last takes 1.7 s for 20,000 functions of 2 kB.
+const PATIENCE: &[u8] = b"SET LOCAL statement_timeout=5000;";
+
+/// How long after a reading that has failed nobody tries again; twice as long each time.
+const AFTER_FAILURE: Duration = Duration::from_secs(60);
+const AFTER_FAILURE_MAX: Duration = Duration::from_secs(3600);
+/// How often the catalogs are read for one client, should others change functions meanwhile.
+const READINGS_MAX: usize = 3;
 
 /// The functions of one database, by bare name, as they were when somebody last looked.
 #[derive(Debug, Default)]
@@ -64,6 +76,26 @@ pub struct FunctionTable {
     version: AtomicU64,
     /// Held by whoever changes the two.
     changing: Mutex<()>,
+    /// Held by whoever reads the catalogs: the others wait for what it finds.
+    readings: tokio::sync::Mutex<Readings>,
+}
+
+/// How readings have gone.
+#[derive(Debug, Default)]
+struct Readings {
+    /// Since when they fail, and how long nobody tries again.
+    failed: Option<(Instant, Duration)>,
+}
+
+impl Readings {
+    fn may_begin(&self) -> bool {
+        self.failed.is_none_or(|(at, pause)| at.elapsed() >= pause)
+    }
+
+    fn have_failed(&mut self) {
+        let pause = self.failed.map_or(AFTER_FAILURE, |(_, pause)| pause * 2);
+        self.failed = Some((Instant::now(), pause.min(AFTER_FAILURE_MAX)));
+    }
 }
 
 #[derive(Debug)]
@@ -168,8 +200,38 @@ impl FunctionTable {
         known.as_ref().is_some_and(|known| known.reads_settings)
     }
 
-    /// Reads the catalogs. Nothing else may be in flight on the connection, and no transaction open.
-    pub async fn read(&self, connection: &mut Connection) -> Result<(), Failure> {
+    /// Reads the catalogs if that `is_wanted` when nobody else does so any more. Nothing else may be in flight on the
+    /// connection, and no transaction open. What cannot be read is not known, which is no failure.
+    pub async fn read(
+        &self,
+        connection: &mut Connection,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<(), Failure> {
+        let mut readings = self.readings.lock().await;
+        if !readings.may_begin() || !is_wanted() {
+            return Ok(());
+        }
+        for _ in 0..READINGS_MAX {
+            match self.read_once(connection).await {
+                Ok(()) => readings.failed = None,
+                Err(Failure::Sql(_)) => {
+                    // A client's cancel request may have hit it, which says nothing of the next one.
+                    if connection.info().cancels.load(Ordering::Acquire) == 0 {
+                        readings.have_failed();
+                    }
+                    return Ok(());
+                }
+                Err(lost @ Failure::Lost(_)) => return Err(lost),
+            }
+            // What was read while somebody changed them is worth nothing.
+            if !self.is_unread() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_once(&self, connection: &mut Connection) -> Result<(), Failure> {
         let version = self.version();
         let parsed = if connection.major_version() >= 14 {
             CONSTANT_14
@@ -177,7 +239,7 @@ impl FunctionTable {
             b""
         };
         let mut results = connection
-            .query_in_peace(&[VOLATILE, CUSTOMS, CONSTANT, parsed, b"))", SETTERS].concat())
+            .query_in_peace(&[PATIENCE, VOLATILE, CUSTOMS, CONSTANT, parsed, b"))", SETTERS].concat())
             .await?
             .into_iter();
         let pair = |mut row: Vec<Option<Box<[u8]>>>| {
@@ -193,9 +255,10 @@ impl FunctionTable {
             let body = row.pop()??;
             row.pop()?.filter(|_| computes_setting(&body))
         });
+        let customs: BTreeSet<_> = customs.collect();
         let known = Known {
             is_volatile,
-            customs: customs.take(CUSTOMS_MAX).collect(),
+            customs: customs.into_iter().take(CUSTOMS_MAX).collect(),
             computing: computing.collect(),
             reads_settings,
             read_at: Instant::now(),
@@ -244,5 +307,18 @@ mod tests {
         table.learn(changed, harmless("f"));
         assert_eq!(table.volatility(b"f"), Volatility::Harmless);
         assert_ne!(table.version(), changed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readings_that_fail_become_rarer() {
+        let mut readings = Readings::default();
+        assert!(readings.may_begin());
+        for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
+            readings.have_failed();
+            tokio::time::advance(Duration::from_secs(60 * minutes - 1)).await;
+            assert!(!readings.may_begin(), "{minutes}");
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert!(readings.may_begin(), "{minutes}");
+        }
     }
 }

@@ -203,7 +203,7 @@ fn question(rest: &str) -> Option<Statement> {
         Statement::State
     } else if plain.starts_with("name FROM") {
         Statement::SqlNames
-    } else if plain.starts_with("proname,") {
+    } else if plain.starts_with("proname,") || plain.starts_with("lower(translate(") {
         Statement::NoNames
     } else if plain.starts_with("pg_listening_channels()") {
         Statement::Channels

@@ -96,9 +96,6 @@ impl Pin {
     }
 }
 
-/// How often the catalogs are read for one client, should others change functions meanwhile.
-const READINGS_MAX: usize = 3;
-
 /// Whether the client keeps its server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum After {
@@ -189,33 +186,24 @@ impl Session {
     /// Learns what the functions of the database do, if the client has left marks that say it is worth it.
     async fn know_functions(&mut self, marks: &mut Marks, server: &mut Connection) -> Result<(), Farewell> {
         let functions = self.talk.trail.functions.clone();
-        let is_new = marks.effects.contains(Effects::UNKNOWN_FUNCTION) && functions.wants_reading();
-        let is_missing = marks.effects.contains(Effects::OPAQUE) && functions.is_unread();
-        if !is_new && !is_missing {
-            // Somebody else may have read them meanwhile.
-            marks.look_again(&functions);
-            return Ok(());
-        }
-        let reading = async {
-            // What was read while somebody changed them is worth nothing.
-            for _ in 0..READINGS_MAX {
-                functions.read(server).await?;
-                if !functions.is_unread() {
-                    break;
-                }
-            }
+        let effects = marks.effects;
+        let is_wanted = || {
+            let is_new = effects.contains(Effects::UNKNOWN_FUNCTION) && functions.wants_reading();
+            is_new || (effects.contains(Effects::OPAQUE) && functions.is_unread())
+        };
+        let read = if is_wanted() {
+            within(ANSWER_MAX, functions.read(server, is_wanted))
+                .await
+                .map_err(|_| lost("a server did not answer in time"))?
+        } else {
             Ok(())
         };
-        let read = within(ANSWER_MAX, reading)
-            .await
-            .map_err(|_| lost("a server did not answer in time"))?
-            .or_else(|failure| match failure {
-                // Then nothing is known, and everything is asked about.
-                Failure::Sql(_) => Ok(()),
-                Failure::Lost(why) => Err(lost(&why)),
-            });
+        // Somebody else may have read them meanwhile.
         marks.look_again(&functions);
-        read
+        read.map_err(|failure| match failure {
+            Failure::Lost(why) => lost(&why),
+            Failure::Sql(refusal) => lost(&refusal.to_string()),
+        })
     }
 
     /// What a client that listens was told while howdah itself was asking.
