@@ -387,3 +387,28 @@ fn the_unnamed_statement_keeps_the_settings_under_which_it_was_prepared() {
         }
     });
 }
+
+/// PostgreSQL reads what is prepared anew, under the settings of that moment, once something has reset a session's plans.
+#[test]
+fn what_others_do_to_the_plans_of_a_server_changes_no_meaning() {
+    let pair = Pair::with_pool(1);
+    pair.cluster.sql("ALTER ROLE app SUPERUSER");
+    for (year, resets) in [
+        (2061, "DISCARD PLANS"),
+        (2062, "SET session_replication_role = replica"),
+        (2063, "CREATE TEMP TABLE passing () ON COMMIT DROP"),
+        (2064, "SET search_path = pg_catalog"),
+    ] {
+        let [mut wire, mut other] = [(); 2].map(|()| Wire::app(pair.howdah.target()));
+        wire.batch(&[msg::parse("s", &midnight(year))]);
+        other.batch(&[msg::parse("t", &midnight(year))]);
+        let meant = wire.extended(&[msg::run("s", &[])]).value().to_owned();
+        wire.query("SET TimeZone = 'Asia/Tokyo'");
+        other.query(resets);
+        // The one with other settings is served first: were it read anew for that, it would stay so.
+        assert_eq!(wire.extended(&[msg::run("s", &[])]).value(), meant, "{resets}");
+        assert_eq!(other.extended(&[msg::run("t", &[])]).value(), meant, "{resets}");
+        assert_eq!(wire.extended(&[msg::run("s", &[])]).value(), meant, "{resets}");
+        assert_eq!(wire.value("SHOW TimeZone"), "Asia/Tokyo");
+    }
+}

@@ -81,6 +81,14 @@ impl Settings {
         })
     }
 
+    /// Whether a Parse fixes the same in a session that has these.
+    pub fn fixes_like(&self, other: &Self) -> bool {
+        self.is_shared_with(other)
+            || FIXED_AT_PARSE
+                .iter()
+                .all(|name| self.fixed(name) == other.fixed(name))
+    }
+
     fn fixed(&self, name: &[u8]) -> Option<&[u8]> {
         self.reported.get(name).or_else(|| self.extra.get(name))
     }

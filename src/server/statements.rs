@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
+use crate::sql::has_literals;
+
 use super::{Deallocates, Settings};
 
 /// What howdah's names on a server begin with. Clients' own names never reach a server.
@@ -32,6 +34,8 @@ pub struct Statement {
     pub context: Option<u64>,
     /// Those settings, as soon as somebody knows them.
     settings: OnceLock<Settings>,
+    /// Whether there is anything in it for settings to decide.
+    pub has_literals: bool,
     /// What it removes when it is executed, if it is a DEALLOCATE or a DISCARD ALL.
     pub deallocates: Option<Deallocates>,
     /// Counts how often its result has been found changed since.
@@ -54,6 +58,7 @@ impl Statement {
             epoch,
             context,
             settings,
+            has_literals: has_literals(text_of(definition)),
             deallocates: Deallocates::of(text_of(definition)),
             revision: AtomicU64::new(0),
             proven: AtomicBool::new(false),
@@ -299,6 +304,11 @@ impl Prepared {
                 }
             }
         }
+    }
+
+    /// Whether a Parse of this statement has not been answered yet.
+    pub fn is_on_its_way(&self, id: u64) -> bool {
+        self.slots.get(&id).is_some_and(|slot| slot.pending.is_some())
     }
 
     /// Whether another one would find room, be it by something's being closed: what is on its way cannot be.

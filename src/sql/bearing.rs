@@ -97,9 +97,18 @@ pub fn is_read_when_prepared(text: &[u8]) -> bool {
         .is_some_and(|head| READ_WHEN_PREPARED.iter().any(|word| head.is_word(word)))
 }
 
+/// Whether settings may decide what a text means that PostgreSQL reads for good: it has strings, what may be one, or the
+/// NULL that `transform_null_equals` is about. Numbers are numbers.
+pub fn has_literals(text: &[u8]) -> bool {
+    let opens = |pair: &[u8]| matches!(pair, [b'$', next] if !next.is_ascii_digit());
+    text.iter().any(|byte| *byte == b'\'' || !byte.is_ascii())
+        || text.windows(2).any(opens)
+        || text.windows(4).any(|word| word.eq_ignore_ascii_case(b"null"))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Bearing, is_read_when_prepared, may_mean_now};
+    use super::{Bearing, has_literals, is_read_when_prepared, may_mean_now};
 
     #[test]
     fn literals_that_mean_the_moment_are_found() {
@@ -148,5 +157,19 @@ mod tests {
         assert_eq!(Bearing::of(b"search_path"), Bearing::Names);
         assert_eq!(Bearing::of(b"app.tenant"), Bearing::None);
         assert_eq!(Bearing::of(b"work_mem"), Bearing::None);
+    }
+
+    #[test]
+    fn literals_are_found_whatever_they_are_quoted_by() {
+        for text in ["select 'a'", "$$a$$", "$a$a$a$", "a = Null", "U&'a'", "\u{e9}"] {
+            assert!(has_literals(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "",
+            "select $1, $23::text, 1.5, \"a\"",
+            "select nul from t limit $1",
+        ] {
+            assert!(!has_literals(text.as_bytes()), "{text}");
+        }
     }
 }

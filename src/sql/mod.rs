@@ -53,7 +53,7 @@ mod tests;
 mod transaction;
 mod verdict;
 
-pub use bearing::{Bearing, is_folded, is_read_when_prepared, may_mean_now};
+pub use bearing::{Bearing, has_literals, is_folded, is_read_when_prepared, may_mean_now};
 pub use classify::{Reading, encoding_is_safe, verdict};
 pub use computed::computes_setting;
 pub use custom::dotted_names;

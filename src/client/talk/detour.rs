@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::server::{Connection, Note, Settings, Standing, Statement, fixed_question};
-use crate::sql::{Bearing, is_described_by_session, is_read_when_prepared, may_mean_now};
+use crate::sql::{Bearing, has_literals, is_described_by_session, is_read_when_prepared, may_mean_now};
 use crate::wire::backend;
 use crate::wire::frontend::Parse;
 use crate::wire::pipeline::{Answer, Request};
@@ -49,6 +49,19 @@ impl Talk {
         }
     }
 
+    /// Whether PostgreSQL might take the literals of a statement that the server has for something else than when the
+    /// client prepared it. It reads a statement anew, under the settings of that moment, once anything has reset the
+    /// session's plans: `DISCARD PLANS`, `session_replication_role`, the first temporary object, another `search_path`.
+    /// Who did that, and when, nobody knows.
+    pub(super) fn may_be_misread_again(&self, statement: &Statement, server: &Connection) -> bool {
+        let fixes = |then: &Settings| self.current_settings().fixes_like(then);
+        statement.context != Some(self.context)
+            && statement.has_literals
+            && self.trail.shifted < Bearing::Meaning
+            && !server.prepared.is_on_its_way(statement.id)
+            && !statement.settings().is_none_or(fixes)
+    }
+
     /// Has the server prepare what this client prepared before, elsewhere.
     pub(super) fn inject(&mut self, statement: &Arc<Statement>, standing: Standing, server: &mut Connection) {
         let detour = self.detour(statement);
@@ -67,7 +80,7 @@ impl Talk {
 
     /// The same for these settings.
     pub(super) fn detour_to(&self, then: &Settings, text: &[u8]) -> Option<Vec<u8>> {
-        if !is_read_when_prepared(text) {
+        if !has_literals(text) || !is_read_when_prepared(text) {
             // It may be what no query may come before.
             return None;
         }

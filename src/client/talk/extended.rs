@@ -212,10 +212,14 @@ impl Talk {
 
     /// Makes sure that the server has a statement.
     fn ensure(&mut self, statement: &Arc<Statement>, server: &mut Connection) -> Result<(), Pause> {
-        match server.prepared.standing(statement, server.pipeline.segment()) {
+        let standing = match server.prepared.standing(statement, server.pipeline.segment()) {
+            Standing::Ready if self.may_be_misread_again(statement, server) => Standing::Stale,
+            standing => standing,
+        };
+        match standing {
             Standing::Uncertain => Err(Pause::Blocked),
             Standing::Ready => Ok(()),
-            standing @ (Standing::Stale | Standing::Absent) => {
+            Standing::Stale | Standing::Absent => {
                 wait_for_room(server)?;
                 self.inject(statement, standing, server);
                 Ok(())
@@ -337,7 +341,8 @@ impl Talk {
             self.trail.following == Following::Not || statement.is_inert(self.trail.functions.version());
         let ready = leaves_nothing
             && self.trail.lent.is_empty()
-            && server.prepared.standing(statement, segment) == Standing::Ready;
+            && server.prepared.standing(statement, segment) == Standing::Ready
+            && !self.may_be_misread_again(statement, server);
         ready.then_some((statement, order))
     }
 
