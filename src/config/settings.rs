@@ -205,7 +205,9 @@ settings! {
             server_login_retry: Time(Duration) = "15s", Live, server_login_retry in [];
             /// Servers that a pool may be connecting at once. 0: without limit.
             max_parallel_connects: Count(u32) = "4", Live, max_parallel_connects in [];
-            /// SQL to run on every new server. When it fails, so does the connection. Empty: none.
+            /// SQL to run on every new server. When it fails, so does the connection. Empty: none. What it sets, a role too, is
+            /// what every client finds, and what RESET leads back to; a custom setting, if the text has its name. Other state of
+            /// a session that it makes is lost once a client discards it.
             connect_query: Text(String) = "", Live, connect_query in [Database];
             /// SQL to try on a server that was idle for `server_check_delay`, before a client gets it.
             /// Empty: an empty query, which costs one round trip.

@@ -76,6 +76,8 @@ pub struct Servers {
     welcomes: Mutex<HashMap<Vec<Parameter>, Settings>>,
     /// What has changed of what new sessions have.
     pub defaults: Defaults,
+    /// What `connect_query` has set, by names in lower case.
+    begun_with: Mutex<Arc<[Box<[u8]>]>>,
     /// How long a session may be idle that has not chosen for itself.
     idle_limits: Mutex<IdleLimits>,
     /// Every set of reported parameters that is in use, once: so equal sets are equal pointers.
@@ -96,6 +98,7 @@ impl Servers {
             hubs: Hubs::default(),
             welcomes: Mutex::default(),
             defaults: Defaults::default(),
+            begun_with: Mutex::default(),
             idle_limits: Mutex::default(),
             reported: Mutex::default(),
             extra: Mutex::default(),
@@ -260,8 +263,8 @@ impl Source for Servers {
 
     async fn open(&self) -> Result<Self::Conn, OpenError> {
         match self.target().connect().await {
-            Ok(connection) => {
-                self.remember_baseline(&connection);
+            Ok(mut connection) => {
+                self.remember_baseline(&mut connection);
                 Ok(Box::new(connection))
             }
             Err(error) => Err(OpenError {
@@ -347,9 +350,21 @@ impl Source for Servers {
 
 impl Servers {
     /// A client without startup parameters of its own finds what a new connection has.
-    fn remember_baseline(&self, connection: &Connection) {
+    fn remember_baseline(&self, connection: &mut Connection) {
         *self.idle_limits.lock() = connection.idle_limits();
+        let mut begun_with = self.begun_with.lock();
+        if **begun_with != *connection.begun_with() {
+            *begun_with = connection.begun_with().into();
+        }
+        let extra = self.intern_extra(Extra::clone(&connection.baseline.extra));
+        connection.baseline.extra = extra.clone();
+        connection.settings.extra = extra;
         self.remember_welcome(Vec::new(), connection.baseline.clone());
+    }
+
+    /// What `connect_query` sets, by names in lower case.
+    pub fn begun_with(&self) -> Arc<[Box<[u8]>]> {
+        self.begun_with.lock().clone()
     }
 }
 

@@ -23,7 +23,7 @@ impl Connection {
             self.outdate_plans();
         }
         let uncovers = self.uncover_defaults();
-        let towards = self.settings.towards(wanted, self.defaults());
+        let towards = self.settings.towards(wanted, Some(self.defaults()));
         let queries: Vec<_> = uncovers.into_iter().chain(towards).collect();
         if !queries.is_empty() {
             let query = queries.join(&b";"[..]);

@@ -269,9 +269,7 @@ impl Target {
         let key = CancelKey::new(route, key.0, &key.1);
         connection.logged_in(key, &self.credentials.user, &self.database);
         if !self.connect_query.is_empty() {
-            connection.run(&self.connect_query).await?;
-            connection.defaults.are_hidden = true;
-            connection.rebase();
+            connection.begin_with(&self.connect_query).await?;
         }
         connection.learn_idle_limit().await?;
         Ok(connection)

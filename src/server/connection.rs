@@ -14,6 +14,7 @@ use crate::wire::backend::{self, ErrorFields, Status};
 use crate::wire::pipeline::{Answer, Pipeline, Request};
 use crate::wire::{WireError, write};
 
+use super::beginning::Beginning;
 use super::connect::Message;
 use super::defaults::Defaults;
 use super::note::{Deallocates, Note};
@@ -188,6 +189,7 @@ pub struct Connection {
     pub is_spent: bool,
     pub(super) repose: Repose,
     pub(super) defaults: Defaults,
+    pub(super) beginning: Beginning,
     pub(super) unseen: Unseen,
     pub(super) info: Option<Arc<Info>>,
 }
@@ -211,6 +213,7 @@ impl Connection {
             is_spent: false,
             repose: Repose::default(),
             defaults: Defaults::default(),
+            beginning: Beginning::default(),
             unseen: Unseen::default(),
             info: None,
         }
@@ -230,12 +233,8 @@ impl Connection {
             client: AtomicU64::new(0),
             prepared: AtomicU32::new(0),
         }));
-        self.rebase();
-    }
-
-    /// What the session is set to now is what a new client finds.
-    pub(super) fn rebase(&mut self) {
         self.baseline = self.settings.clone();
+        self.begins_by_default();
     }
 
     /// What others may know of it.
@@ -493,7 +492,7 @@ impl Connection {
             return Ok(());
         }
         self.run(query).await?;
-        self.has_nothing_set();
+        self.has_nothing_set(false);
         let freed = deallocations(query.as_bytes(), true).found;
         if freed.is_empty() {
             return Ok(());
@@ -511,7 +510,7 @@ impl Connection {
             Leftovers::None => return Ok(()),
             Leftovers::Unknown => {
                 self.run("DISCARD ALL").await?;
-                self.has_nothing_set();
+                self.has_nothing_set(false);
                 self.has_nothing_prepared();
                 return Ok(());
             }

@@ -23,8 +23,8 @@ const CLIENTS_OWN: [&[u8]; 2] = [b"application_name", b"client_encoding"];
 /// What a connection knows of its defaults.
 #[derive(Debug, Default)]
 pub(super) struct Defaults {
-    /// RESET leads to something else than the baseline: `connect_query` may have set it.
-    pub(super) are_hidden: bool,
+    /// What RESET leads to.
+    reported: Arc<Parameters>,
     /// It has been told of so many changes.
     seen: u32,
     /// Changes that it has heard of itself, and nobody else yet.
@@ -65,14 +65,22 @@ impl Parameters {
 }
 
 impl Connection {
-    /// The reported values that RESET leads to, if that is known.
-    pub(super) fn defaults(&self) -> Option<&Parameters> {
-        (!self.defaults.are_hidden).then_some(&*self.baseline.reported)
+    /// What the session reports now is what RESET leads to.
+    pub(super) fn begins_by_default(&mut self) {
+        self.defaults.reported = self.settings.reported.clone();
     }
 
-    /// The server has another default than its baseline says.
+    /// The reported values that RESET leads to.
+    pub fn defaults(&self) -> &Parameters {
+        &self.defaults.reported
+    }
+
+    /// The server has another default than was known.
     pub fn has_new_default(&mut self, change: NewDefault) {
-        Arc::make_mut(&mut self.baseline.reported).set(&change.name, &change.after);
+        Arc::make_mut(&mut self.defaults.reported).set(&change.name, &change.after);
+        if !self.is_begun_with(&change.name) {
+            Arc::make_mut(&mut self.baseline.reported).set(&change.name, &change.after);
+        }
         self.defaults.heard.push(change);
     }
 
@@ -82,8 +90,7 @@ impl Connection {
             let Some(name) = self.settings.reported.spelling(name) else {
                 continue;
             };
-            let is_default =
-                self.defaults().and_then(|all| all.get(name)) == self.settings.reported.get(name);
+            let is_default = self.defaults().get(name) == self.settings.reported.get(name);
             if is_default && NewDefault::is_followed(name) {
                 let name = name.into();
                 self.defaults.covered.push(name);
@@ -109,8 +116,7 @@ impl Connection {
                 let expected = match (had.get(name)?, wanted.reported.get(name)) {
                     (had, Some(wanted)) if had != wanted => {
                         // What was not reset has been set to just that.
-                        Some(wanted)
-                            .filter(|wanted| self.defaults().and_then(|all| all.get(name)) == Some(wanted))?
+                        Some(wanted).filter(|wanted| self.defaults().get(name) == Some(wanted))?
                     }
                     (had, _) => had,
                 };
@@ -143,7 +149,12 @@ impl Connection {
 
     /// It is told of the changes up to this number.
     pub fn follow_defaults(&mut self, changes: &[NewDefault], count: u32) {
-        self.baseline.reported.follow(changes);
+        let open: Vec<_> = changes
+            .iter()
+            .filter(|change| !self.is_begun_with(&change.name))
+            .collect();
+        self.baseline.reported.follow(open);
+        self.defaults.reported.follow(changes);
         self.defaults.seen = count;
     }
 }

@@ -1,6 +1,7 @@
 //! One connection to PostgreSQL: opening it, what is known of it, keeping it clean.
 
 mod align;
+mod beginning;
 mod cancel;
 mod connect;
 mod connection;

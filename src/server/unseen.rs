@@ -73,20 +73,11 @@ impl Connection {
         self.align_for(0, wanted).await
     }
 
-    /// All settings but the roles become what they are in a new session.
+    /// All settings but the roles are reset.
     async fn reset_settings(&mut self) -> Result<(), Failure> {
         self.run("RESET ALL").await?;
-        self.may_be_as_new();
-        let mut extra = Extra::clone(&self.baseline.extra);
-        extra.put(b"role", self.settings.extra.get(b"role"));
-        self.settings.extra = extra.into();
+        self.has_nothing_set(true);
         self.unseen.of = 0;
         Ok(())
-    }
-
-    /// All settings have been reset.
-    pub(super) fn has_nothing_set(&mut self) {
-        self.may_be_as_new();
-        self.settings.extra = self.baseline.extra.clone();
     }
 }

@@ -232,8 +232,8 @@ impl Entrance {
         };
         Ok(Entered::Session(Box::new(Admitted {
             seat,
+            own: own_values(&wishes, &settings, &pool.source().begun_with()),
             pool,
-            own: own_values(&wishes, &settings),
             settings,
             bounds,
         })))

@@ -159,18 +159,23 @@ pub(super) async fn settle(
     Ok(settings)
 }
 
-/// What the client has asked for, as its session has it: RESET leads back to that.
-pub(super) fn own_values(wishes: &Wishes, settings: &Settings) -> Arc<[Own]> {
+/// What the client has asked for, and what `connect_query` has set, as its session has it: RESET leads back to that.
+pub(super) fn own_values(wishes: &Wishes, settings: &Settings, begun_with: &[Box<[u8]>]) -> Arc<[Own]> {
     let names = wishes.settings.iter().map(|(name, _)| name.as_str());
     let names = names.filter(|name| !is_outranked(name));
-    let all = names.chain(wishes.application_name.as_ref().map(|_| "application_name"));
-    let value = |name: &str| {
-        let reported = settings.reported.spelling(name.as_bytes());
+    let wished = names.chain(wishes.application_name.as_ref().map(|_| "application_name"));
+    let wished: Vec<_> = wished.map(str::as_bytes).collect();
+    let begun_with = begun_with.iter().map(|name| &**name);
+    let all = begun_with
+        .filter(|name| !wished.contains(name))
+        .chain(wished.iter().copied());
+    let value = |name: &[u8]| {
+        let reported = settings.reported.spelling(name);
         let value = reported.and_then(|name| settings.reported.get(name));
-        value.or_else(|| settings.extra.get(name.as_bytes()))
+        value.or_else(|| settings.extra.get(name))
     };
     let own: Vec<Own> = all
-        .filter_map(|name| Some((name.as_bytes().into(), value(name)?.into())))
+        .filter_map(|name| Some((name.into(), value(name)?.into())))
         .collect();
     // Without any, which is the rule where poolers are in front of each other, nothing is allocated.
     if own.is_empty() {
@@ -234,7 +239,7 @@ async fn try_out(wishes: &Wishes, server: &mut Connection) -> Result<Settings, F
         server.run(&query).await?;
     }
     let reported = server.settings.reported.clone();
-    let mut extra = Extra::default();
+    let mut extra = Extra::clone(&baseline.extra);
     for (name, value) in &wishes.settings {
         if reported.spelling(name.as_bytes()).is_none() {
             extra.put(name.as_bytes(), Some(value));

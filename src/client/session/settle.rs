@@ -250,6 +250,7 @@ impl Session {
                 .find(|(have, _)| **have == *name)
                 .map(|(_, value)| &**value)
         };
+        let mut there = extra.clone();
         if let Some(set) = &answer.set {
             // Custom settings and the role are not among them, and have been asked for by name.
             for (name, value) in own.iter().filter(|(name, _)| reported.spelling(name).is_none()) {
@@ -258,9 +259,9 @@ impl Session {
             for (name, value) in set.iter().filter(|(name, _)| reported.spelling(name).is_none()) {
                 let value = Some(&**value).filter(|value| !server.is_at_rest_with(name, value));
                 extra.put(name, value);
+                there.put(name, value);
             }
         }
-        let mut there = extra.clone();
         // What nobody has named for certain, and others have used here, may be their trace.
         let customs = answer
             .customs
@@ -467,7 +468,7 @@ impl Session {
                 Some(name) if now.get(name) == Some(value) => false,
                 // What has failed has been undone, but not DISCARD ALL, which is a transaction of its own.
                 Some(name) if interlude.failed && now.get(name) == before.get(name) => false,
-                Some(name) => now.get(name) == server.baseline.reported.get(name),
+                Some(name) => now.get(name) == server.defaults().get(name),
                 None => !interlude.failed,
             }
         };
