@@ -197,14 +197,15 @@ async fn try_on_the_living(
     let mut replaced = None;
     let mut tries = 1;
     loop {
-        let mut lease = match replaced.take() {
-            Some(lease) => lease,
-            None => tokio::select! {
+        let mut lease = if let Some(lease) = replaced.take() {
+            lease
+        } else {
+            tokio::select! {
                 biased;
                 lease = pool.lease(&mut waiter, 0) =>
                     lease.map_err(|error| Farewell::LoginRefused(Denial::Server, error.refusal()))?,
                 farewell = gone.as_mut() => return Err(farewell),
-            },
+            }
         };
         let (denial, failure) = match try_out(wishes, &mut lease).await {
             Ok(settings) => {

@@ -1,5 +1,6 @@
 //! Kinds of programs, each about one kind of session state.
 
+mod meaning;
 mod protocol;
 mod settings;
 mod state;
@@ -113,11 +114,13 @@ pub(crate) enum Family {
     Mixed,
     /// LISTEN and NOTIFY.
     Listen,
+    /// The same texts, prepared under different settings.
+    Meaning,
 }
 
 impl Family {
     /// Every one.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Unreported,
         Self::Reported,
         Self::Options,
@@ -136,6 +139,7 @@ impl Family {
         Self::Discard,
         Self::Mixed,
         Self::Listen,
+        Self::Meaning,
     ];
 
     /// Whether its clients may keep servers: then there have to be enough, or they would wait for each other.
@@ -224,6 +228,7 @@ impl Family {
             Self::Hidden => state::hidden(author),
             Self::Discard => state::discard(author),
             Self::Listen => state::listen(author),
+            Self::Meaning => meaning::texts(author),
             Self::Mixed => {
                 let others = [
                     Self::Unreported,
