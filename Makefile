@@ -22,7 +22,7 @@ test: ## every check and test there is
 	@scripts/setup
 	@scripts/test
 
-suites: ## the test suites of drivers and of Django, directly and through howdah
+suites: ## the test suites of drivers, of Django and of PostgreSQL itself, directly and through howdah
 	@scripts/setup rust postgres suites
 	@cargo build
 	@tests/suites/run

@@ -484,6 +484,7 @@ fn tests_that_others_suites_lose_are_in_the_document_with_their_reasons() {
         "node-postgres",
         "postgres-js",
         "libpq_pipeline",
+        "regress",
     ] {
         let list = fs::read_to_string(root().join(format!("tests/suites/{suite}.toml"))).expect("a list");
         let list: toml::Table = list.parse().expect("TOML");

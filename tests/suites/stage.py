@@ -41,7 +41,20 @@ host all {",".join([*SCRAM_USERS, JS_SCRAM])} 127.0.0.0/8 scram-sha-256
 host all {JS_MD5} 127.0.0.0/8 md5
 host all all 127.0.0.0/8 trust
 """
+    # The same for the poolers' clients.
+    pooler_hba = f"""
+local all all trust
+host all {JS_USER} 127.0.0.0/8 trust
+host all {JS_MD5} 127.0.0.0/8 md5
+host all all 127.0.0.0/8 scram-sha-256
+"""
+    pgbouncer_auth_type = "scram-sha-256"
     superuser = USER
+
+    @property
+    def pool_size(self):
+        """How many servers a pooler may have."""
+        return POOL_SIZE
 
     def __init__(self, work, account):
         super().__init__(work, account, scale=None)
@@ -125,13 +138,6 @@ class Howdah(Runs):
 
     name = "howdah"
 
-    hba = f"""
-local all all trust
-host all {JS_USER} 127.0.0.0/8 trust
-host all {JS_MD5} 127.0.0.0/8 md5
-host all all 127.0.0.0/8 scram-sha-256
-"""
-
     def _tls(self):
         if not self.cluster.certificate:
             return ""
@@ -149,15 +155,16 @@ listen_addr = "127.0.0.1"
 listen_port = {port}
 unix_socket_dir = "{self.work}"
 auth_type = "hba"
-auth_hba_file = "{self._write("howdah.hba", self.hba)}"
+auth_hba_file = "{self._write("howdah.hba", self.cluster.pooler_hba)}"
 auth_file = "{self._userlist()}"
 auth_user = "{USER}"
 auth_dbname = "postgres"
 auth_query_ttl = 0
 pool_mode = "transaction"
-default_pool_size = {POOL_SIZE}
+default_pool_size = {self.cluster.pool_size}
 max_client_conn = 1000
 client_login_timeout = 10
+query_wait_notify = 0
 {self._tls()}
 [databases]
 "*" = "host=127.0.0.1 port={self.cluster.port}"
@@ -186,10 +193,11 @@ class PgBouncer(Runs):
 listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
-auth_type = scram-sha-256
+auth_type = {self.cluster.pgbouncer_auth_type}
 auth_file = {self._userlist()}
+auth_user = {USER}
 pool_mode = transaction
-default_pool_size = {POOL_SIZE}
+default_pool_size = {self.cluster.pool_size}
 max_client_conn = 1000
 client_login_timeout = 10
 {statements}

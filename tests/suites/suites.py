@@ -1,58 +1,15 @@
 """The suites of others: where each one is found, and how it is run once."""
 
 import glob
-import json
 import os
 import shutil
-import signal
-import subprocess
 import tempfile
 
 from cluster import pgbench
+from libpq_pipeline import LibpqPipeline
 from processes import BenchError
-from stage import ROOT
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-KEPT = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "suites")
-
-
-class Suite:
-    """One suite. `run` gives (outcome, detail) by test; outcomes are passed, failed, skipped."""
-
-    name = ""
-    title = ""
-    variable = ""  # the environment variable that names the checkout
-    beside = ""  # where it is looked for otherwise
-    repository = ""
-    inside = ""  # a file that proves that it is one
-    limit_s = 3600
-
-    def __init__(self):
-        self.checkout = os.path.abspath(os.environ.get(self.variable) or os.path.join(ROOT, "..", self.beside))
-
-    def check(self):
-        if not os.path.exists(os.path.join(self.checkout, self.inside)):
-            raise BenchError(
-                f"no {self.title} in {self.checkout}: put a checkout of {self.repository} there, at the release that "
-                f"{self.manifest()} names, or set {self.variable}"
-            )
-
-    def manifest(self):
-        """What names the release that the checkout is to be of."""
-        raise NotImplementedError
-
-    def run(self, place, record, selection, slow):
-        raise NotImplementedError
-
-    @staticmethod
-    def read(record):
-        """The outcomes that a run has written so far, by test."""
-        outcomes = {}
-        if os.path.exists(record):
-            with open(record) as lines:
-                for line in map(json.loads, lines):
-                    outcomes[line["test"]] = (line["outcome"], line["detail"])
-        return outcomes
+from regress import Regress, RegressExtended
+from suite import HERE, KEPT, Suite, finish, judged, note
 
 
 class Pytest(Suite):
@@ -87,7 +44,7 @@ class Pytest(Suite):
                 shutil.copytree(os.path.join(self.checkout, tests), os.path.join(home, tests))
             # psycopg's conftest runs nothing when the cache says that the last run crashed.
             command += ["-o", f"cache_dir={work}/cache"]
-            status = _finish(command, self.limit_s, cwd=home, env=environment, stdout=log, stderr=log)
+            status = finish(command, self.limit_s, cwd=home, env=environment, stdout=log, stderr=log)
         if status not in (0, 1):  # 1: tests failed
             raise BenchError(f"pytest broke off with {status}; {record}.log tells why")
         return self.read(record)
@@ -172,9 +129,9 @@ class NodePostgres(Suite):
                 log.write(f"\n== {name}\n")
                 log.flush()
                 command = ["node", "--require", os.path.join(HERE, "node", "preload.cjs"), path]
-                status = _finish(command, self.limit_s, cwd=tests, env=environment, stdout=log, stderr=log)
+                status = finish(command, self.limit_s, cwd=tests, env=environment, stdout=log, stderr=log)
                 whole = ("passed", "") if status == 0 else ("failed", f"the file's process: {status}")
-                _note(record, f"{name}::(the file)", *whole)
+                note(record, f"{name}::(the file)", *whole)
         return self.read(record)
 
 
@@ -200,7 +157,7 @@ class PostgresJs(Suite):
         preload = os.path.join(HERE, "node", "postgres-js.mjs")
         command = ["node", "--import", preload, os.path.join(self.checkout, "tests", "index.js")]
         with open(record + ".log", "w") as log:
-            status = _finish(command, self.limit_s, cwd=self.checkout, env=environment, stdout=log, stderr=log)
+            status = finish(command, self.limit_s, cwd=self.checkout, env=environment, stdout=log, stderr=log)
         if status != 0:
             raise BenchError(f"{self.title}' tests broke off with {status}; {record}.log tells why")
         return self.read(record)
@@ -233,62 +190,10 @@ class Django(Suite):
             shutil.copytree(os.path.join(self.checkout, "tests"), tests)
             environment["PYTHONPATH"] = HERE
             command += self.labels.split()
-            status = _finish(command, self.limit_s, cwd=tests, env=environment, stdout=log, stderr=log)
+            status = finish(command, self.limit_s, cwd=tests, env=environment, stdout=log, stderr=log)
         if status not in (0, 1):  # 1: tests failed
             raise BenchError(f"Django's tests broke off with {status}; {record}.log tells why")
         return self.read(record)
-
-
-class LibpqPipeline(Suite):
-    """PostgreSQL's own test program for libpq's pipelines and cancelling, each of its tests a process."""
-
-    name = "libpq_pipeline"
-    title = "libpq_pipeline"
-    variable = "POSTGRES_CHECKOUT"
-    beside = "postgres"
-    repository = "github.com/postgres/postgres"
-    inside = "src/test/modules/libpq_pipeline/libpq_pipeline.c"
-    limit_s = 40
-
-    def __init__(self):
-        super().__init__()
-        self.program = os.environ.get("LIBPQ_PIPELINE")
-        self.home = os.path.join(KEPT, "libpq_pipeline", os.path.basename(self.checkout))
-
-    def check(self):
-        if not self.program:
-            super().check()
-
-    def manifest(self):
-        return "`postgres --version`"
-
-    def run(self, place, record, selection, slow):
-        # With the libpq of the same checkout; a program from elsewhere knows its own.
-        libraries = os.path.join(self.home, "src", "interfaces", "libpq")
-        environment = {**place.environment(), **({} if self.program else {"LD_LIBRARY_PATH": libraries})}
-        with open(record + ".log", "w") as log:
-            program = self.program or self._compiled(log)
-            tests = subprocess.run([program, "tests"], env=environment, stdout=subprocess.PIPE, text=True).stdout
-            for test in tests.split():
-                if not selection or selection in test:
-                    command = [program, "-r", "700", test, place.dsn()]
-                    _note(record, test, *_judged(command, self.limit_s, log, environment))
-        return self.read(record)
-
-    def _compiled(self, log):
-        """The program, made by PostgreSQL's own rules, outside of the checkout."""
-        os.makedirs(self.home, exist_ok=True)
-        module = os.path.dirname(self.inside)
-        configure = [os.path.join(self.checkout, "configure"), "--without-readline", "--without-zlib", "--without-icu"]
-        make = ["make", "-s", "-j2", "-C"]
-        steps = [make + ["src/interfaces/libpq"], make + [module]]
-        if not os.path.exists(os.path.join(self.home, "config.status")):
-            configure += ["CFLAGS=-O1"]
-            steps.insert(0, configure)
-        for step in steps:
-            if subprocess.run(step, cwd=self.home, stdout=log, stderr=log, stdin=subprocess.DEVNULL).returncode:
-                raise BenchError(f"{' '.join(step)} failed in {self.home}; {log.name} tells why")
-        return os.path.join(self.home, module, "libpq_pipeline")
 
 
 PIPELINE = """\
@@ -327,7 +232,7 @@ class Pgbench(Suite):
             for test, options in self._tests(script):
                 # All of them need what the first one makes.
                 if not selection or selection in test or "-i" in options:
-                    _note(record, test, *_judged([pgbench(), *options], self.limit_s, log, environment))
+                    note(record, test, *judged([pgbench(), *options], self.limit_s, log, environment))
         return self.read(record)
 
     def _tests(self, script):
@@ -341,38 +246,5 @@ class Pgbench(Suite):
                     yield f"{name} {mode}{' -C' if connect else ''}", load + ["-M", mode, *connect, *which]
 
 
-def _judged(command, limit_s, log, environment):
-    """Outcome and detail of one test that is a process."""
-    log.write(f"\n== {' '.join(command)}\n")
-    log.flush()
-    start = log.tell()
-    status = _finish(command, limit_s, env=environment, stdout=log, stderr=log)
-    if status == 0:
-        return "passed", ""
-    with open(log.name) as said:
-        said.seek(start)
-        lines = said.read().strip().splitlines() or [""]
-    return "failed", f"{status}: {lines[-1]}"
-
-
-def _note(record, test, outcome, detail):
-    with open(record, "a") as file:
-        file.write(json.dumps({"test": test, "outcome": outcome, "detail": detail}) + "\n")
-
-
-def _finish(command, limit_s, **arguments):
-    """Runs a command in a process group of its own; the exit status, or "not over after …"."""
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **arguments)
-    try:
-        return child.wait(limit_s)
-    except subprocess.TimeoutExpired:
-        return f"not over after {limit_s} s"
-    finally:
-        try:
-            os.killpg(child.pid, signal.SIGKILL)  # also what it has left behind
-        except ProcessLookupError:
-            pass
-        child.wait()
-
-
-ALL = (Psycopg, Psycopg2, Asyncpg, Django, NodePostgres, PostgresJs, LibpqPipeline, Pgbench)
+DRIVERS = (Psycopg, Psycopg2, Asyncpg, Django, NodePostgres, PostgresJs)
+ALL = (*DRIVERS, LibpqPipeline, Pgbench, Regress, RegressExtended)
