@@ -1,24 +1,23 @@
 //! DEALLOCATE and DISCARD ALL, which concern the client's names. PostgreSQL itself carries them out, on what it is given
 //! under these names for the moment; so it decides whether they may run, and what becomes of the rest.
 
-use crate::server::{Connection, DECOY, Deallocates, Forgotten, Freeing, Note, Statement};
+use crate::server::{Connection, DECOY, Deallocates, Forgotten, Freeing, Note};
 use crate::sql::deallocations;
 use crate::wire::backend::Status;
 use crate::wire::frontend;
 use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::Header;
 
+use super::executed::Lent;
 use super::names::{Known, key};
 use super::quiet::{close_quietly, hide_shared, on_a_detour, prepare_empty, run_quietly, sync, write_parse};
 use super::requests::{looks_like_ours, wait_for_answers};
 use super::trail::Barrier;
+use super::watch::Stage;
 use super::{FreeingPortal, Pause, QUERY_LOOK_MAX, Talk};
 
 /// So many portals that are ready to deallocate are kept in mind; of those before them the server's names are meant.
 const PORTALS_MAX: usize = 1000;
-
-/// A statement of the client's, by its name.
-type Lent = (Box<[u8]>, std::sync::Arc<Statement>);
 
 impl Talk {
     /// A simple query that is nothing but a DEALLOCATE of this client's names, while it holds no server.
@@ -71,8 +70,7 @@ impl Talk {
     /// that it is going to deallocate, and, if it `hides` them, none of the shared ones. Nothing may be in flight.
     pub(super) fn set_the_stage(
         &mut self,
-        (lent, hides): (Vec<Lent>, bool),
-        frees: Vec<Deallocates>,
+        Stage { lent, hides, frees }: Stage,
         server: &mut Connection,
     ) -> Result<Option<Box<Freeing>>, Pause> {
         let is_plain = lent.is_empty() && !hides && frees.is_empty() && !self.has_lent();

@@ -3,6 +3,7 @@
 mod deferral;
 mod detour;
 mod errors;
+mod executed;
 mod extended;
 mod freeing;
 #[cfg(any(test, fuzzing))]

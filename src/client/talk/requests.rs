@@ -12,7 +12,7 @@ use crate::wire::write::{self, Severity};
 
 use super::quiet::sync;
 use super::trail::{Barrier, Judged};
-use super::watch::Watched;
+use super::watch::{Stage, Watched};
 use super::{Batch, HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
 
 impl Talk {
@@ -187,21 +187,22 @@ impl Talk {
     }
 
     fn query(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
-        let (lent, hides) = match self.watch_query(header, server)? {
+        let mut stage = match self.watch_query(header, server)? {
             Watched::Refused => return Ok(()),
             Watched::Inert if !self.has_lent() => {
                 self.send_query(header, None, server);
                 return Ok(());
             }
-            Watched::Inert | Watched::Plain => (Vec::new(), false),
-            Watched::Lends(lent) => (lent, false),
-            Watched::Shows(lent) => (lent, true),
+            Watched::Inert | Watched::Plain => Stage::default(),
+            Watched::Finds(stage) => stage,
         };
-        let (frees, is_all) = self.deallocations_in(header);
+        let (mut frees, is_all) = self.deallocations_in(header);
         let names_ours =
             |frees: &Deallocates| matches!(frees, Deallocates::Name(name) if looks_like_ours(name));
         let meddles = self.speaks_of_ours(header) || frees.iter().any(names_ours);
-        if (!frees.is_empty() || meddles || self.has_lent()) && server.pipeline.in_flight() {
+        if (!(frees.is_empty() && stage.frees.is_empty()) || meddles || self.has_lent())
+            && server.pipeline.in_flight()
+        {
             return Err(wait_for_answers(server));
         }
         // Within a segment or a transaction the server has to hear of it: a Query ends the implicit transaction, and the
@@ -210,7 +211,11 @@ impl Talk {
             self.discard(header);
             return Ok(());
         }
-        let freeing = self.set_the_stage((lent, hides || meddles), frees, server)?;
+        // Which comes first is told by nothing, and hardly ever are there both.
+        frees.append(&mut stage.frees);
+        stage.frees = frees;
+        stage.hides |= meddles;
+        let freeing = self.set_the_stage(stage, server)?;
         self.send_query(header, freeing, server);
         Ok(())
     }

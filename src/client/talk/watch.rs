@@ -1,10 +1,7 @@
 //! Verdicts on requests before they go out: some wait, some are refused, some leave marks.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use crate::error::Refusal;
-use crate::server::{Connection, NAME_PREFIX, Note, Statement, Unnamed, UnnamedSlot};
+use crate::server::{Connection, Deallocates, NAME_PREFIX, Note, Statement, Unnamed, UnnamedSlot};
 use crate::sql::{Effects, Verdict, contains_either, has_escaped_name, is_described_by_session};
 use crate::wire::backend::Status;
 use crate::wire::frontend;
@@ -12,7 +9,7 @@ use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::{HEADER_LEN, Header};
 use crate::wire::write;
 
-use super::names::Known;
+use super::executed::{Executed, Lent};
 use super::quiet::{hide_shared, refuse};
 use super::requests::wait_for_answers;
 use super::trail::{Barrier, Following, Judged};
@@ -56,12 +53,14 @@ impl Talk {
             let shows = self.bounds.shared && shows_statements(text);
             (self.trail.judge(text), shows)
         };
+        let mut executed = Executed::default();
         let verdict = match judged {
             Judged::Inert if !shows => return Ok(Watched::Inert),
             Judged::Passing if !shows => return Ok(Watched::Plain),
             Judged::Inert | Judged::Passing => None,
             Judged::Marked(mut verdict) => {
-                self.trail.mind_path(&mut verdict, server.pipeline.is_settled());
+                executed = self.spoken_of(&verdict, 0);
+                self.mind_paths(&mut verdict, &mut executed, server);
                 let is_nothing = verdict.is_inert() || self.trail.note_databases(&verdict);
                 if is_nothing && !shows {
                     return Ok(Watched::Plain);
@@ -72,9 +71,8 @@ impl Talk {
         if server.pipeline.in_flight() {
             return Err(wait_for_answers(server));
         }
-        let mut lent = Vec::new();
         if let Some(verdict) = verdict {
-            if let Some(refusal) = self.admit(&verdict)? {
+            if let Some(refusal) = self.admit(&verdict, &executed)? {
                 self.discard(header);
                 self.refuse_query(refusal, server);
                 return Ok(Watched::Refused);
@@ -82,31 +80,30 @@ impl Talk {
             let here = self.input.len().min(header.len);
             let text = self.input.get(HEADER_LEN..here).unwrap_or_default();
             self.trail.mark(&verdict, text, Barrier::Now);
-            lent = self.spoken_of(&verdict, 0);
+            self.mark_executed(&executed, Barrier::Now);
         }
-        Ok(match (shows, lent.is_empty()) {
+        if server.pipeline.status() == Status::Failed {
             // Nothing could be prepared, and nothing is going to be found.
-            _ if server.pipeline.status() == Status::Failed => Watched::Plain,
-            (true, _) => Watched::Shows(self.names.all()),
-            (false, false) => Watched::Lends(lent),
-            (false, true) => Watched::Plain,
-        })
+            return Ok(Watched::Plain);
+        }
+        let hides = shows || executed.shows;
+        Ok(Watched::Finds(Stage {
+            lent: if hides {
+                self.names.all()
+            } else {
+                executed.spoken_of
+            },
+            hides,
+            frees: executed.frees,
+        }))
     }
 
-    /// The client's own statements that SQL's PREPARE and EXECUTE speak of by name, in this segment.
-    fn spoken_of(&self, verdict: &Verdict, segment: u64) -> Vec<(Box<[u8]>, Arc<Statement>)> {
-        let details = verdict.details();
-        let prepares = details.prepares.iter().map(|prepared| &prepared.name);
-        let mut seen = BTreeSet::new();
-        let mut spoken_of = Vec::new();
-        for name in details.executes.iter().chain(prepares) {
-            if let Known::Statement(statement) = self.names.get(name, segment)
-                && seen.insert(name)
-            {
-                spoken_of.push((name.clone(), statement));
-            }
+    /// Makes what is created without a schema an effect where that may be temporary.
+    fn mind_paths(&mut self, verdict: &mut Verdict, executed: &mut Executed, server: &Connection) {
+        self.trail.mind_path(verdict, server.pipeline.is_settled());
+        for (verdict, _) in &mut executed.verdicts {
+            self.trail.mind_path(verdict, false);
         }
-        spoken_of
     }
 
     /// Before a text is parsed or described: PostgreSQL finds out then what an EXECUTE returns, from the statement that
@@ -130,7 +127,7 @@ impl Talk {
         if server.pipeline.unit_in_flight() {
             return Err(wait_for_answers(server));
         }
-        let mut spoken_of = self.spoken_of(&verdict, server.pipeline.segment());
+        let mut spoken_of = self.spoken_of(&verdict, server.pipeline.segment()).spoken_of;
         spoken_of.retain(|(name, _)| !is_there(name));
         self.lend(&spoken_of, || None, server);
         Ok(spoken_of.into_iter().map(|(name, _)| name).collect())
@@ -175,22 +172,28 @@ impl Talk {
         let Judged::Marked(mut verdict) = judged else {
             return Ok(false);
         };
-        self.trail.mind_path(&mut verdict, server.pipeline.is_settled());
+        let mut executed = self.spoken_of(&verdict, server.pipeline.segment());
+        self.mind_paths(&mut verdict, &mut executed, server);
         if verdict.is_inert() || self.trail.note_databases(&verdict) {
             return Ok(false);
         }
         if server.pipeline.unit_in_flight() {
             return Err(wait_for_answers(server));
         }
-        if let Some(refusal) = self.admit(&verdict)? {
+        if let Some(refusal) = self.admit(&verdict, &executed)? {
             self.discard(header);
             refuse(server, refusal);
             return Ok(true);
         }
-        let spoken_of = self.spoken_of(&verdict, server.pipeline.segment());
+        if executed.shows {
+            self.show_statements(server)?;
+        }
         if server.pipeline.status() != Status::Failed {
-            self.lend(&spoken_of, || None, server);
-            let names = spoken_of.into_iter().map(|(name, _)| name);
+            executed
+                .spoken_of
+                .retain(|(name, _)| !self.trail.lent.contains(name));
+            self.lend(&executed.spoken_of, || None, server);
+            let names = executed.spoken_of.iter().map(|(name, _)| name.clone());
             self.trail.lent.extend(names);
         }
         let details = verdict.details();
@@ -206,6 +209,7 @@ impl Talk {
             .mark_candidates(verdict.effects, body.unwrap_or_default());
         self.trail
             .mark_settings(names.unwrap_or_default(), locals.unwrap_or_default());
+        self.mark_executed(&executed, Barrier::AtSync);
         Ok(false)
     }
 
@@ -240,15 +244,18 @@ impl Talk {
     }
 
     /// Whether a statement may run: now, not yet, or never.
-    fn admit(&mut self, verdict: &Verdict) -> Result<Option<Refusal>, Pause> {
-        if let Some(refusal) = self.trail.refusal(verdict) {
-            return Ok(Some(refusal));
-        }
-        if self.trail.wants_pin(verdict) {
-            return match self.trail.turned_down.take() {
-                Some(refusal) => Ok(Some(*refusal)),
-                None => Err(Pause::WantsPin),
-            };
+    fn admit(&mut self, verdict: &Verdict, executed: &Executed) -> Result<Option<Refusal>, Pause> {
+        let executed = executed.verdicts.iter().map(|(verdict, _)| &**verdict);
+        for verdict in [verdict].into_iter().chain(executed) {
+            if let Some(refusal) = self.trail.refusal(verdict) {
+                return Ok(Some(refusal));
+            }
+            if self.trail.wants_pin(verdict) {
+                return match self.trail.turned_down.take() {
+                    Some(refusal) => Ok(Some(*refusal)),
+                    None => Err(Pause::WantsPin),
+                };
+            }
         }
         Ok(None)
     }
@@ -276,10 +283,19 @@ pub(super) enum Watched {
     Inert,
     /// It goes on.
     Plain,
-    /// It goes on, and has to find these statements under the client's names for them.
-    Lends(Vec<(Box<[u8]>, Arc<Statement>)>),
-    /// It goes on, and has to find these statements and no others.
-    Shows(Vec<(Box<[u8]>, Arc<Statement>)>),
+    /// It goes on, and has to find this.
+    Finds(Stage),
+}
+
+/// What the server is to have, for as long as a query runs, under the client's names.
+#[derive(Default)]
+pub(super) struct Stage {
+    /// These statements.
+    pub(super) lent: Vec<Lent>,
+    /// And none of the shared ones.
+    pub(super) hides: bool,
+    /// What it deallocates.
+    pub(super) frees: Vec<Deallocates>,
 }
 
 /// A statement that a portal is bound to.
