@@ -73,7 +73,8 @@ fn what_one_functions_body_names_hides_no_others() {
     let cluster = Cluster::start();
     let howdah = Howdah::with_pool(&cluster, 2);
     let [mut wire, mut other] = [(); 2].map(|()| Wire::app(howdah.target()));
-    let names: String = (0..20_000).map(|n| format!("set a.b{n} ")).collect();
+    let names: Vec<_> = (0..20_000).map(|n| format!("set a.b{n}")).collect();
+    let names = names.join(" ");
     for sql in [
         &*format!("CREATE FUNCTION names() RETURNS void LANGUAGE plpgsql AS $$BEGIN END /* {names} */$$"),
         "CREATE FUNCTION sets() RETURNS void LANGUAGE plpgsql AS $$BEGIN SET zz.last = 2; END$$",

@@ -163,12 +163,12 @@ pub(super) async fn settle(
 pub(super) fn own_values(wishes: &Wishes, settings: &Settings, begun_with: &[Box<[u8]>]) -> Arc<[Own]> {
     let names = wishes.settings.iter().map(|(name, _)| name.as_str());
     let names = names.filter(|name| !is_outranked(name));
-    let wished = names.chain(wishes.application_name.as_ref().map(|_| "application_name"));
-    let wished: Vec<_> = wished.map(str::as_bytes).collect();
+    let asked_for = names.chain(wishes.application_name.as_ref().map(|_| "application_name"));
+    let asked_for: Vec<_> = asked_for.map(str::as_bytes).collect();
     let begun_with = begun_with.iter().map(|name| &**name);
     let all = begun_with
-        .filter(|name| !wished.contains(name))
-        .chain(wished.iter().copied());
+        .filter(|name| !asked_for.contains(name))
+        .chain(asked_for.iter().copied());
     let value = |name: &[u8]| {
         let reported = settings.reported.spelling(name);
         let value = reported.and_then(|name| settings.reported.get(name));

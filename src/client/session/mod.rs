@@ -235,13 +235,8 @@ impl Session {
     /// Gets a server that is set as the client left the last one. Dead ones do not count, nor does one that others have
     /// had and that cannot be set so. `None` if the client changed its mind.
     async fn server(&mut self) -> Result<Option<(Instant, Lease<Servers>)>, Farewell> {
-        let mut replaced = None;
         for _ in 0..DEAD_SERVERS_MAX {
-            let got = match replaced.take() {
-                None => self.wait().await?,
-                new => new,
-            };
-            let Some(mut lease) = got else {
+            let Some(mut lease) = self.wait().await? else {
                 if self.talk.is_deferring() {
                     // The transaction would have failed, but there is none.
                     return Err(Farewell::Limit(cancelled()));
@@ -257,33 +252,49 @@ impl Session {
                 self.spread_new_defaults(&mut lease);
                 self.follow_defaults(&mut lease);
             }
-            let fits = lease.is_aligned_for(self.seat.id, &self.talk.settings) && !self.is_session();
-            let aligned = if fits {
-                Ok(())
-            } else {
-                Box::pin(self.align(&mut lease)).await
-            };
-            match aligned {
-                Ok(()) => {
-                    self.tell_differences(&lease);
-                    let began = if fits { lease.since() } else { Instant::now() };
-                    return Ok(Some((began, lease)));
-                }
-                Err(Failure::Sql(_)) if !lease.is_new() => {
-                    // What others have done there may stand in the way: only the word of a new server is final.
-                    self.seat.now_idles();
-                    replaced = lease.replaced().await;
-                }
-                Err(Failure::Sql(refusal)) => {
-                    self.seat.now_idles();
-                    lease.release_dirty(Dirt::Reset, &mut self.talk.tally);
-                    return Err(Farewell::Limit(refusal));
-                }
-                Err(Failure::Lost(_)) => self.seat.now_idles(),
+            if !self.is_session() && lease.is_aligned_for(self.seat.id, &self.talk.settings) {
+                self.tell_differences(&lease);
+                return Ok(Some((lease.since(), lease)));
+            }
+            // Boxed, because it takes room.
+            if let Some(lease) = Box::pin(self.fitted(lease)).await? {
+                return Ok(Some((Instant::now(), lease)));
             }
         }
         let refusal = Refusal::new(SqlState::CONNECTION_FAILURE, "server connection was lost");
         Err(Farewell::ServerLost(refusal))
+    }
+
+    /// A server as the client left the last one; or a new one in its place, if it cannot be set so: what others have done
+    /// there may stand in the way, and only the word of a new one is final. `None` if it is lost.
+    async fn fitted(&mut self, mut lease: Lease<Servers>) -> Result<Option<Lease<Servers>>, Farewell> {
+        loop {
+            match self.align(&mut lease).await {
+                Ok(()) => {
+                    self.tell_differences(&lease);
+                    return Ok(Some(lease));
+                }
+                Err(Failure::Sql(_)) if !lease.is_new() => {
+                    self.seat.now_idles();
+                    let Some(new) = lease.replaced().await else {
+                        return Ok(None);
+                    };
+                    lease = new;
+                    self.seat.now_holds(lease.info());
+                }
+                Err(Failure::Sql(refusal)) => return Err(self.cannot_be_set(lease, refusal)),
+                Err(Failure::Lost(_)) => {
+                    self.seat.now_idles();
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    fn cannot_be_set(&mut self, lease: Lease<Servers>, refusal: Refusal) -> Farewell {
+        self.seat.now_idles();
+        lease.release_dirty(Dirt::Reset, &mut self.talk.tally);
+        Farewell::Limit(refusal)
     }
 
     /// Brings a server to where this client left the last one.
