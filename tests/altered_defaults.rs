@@ -3,7 +3,7 @@
 mod common;
 
 use common::net::wait_until;
-use common::{Pair, Wire};
+use common::{Pair, Wire, msg};
 
 /// What a role or a database is given by ALTER … SET, every session has that begins later, whatever servers there are.
 #[test]
@@ -68,10 +68,52 @@ fn servers_are_replaced_for_defaults_that_were_altered_and_for_no_attempt() {
         assert_eq!(late.value("SHOW work_mem"), "4MB", "{attempt:?}");
         assert_eq!(servers(), before, "{attempt:?}");
     }
+    // What is bound and not executed has not happened, whatever else has.
+    let bound = [
+        msg::parse("of_all", all),
+        msg::parse("execute", "EXECUTE of_all"),
+        msg::bind("a", "of_all", &[]),
+        msg::bind("b", "execute", &[]),
+        msg::extended("ALTER ROLE trust_u SET work_mem = '9MB'", &[]),
+    ];
+    let mut stranger = Wire::login(pair.howdah.target(), "trust_u", "app");
+    assert_eq!(stranger.batch(&bound), "112212nCZ");
+    let _late = Wire::app(pair.howdah.target());
+    assert_eq!(servers(), before, "bound");
     app.query(mine);
     let mut late = Wire::app(pair.howdah.target());
     assert_eq!(late.value("SHOW work_mem"), "9MB");
     assert_ne!(servers(), before);
+}
+
+/// However it is sent, it holds for who logs in next.
+#[test]
+fn defaults_are_altered_by_prepared_statements_and_among_others_too() {
+    let pair = Pair::with_pool(2);
+    let mut app = Wire::app(pair.howdah.target());
+    let late = |wanted: &str| {
+        let mut late = Wire::app(pair.howdah.target());
+        assert_eq!(late.value("SHOW work_mem"), wanted);
+    };
+    late("4MB");
+    app.batch(&[msg::extended("ALTER ROLE app SET work_mem = '5MB'", &[])]);
+    late("5MB");
+    app.batch(&[
+        msg::parse("alter", "ALTER ROLE app SET work_mem = '6MB'"),
+        msg::run("alter", &[]),
+        msg::extended("SELECT 1", &[]),
+    ]);
+    late("6MB");
+    app.query("ALTER ROLE app SET work_mem = '7MB'; SELECT 1");
+    late("7MB");
+    app.query("EXECUTE alter");
+    late("6MB");
+    app.batch(&[
+        msg::bind("p", "alter", &[]),
+        msg::extended("ALTER ROLE app SET work_mem = '8MB'", &[]),
+        msg::execute("p", 0),
+    ]);
+    late("6MB");
 }
 
 /// What an administrator changes under sessions that are there, clients follow as PostgreSQL's own sessions do; and back.

@@ -100,6 +100,20 @@ fn who_may_not_drop_a_database_does_not_close_its_servers() {
         assert_eq!(stranger.query("DROP DATABASE other").code(), "42501");
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
+    let slowly = "SELECT pg_sleep(0.3)";
+    // Behind something that keeps the client busy, or in front of it; or not at all.
+    let among = stranger.query(&format!("{slowly}; DROP DATABASE other"));
+    assert_eq!(among.code(), "25001");
+    stranger.send(&[msg::query("DROP DATABASE other"), msg::query(slowly)].concat());
+    assert_eq!(stranger.answer().code(), "42501");
+    assert!(stranger.answer().error.is_none());
+    let drop = msg::parse("drop", "DROP DATABASE other");
+    let bound = stranger.batch(&[drop, msg::bind("p", "drop", &[]), msg::extended(slowly, &[])]);
+    assert_eq!(bound, "1212nDCZ".replace('n', "T"));
+    let behind = stranger.batch(&[msg::extended(slowly, &[]), msg::run("drop", &[])]);
+    assert!(behind.ends_with("EZ"), "{behind}");
+    let denied = [msg::run("drop", &[]), msg::extended(slowly, &[])];
+    assert_eq!(stranger.extended(&denied).code(), "42501");
     assert_eq!(cluster.backend_pids(IN_OTHER), before);
 }
 

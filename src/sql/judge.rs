@@ -28,14 +28,20 @@ pub(super) fn in_full(text: &[u8], standard_conforming_strings: bool, functions:
         nested: 0,
     };
     // Past the semicolons at the beginning.
+    let mut statements = 0_usize;
     if judge.cursor.peek().is_some() || judge.cursor.next_statement() {
         loop {
             judge.nested = 0;
             judge.statement();
+            statements = statements.saturating_add(1);
             if !judge.cursor.next_statement() {
                 break;
             }
         }
+    }
+    if statements > 1 {
+        // PostgreSQL refuses nearly all such statements among others, once it comes to them.
+        judge.verdict.needs_no_database();
     }
     // PostgreSQL refuses it as a whole.
     if judge.cursor.is_unterminated() {

@@ -51,7 +51,7 @@ impl Effects {
     pub const RELEASES: Self = Self(1 << 16);
     /// A statement is a `DEALLOCATE` or a `DISCARD ALL`: see `super::deallocation`.
     pub const FREES: Self = Self(1 << 17);
-    /// Needs databases without connections: see [`Details::databases`].
+    /// The text is one statement that needs databases without connections: see [`Details::databases`].
     pub const DATABASE: Self = Self(1 << 18);
     /// Calls a function that nothing is known of (OPAQUE is set as well): see [`Details::unknown_functions`].
     pub const UNKNOWN_FUNCTION: Self = Self(1 << 19);
@@ -350,6 +350,13 @@ impl Verdict {
     pub(super) fn add_database(&mut self, name: Box<[u8]>) {
         self.add(Effects::DATABASE);
         self.details_mut().databases.push(name);
+    }
+
+    pub(super) fn needs_no_database(&mut self) {
+        if self.effects.contains(Effects::DATABASE) {
+            self.effects = self.effects.without(Effects::DATABASE);
+            self.details_mut().databases.clear();
+        }
     }
 
     pub(super) fn add_beginner(&mut self, name: Box<[u8]>) {

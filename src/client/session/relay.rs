@@ -237,18 +237,17 @@ impl Session {
     /// PostgreSQL waits a few seconds for those who are connected to a database that is to go away; howdah's own idle
     /// servers go. Not at once, for who may not drop a database shall not be able to close its servers either.
     fn clear_databases(&mut self) {
-        let databases = std::mem::take(&mut self.talk.trail.cleared);
-        let client = Arc::clone(&self.seat);
+        let claim = self.talk.trail.claim();
+        let client = self.seat.id;
         let front = Arc::clone(&self.front);
         let target = self.pool.source().target();
         tokio::spawn(async move {
             tokio::time::sleep(MAKE_WAY_AFTER).await;
-            for database in databases {
-                if client.is_busy() {
-                    let database = String::from_utf8_lossy(&database);
-                    tracing::info!(client = client.id, ?database, "servers make way for a statement");
-                    front.pools.make_way(&target.addresses, &database);
-                }
+            // Only while just that statement is being carried out.
+            for database in claim.upgrade().iter().flat_map(|databases| databases.iter()) {
+                let database = String::from_utf8_lossy(database);
+                tracing::info!(client, ?database, "servers make way for a statement");
+                front.pools.make_way(&target.addresses, &database);
             }
         });
     }

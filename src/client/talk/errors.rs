@@ -30,6 +30,7 @@ impl Talk {
         }
         self.doings.take_back();
         self.trail.alter_none();
+        self.trail.is_answered();
         if let Some(Note::Lent) = server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
             // It is the client's error if the client's query comes to need the statement.
             self.trail.excuse(body);

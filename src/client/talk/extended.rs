@@ -21,7 +21,7 @@ use super::quiet::{
 use super::requests::{looks_like_ours, wait_for_answers};
 use super::trail::{Barrier, Following, Judged};
 use super::watch::{Bound, shows_statements};
-use super::{Pause, Talk};
+use super::{Does, Pause, Talk};
 
 static NEXT_UNNAMED: AtomicU64 = AtomicU64::new(1);
 
@@ -302,7 +302,8 @@ impl Talk {
         write::cstr(out, &statement.name);
         if let Some(effect) = deallocates {
             let portal = self.input.get(HEADER_LEN..start - 1).unwrap_or_default().to_vec();
-            self.note_portal(&portal, effect, false);
+            let by_decoy = false;
+            self.note_portal(&portal, Does::Frees { effect, by_decoy });
         }
         self.input.advance(name.end + 1);
         self.up = super::Passing::Forward(header.len - name.end - 1);
@@ -326,7 +327,7 @@ impl Talk {
             let body = self.input.get(HEADER_LEN..).unwrap_or_default();
             let portal = frontend::bind_names(body).map(|(portal, _)| portal.to_vec());
             let by_decoy = effect == Deallocates::All;
-            self.note_portal(&portal.unwrap_or_default(), effect, by_decoy);
+            self.note_portal(&portal.unwrap_or_default(), Does::Frees { effect, by_decoy });
         }
         self.pass_on(header, Request::Bind, server);
         Ok(())
@@ -476,17 +477,22 @@ impl Talk {
     }
 
     pub(super) fn execute(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
-        let frees = match frontend::execute_portal(self.body(header)) {
+        let known = match frontend::execute_portal(self.body(header)) {
             Ok(portal) if !self.portals.is_empty() => {
-                self.portals.iter().position(|frees| *frees.name == *key(portal))
+                self.portals.iter().position(|known| *known.name == *key(portal))
             }
             _ => None,
         };
         self.trail.note_use(Barrier::AtSync);
-        let Some(at) = frees else {
+        let Some(at) = known else {
             self.pass_on(header, Request::Execute, server);
             return Ok(());
         };
+        if let Some(Does::Concerns(_)) = self.portals.get(at).map(|portal| &portal.does) {
+            self.before_concerning(at, server)?;
+            self.pass_on(header, Request::Execute, server);
+            return Ok(());
+        }
         let note = self.before_freeing(at, server)?;
         self.portals.remove(at);
         self.forward(header, server);

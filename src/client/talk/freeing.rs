@@ -14,10 +14,7 @@ use super::quiet::{close_quietly, hide_shared, on_a_detour, prepare_empty, run_q
 use super::requests::{looks_like_ours, wait_for_answers};
 use super::trail::Barrier;
 use super::watch::Stage;
-use super::{FreeingPortal, Pause, QUERY_LOOK_MAX, Talk};
-
-/// So many portals that are ready to deallocate are kept in mind; of those before them the server's names are meant.
-const PORTALS_MAX: usize = 1000;
+use super::{Does, Pause, QUERY_LOOK_MAX, Talk};
 
 impl Talk {
     /// A simple query that is nothing but a DEALLOCATE of this client's names, while it holds no server.
@@ -173,18 +170,6 @@ impl Talk {
         self.portals.retain(|portal| *portal.name != *key(name));
     }
 
-    /// A portal has been bound to a DEALLOCATE.
-    pub(super) fn note_portal(&mut self, name: &[u8], effect: Deallocates, by_decoy: bool) {
-        if self.portals.len() >= PORTALS_MAX {
-            self.portals.remove(0);
-        }
-        self.portals.push(FreeingPortal {
-            name: key(name).into(),
-            effect,
-            by_decoy,
-        });
-    }
-
     /// Before the Execute of such a portal goes out: gives the server what it is to find. Returns what is to be remembered
     /// with it.
     pub(super) fn before_freeing(
@@ -192,10 +177,10 @@ impl Talk {
         at: usize,
         server: &mut Connection,
     ) -> Result<Option<Note>, Pause> {
-        let Some(portal) = self.portals.get(at) else {
-            return Ok(None);
+        let (effect, by_decoy) = match self.portals.get(at).map(|portal| &portal.does) {
+            Some(Does::Frees { effect, by_decoy }) => (effect.clone(), *by_decoy),
+            _ => return Ok(None),
         };
-        let (effect, by_decoy) = (portal.effect.clone(), portal.by_decoy);
         let borrowed = match &effect {
             Deallocates::Name(name) => match self.lend_to_deallocate(name, server)? {
                 Lending::Done => [name.clone()].into(),

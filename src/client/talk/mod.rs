@@ -1,5 +1,6 @@
 //! The conversation of one client, without its sockets: bytes in, bytes out, and what has to be remembered.
 
+mod concerns;
 mod deferral;
 mod detour;
 mod errors;
@@ -145,7 +146,7 @@ pub(super) struct Talk {
     pub(super) names: Names,
     pub(super) unnamed: OwnUnnamed,
     /// Portals that are bound to a DEALLOCATE.
-    pub(super) portals: Vec<FreeingPortal>,
+    pub(super) portals: Vec<Portal>,
     pub(super) statements: Arc<StatementCache>,
     pub(super) trail: Trail,
     /// What the client's session is set to.
@@ -171,14 +172,25 @@ pub(super) struct Talk {
     pub(super) pid: i32,
 }
 
-/// A portal whose execution deallocates.
+/// A portal whose execution has to be known of.
 #[derive(Debug)]
-pub(super) struct FreeingPortal {
+pub(super) struct Portal {
     pub(super) name: Box<[u8]>,
-    /// What the client gives up.
-    pub(super) effect: Deallocates,
-    /// The server is told to deallocate the decoy instead.
-    pub(super) by_decoy: bool,
+    pub(super) does: Does,
+}
+
+/// What a portal does once it is executed.
+#[derive(Debug)]
+pub(super) enum Does {
+    /// It deallocates.
+    Frees {
+        /// What the client gives up.
+        effect: Deallocates,
+        /// The server is told to deallocate the decoy instead.
+        by_decoy: bool,
+    },
+    /// It concerns others than the client.
+    Concerns(concerns::Concerns),
 }
 
 /// What commands have done, until it has been taken note of.

@@ -171,6 +171,7 @@ impl Talk {
     ) -> Result<(), Farewell> {
         let body = server.input.get(HEADER_LEN..header.len).unwrap_or_default();
         let status = Status::parse(body).map_err(server_violation)?;
+        self.trail.is_answered();
         let route = self
             .received(b'Z', status, server)
             .map_err(|tag| server_violation(format!("unexpected message {:?}", tag.0 as char)))?;
@@ -214,6 +215,7 @@ impl Talk {
         let body = server.input.get(HEADER_LEN..header.len).unwrap_or_default();
         let tag = backend::command_tag(body).unwrap_or_default();
         self.trail.has_completed();
+        self.trail.is_answered();
         let everything = matches!(tag, b"DEALLOCATE ALL" | b"DISCARD ALL");
         // What a savepoint gives up is gone like after a DROP.
         let touched = match tag {

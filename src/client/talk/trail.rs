@@ -3,6 +3,7 @@
 //! Every text gets a verdict before it goes out. Nearly all are inert. The others leave marks, and once the transaction
 //! is over the server is asked about what they say may have changed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::config::{Opaque, PoolMode, PoolSettings, SessionState};
@@ -108,6 +109,8 @@ pub(in crate::client) struct Trail {
     pub(in crate::client) own: Arc<[Own]>,
     /// Databases that statements on their way out need without connections.
     pub(in crate::client) cleared: Names,
+    /// Those that the request which is being answered needs so.
+    pub(super) clears: Option<Arc<BTreeSet<Box<[u8]>>>>,
     /// Reported settings that the client has set, in lower case, beside its own.
     chosen: Names,
     /// What may be decided otherwise than the client's settings say: something has been set since they were learnt.
@@ -163,21 +166,10 @@ impl Trail {
             turned_down: None,
             own,
             cleared: Names::new(),
+            clears: None,
             chosen: Names::new(),
             shifted: Bearing::None,
         }
-    }
-
-    /// Takes note of the databases that a statement needs without connections. Tells whether that is all that it does.
-    pub(super) fn note_databases(&mut self, verdict: &Verdict) -> bool {
-        // Nothing of a session is in another database.
-        let beside = Effects::DATABASE.union(Effects::RELEASES);
-        let is_all =
-            verdict.effects.contains(Effects::DATABASE) && verdict.effects.without(beside).is_empty();
-        if is_all {
-            self.cleared.extend(verdict.details().databases.iter().cloned());
-        }
-        is_all
     }
 
     /// Takes over what a pool is set to now.
@@ -370,7 +362,6 @@ impl Trail {
             details.local_customs.iter().cloned(),
         );
         marks.resets.add(&details.resets);
-        marks.beginners.extend(details.beginners.iter().cloned());
     }
 
     /// Whether settings are followed, so that it is known who has set what.

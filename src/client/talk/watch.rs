@@ -9,11 +9,12 @@ use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::{HEADER_LEN, Header};
 use crate::wire::write;
 
+use super::concerns::{Concerns, clears};
 use super::executed::{Executed, Lent};
 use super::quiet::{hide_shared, refuse};
 use super::requests::wait_for_answers;
 use super::trail::{Barrier, Following, Judged};
-use super::{Pause, QUERY_LOOK_MAX, Talk};
+use super::{Does, Pause, QUERY_LOOK_MAX, Talk};
 
 impl Talk {
     /// Whether nothing may go out before what is in flight has been answered, which may change what it means.
@@ -61,8 +62,12 @@ impl Talk {
             Judged::Marked(mut verdict) => {
                 executed = self.spoken_of(&verdict, 0);
                 self.mind_paths(&mut verdict, &mut executed, server);
-                let is_nothing = verdict.is_inert() || self.trail.note_databases(&verdict);
-                if is_nothing && !shows {
+                let concerns = self.concerns(&verdict, &executed);
+                if !concerns.are_none() && server.pipeline.in_flight() {
+                    return Err(wait_for_answers(server));
+                }
+                if (verdict.is_inert() || clears(&verdict)) && !shows {
+                    self.trail.concern(concerns);
                     return Ok(Watched::Plain);
                 }
                 Some(verdict).filter(|verdict| !verdict.is_inert())
@@ -81,6 +86,8 @@ impl Talk {
             let text = self.input.get(HEADER_LEN..here).unwrap_or_default();
             self.trail.mark(&verdict, text, Barrier::Now);
             self.mark_executed(&executed, Barrier::Now);
+            let concerns = self.concerns(&verdict, &executed);
+            self.trail.concern(concerns);
         }
         if server.pipeline.status() == Status::Failed {
             // Nothing could be prepared, and nothing is going to be found.
@@ -96,6 +103,12 @@ impl Talk {
             hides,
             frees: executed.frees,
         }))
+    }
+
+    /// Whom a text concerns beside the client, and what it executes.
+    fn concerns(&self, verdict: &Verdict, executed: &Executed) -> Concerns {
+        let executed = executed.verdicts.iter().map(|(verdict, _)| &**verdict);
+        Concerns::of([verdict].into_iter().chain(executed))
     }
 
     /// Makes what is created without a schema an effect where that may be temporary.
@@ -174,7 +187,15 @@ impl Talk {
         };
         let mut executed = self.spoken_of(&verdict, server.pipeline.segment());
         self.mind_paths(&mut verdict, &mut executed, server);
-        if verdict.is_inert() || self.trail.note_databases(&verdict) {
+        let concerns = self.concerns(&verdict, &executed);
+        if !concerns.are_none() {
+            let body = self.input.get(HEADER_LEN..).unwrap_or_default();
+            let portal = frontend::bind_names(body).map(|(portal, _)| portal.to_vec());
+            let portal = portal.unwrap_or_default();
+            self.forget_portal(&portal);
+            self.note_portal(&portal, Does::Concerns(concerns));
+        }
+        if verdict.is_inert() || clears(&verdict) {
             return Ok(false);
         }
         if server.pipeline.unit_in_flight() {
