@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::net::Target;
+use common::console::Console;
+use common::net::{Target, wait_until};
 use common::{Cluster, Howdah, Pair, Wire, msg};
 
 /// The answers to these queries of somebody who logs in with these parameters.
@@ -176,4 +177,56 @@ fn a_role_that_its_sessions_begin_with_is_not_lost_to_whoever_gives_it_up() {
     }
     alike(&pair, &[("user", "app"), ("role", "none")], &queries);
     alike(&pair, &[("user", "app"), ("role", "writer")], &queries);
+}
+
+/// By functions that run as their owner, or under a role that may.
+#[test]
+fn a_setting_that_its_client_may_not_set_keeps_the_server_until_it_is_gone() {
+    let pair = pair_with_roles();
+    pair.cluster
+        .sql("CREATE ROLE chief SUPERUSER; GRANT chief TO app");
+    pair.cluster.sql_in(
+        "app",
+        "CREATE FUNCTION sets(name text, value text) RETURNS text LANGUAGE sql SECURITY DEFINER AS $$SELECT set_config(name, value, false)$$;
+         CREATE FUNCTION resets() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$BEGIN RESET log_min_duration_statement; END$$",
+    );
+    let look = "SELECT current_setting('log_min_duration_statement'), current_setting('log_statement'), current_setting('work_mem')";
+    let mut queries = vec![look];
+    for change in [
+        "SELECT sets('log_min_duration_statement', '5000')",
+        "SET work_mem = '5MB'",
+        "SELECT sets('log_statement', 'ddl')",
+        "RESET log_statement",
+        "SELECT resets()",
+        "BEGIN; SELECT sets('log_min_duration_statement', '6000'); ROLLBACK",
+        "RESET ALL",
+        "SELECT sets('log_min_duration_statement', '7000')",
+        "DISCARD ALL",
+        "SET ROLE chief; SET log_statement = 'all'; RESET ROLE",
+        "SET work_mem = '6MB'",
+        "RESET ALL",
+        "DO $$BEGIN PERFORM sets('log_statement', 'mod'); END$$",
+    ] {
+        queries.extend([change, look]);
+    }
+    alike(&pair, &[("user", "app")], &queries);
+    // What its client leaves with is nobody else's, and once it is gone the server is shared again.
+    let howdah = Howdah::with_pool(&pair.cluster, 1);
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut wire = Wire::app(howdah.target());
+    let pid = wire.value("SELECT pg_backend_pid()");
+    wire.query("SELECT sets('log_min_duration_statement', '8000')");
+    let mut console = Console::open(howdah.target());
+    wait_until("it keeps its server", || {
+        console.show("CLIENTS").row(&[("user", "app")])["pin"] == "setting"
+    });
+    wire.terminate();
+    let mut next = Wire::app(howdah.target());
+    assert_eq!(next.value("SHOW log_min_duration_statement"), "-1");
+    assert_eq!(next.value("SELECT pg_backend_pid()"), pid);
+    next.query("SELECT sets('log_min_duration_statement', '9000')");
+    next.query("SELECT resets()");
+    assert_eq!(Wire::app(howdah.target()).value("SELECT pg_backend_pid()"), pid);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::sql::dotted_names;
 
 use super::repose::IDLE_SESSION_TIMEOUT;
-use super::{Connection, Extra, Failure, Question};
+use super::{Connection, Extra, Failure, Manner, Question};
 
 /// How sessions begin.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ impl Connection {
             state: false,
         };
         let mut extra = Extra::default();
-        let answer = match self.ask(&question).await {
+        let answer = match self.ask(&question, Manner::Plain).await {
             Ok(answer) => answer,
             // Something that only looks like PostgreSQL.
             Err(Failure::Sql(_)) => return Ok(extra),

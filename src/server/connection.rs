@@ -516,6 +516,12 @@ impl Connection {
             }
             Leftovers::Kinds(kinds) => kinds,
         };
+        if kinds.contains(Remains::SETTING) {
+            // Nobody may set it, but everybody may reset all.
+            self.run("DISCARD ALL").await?;
+            self.has_nothing_set(false);
+            self.has_nothing_prepared();
+        }
         // A role of the client's might not be allowed to, and a timeout of its could strike.
         let login = Settings {
             reported: self.settings.reported.clone(),

@@ -33,7 +33,7 @@ pub use lore::Lore;
 pub use markers::Mark;
 pub use note::{Deallocates, Forgotten, Freeing, Note};
 pub use parameters::Parameters;
-pub use questions::{Answer, Question, Remains, Row, State, Value};
+pub use questions::{Answer, Manner, Question, Remains, Row, State, Value};
 pub use repose::{IDLE_SESSION_TIMEOUT, IdleLimits};
 pub use resolve::Resolver;
 pub use route::Encryption;

@@ -57,8 +57,19 @@ pub struct Answer {
     pub customs: Vec<Value>,
     /// Every setting that the session has set, if they were asked for: names in lower case.
     pub set: Option<Vec<Named>>,
+    /// Which of all these are set, but not for who has logged in to set: a function has, that runs as its owner.
+    pub stuck: Vec<Box<[u8]>>,
     /// State beside settings, if it was asked for.
     pub state: Option<State>,
+}
+
+/// How the settings are asked about that a question names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// All of them are reset, for the moment: it is an error if one may not be.
+    Plain,
+    /// Those that may not be reset are looked up, which is slow.
+    Careful,
 }
 
 /// State of a session beside its settings.
@@ -98,9 +109,11 @@ impl Remains {
 
     /// Custom settings whose names nobody knows.
     pub const CUSTOM: Self = Self(256);
+    /// Settings that the client's role may not set.
+    pub const SETTING: Self = Self(512);
 
     /// Every kind with its word, as the console and the metrics spell it.
-    pub const WORDS: [(Self, &'static str); 9] = [
+    pub const WORDS: [(Self, &'static str); 10] = [
         (Self::TEMP, "temp"),
         (Self::HOLD, "hold"),
         (Self::LOCK, "lock"),
@@ -110,6 +123,7 @@ impl Remains {
         (Self::STICKY, "sticky"),
         (Self::UNKNOWN, "unknown"),
         (Self::CUSTOM, "custom"),
+        (Self::SETTING, "setting"),
     ];
 
     /// Whether there is nothing.
@@ -172,9 +186,15 @@ SELECT name FROM pg_catalog.pg_prepared_statements WHERE from_sql;\
 SELECT pg_catalog.pg_listening_channels();";
 /// All but the transaction's own, which are not what the session has.
 const EVERY_SETTING: &[u8] = b"SELECT pg_catalog.lower(name),\
-pg_catalog.encode(pg_catalog.convert_to(pg_catalog.current_setting(name,true),pg_catalog.getdatabaseencoding()),'escape') \
-FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session' \
+pg_catalog.encode(pg_catalog.convert_to(pg_catalog.current_setting(name,true),pg_catalog.getdatabaseencoding()),'escape'),";
+const OF_SESSION: &[u8] = b" FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session' \
 AND name OPERATOR(pg_catalog.!~) '^(transaction_(isolation|read_only|deferrable|timeout)|statement_timeout|lock_timeout)$';";
+/// Whether who has logged in may set what is in `pg_settings`.
+const MAY_SET: &[u8] = b"(context OPERATOR(pg_catalog.=) 'user' \
+OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user))";
+/// From PostgreSQL 15 on.
+const MAY_SET_15: &[u8] =
+    b"(context OPERATOR(pg_catalog.=) 'user' OR pg_catalog.has_parameter_privilege(name,'SET'))";
 /// Of these names the custom settings that the session knows, and what RESET would make of them. A setting that a library
 /// has defined is not among them: it is in `pg_settings`, and perhaps not to be set.
 const CUSTOMS: &[u8] =
@@ -201,7 +221,7 @@ impl Question {
     }
 
     /// The query that puts it to a server of this major version.
-    fn sql(&self, major: u32) -> Vec<u8> {
+    fn sql(&self, manner: Manner, major: u32) -> Vec<u8> {
         let mut sql = BEGIN.to_vec();
         let literals: Vec<_> = self.names.iter().map(|name| text(name)).collect();
         let select_each = |sql: &mut Vec<u8>, call: &dyn Fn(&[u8]) -> Vec<u8>| {
@@ -210,13 +230,14 @@ impl Question {
                 sql.extend_from_slice(&[&*select(&calls), b";"].concat());
             }
         };
+        let may_set = if major >= 15 { MAY_SET_15 } else { MAY_SET };
         select_each(&mut sql, &|name| {
             telling(&[b"pg_catalog.current_setting(", name, b",true)"].concat())
         });
         sql.extend_from_slice(if major >= 17 { FREE_17 } else { b"" });
         sql.extend_from_slice(FREE);
         if self.every_setting {
-            sql.extend_from_slice(EVERY_SETTING);
+            sql.extend_from_slice(&[EVERY_SETTING, may_set, OF_SESSION].concat());
         }
         if !self.candidates.is_empty() {
             let literals = self.candidates.iter().map(|name| text(name));
@@ -225,9 +246,15 @@ impl Question {
         }
         // What RESET would make of it only the slow pg_settings tells; so it is done, for the moment.
         select_each(&mut sql, &|name| {
+            let unless = match manner {
+                Manner::Plain => Vec::new(),
+                Manner::Careful => but_for_stuck(name, may_set),
+            };
             telling(
                 &[
-                    b"CASE WHEN pg_catalog.current_setting(",
+                    b"CASE ",
+                    &*unless,
+                    b"WHEN pg_catalog.current_setting(",
                     name,
                     b",true) IS NOT NULL THEN pg_catalog.set_config(",
                     name,
@@ -257,11 +284,17 @@ impl Question {
         let current = self.one_of_each(&mut results)?;
         if self.every_setting {
             let rows = results.next()?.into_iter();
-            let pair = |mut row: Row| {
-                let value = row.pop()?;
-                Some((row.pop()??, told(&value.unwrap_or_default())))
+            let mut stuck = Vec::new();
+            let pair = |row: Row| {
+                let [name, value, may_set] = <[_; 3]>::try_from(row).ok()?;
+                let name = name?;
+                if may_set.as_deref() == Some(b"f") {
+                    stuck.push(name.clone());
+                }
+                Some((name, told(&value.unwrap_or_default())))
             };
             answer.set = Some(rows.map(pair).collect::<Option<_>>()?);
+            answer.stuck = stuck;
         }
         if !self.candidates.is_empty() {
             let rows = results.next()?.into_iter();
@@ -277,6 +310,9 @@ impl Question {
             answer.values = triples
                 .map(|(name, (current, default))| Value::told(name, current, default))
                 .collect();
+            let is_stuck = |value: &&Value| value.current.is_some() && value.default.is_none();
+            let stuck = answer.values.iter().filter(is_stuck);
+            answer.stuck.extend(stuck.map(|value| value.name.clone()));
         }
         if self.state {
             let there = results.next()?.pop()?;
@@ -304,6 +340,21 @@ impl Question {
     }
 }
 
+/// The beginning of a CASE that tells of a setting which may not be reset whether it is set: then it has no default.
+fn but_for_stuck(name: &[u8], may_set: &[u8]) -> Vec<u8> {
+    [
+        b"WHEN ",
+        name,
+        b" OPERATOR(pg_catalog.=) ANY (SELECT pg_catalog.lower(name) FROM pg_catalog.pg_settings WHERE NOT ",
+        may_set,
+        b") THEN (SELECT pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
+WHERE pg_catalog.lower(name) OPERATOR(pg_catalog.=) ",
+        name,
+        b" AND source OPERATOR(pg_catalog.<>) 'session') ",
+    ]
+    .concat()
+}
+
 /// A row's columns.
 pub type Row = Vec<Option<Box<[u8]>>>;
 /// The rows of one statement.
@@ -311,10 +362,10 @@ pub(super) type Rows = Vec<Row>;
 
 impl Connection {
     /// Asks the session what it has been left with. Nothing else may be in flight, and no transaction open.
-    pub async fn ask(&mut self, question: &Question) -> Result<Answer, Failure> {
+    pub async fn ask(&mut self, question: &Question, manner: Manner) -> Result<Answer, Failure> {
         let question = question.complete();
         let results = self
-            .query_or_roll_back(&question.sql(self.major_version()))
+            .query_or_roll_back(&question.sql(manner, self.major_version()))
             .await?;
         question
             .read(results.into_iter())
@@ -371,7 +422,10 @@ mod tests {
                 Some(name("0")),
                 None,
             ]],
-            vec![vec![Some(name("work_mem")), Some(name("1MB"))]],
+            vec![
+                vec![Some(name("work_mem")), Some(name("1MB")), Some(name("t"))],
+                vec![Some(name("log_statement")), Some(name("all")), Some(name("f"))],
+            ],
             vec![vec![Some(name("app.c")), Some(name("1")), Some(name(""))]],
             vec![vec![
                 Some(name("0")),
@@ -395,6 +449,7 @@ mod tests {
         assert_eq!(answer.customs.len(), 1);
         assert_eq!(answer.customs[0].current, Some(name("1")));
         assert_eq!(answer.set.unwrap()[0].0[..], b"work_mem"[..]);
+        assert_eq!(answer.stuck, [name("log_statement")]);
         let state = answer.state.unwrap();
         assert_eq!(state.remains.to_string(), "hold,prepare");
         assert_eq!(state.prepared, [name("p")]);

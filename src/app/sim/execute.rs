@@ -192,9 +192,9 @@ impl Session {
             Statement::EverySetting => {
                 let pairs = self.settings.of_session();
                 (
-                    2,
+                    3,
                     pairs
-                        .map(|(name, value)| vec![own(name), Some(told(value))])
+                        .map(|(name, value)| vec![own(name), Some(told(value)), flag(true)])
                         .collect(),
                 )
             }

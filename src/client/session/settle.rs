@@ -14,7 +14,8 @@ use crate::farewell::Farewell;
 use crate::net::within;
 use crate::pool::PinPermit;
 use crate::server::{
-    Answer, Connection, Extra, Failure, IDLE_SESSION_TIMEOUT, Leftovers, Question, Remains, assignments,
+    Answer, Connection, Extra, Failure, IDLE_SESSION_TIMEOUT, Leftovers, Manner, Question, Remains,
+    assignments,
 };
 use crate::sql::{CURRENT_USER, Effects};
 use crate::wire::store::CHUNK;
@@ -148,6 +149,9 @@ impl Session {
                 self.talk.trail.sql_names = state.prepared.into_iter().collect();
                 self.note_channels(state.channels);
             }
+            let all = question.every_setting;
+            let names = answer.values.iter().map(|value| &value.name);
+            self.talk.trail.are_stuck(answer.stuck, names, all);
         }
         self.hear_meanwhile(server);
         self.talk.trail.settle(marks.as_deref(), server);
@@ -158,6 +162,7 @@ impl Session {
             marks.still_unseen(keeps, has_reset)
         }));
         remains.insert(marks.as_ref().map_or(Remains::NONE, |marks| marks.unseen()));
+        remains = self.with_stuck(remains);
         if remains == Remains::LISTEN && self.move_to_hub(server).await? {
             remains = Remains::NONE;
         } else if question.is_none() && self.pin.is_some() && remains == keeps {
@@ -168,6 +173,15 @@ impl Session {
             server.leftovers = Leftovers::Kinds(remains);
         }
         Ok(after)
+    }
+
+    /// Whether there are settings that would have to be set elsewhere, and may not be.
+    fn with_stuck(&self, remains: Remains) -> Remains {
+        if self.talk.trail.stuck.is_empty() {
+            remains.without(Remains::SETTING)
+        } else {
+            remains.union(Remains::SETTING)
+        }
     }
 
     /// New sessions of these roles or databases begin with other settings: the client has altered them.
@@ -218,16 +232,26 @@ impl Session {
         question: &Question,
         server: &mut Connection,
     ) -> Result<Option<Answer>, Farewell> {
+        let mut manner = if self.talk.trail.stuck.is_empty() {
+            Manner::Plain
+        } else {
+            Manner::Careful
+        };
         for _ in 0..TRIES {
             let asked = async {
                 if server.info().cancels.load(std::sync::atomic::Ordering::Acquire) > 0 {
                     server.outlive_cancels().await?;
                 }
-                server.ask(question).await
+                server.ask(question, manner).await
             };
             match within(ANSWER_MAX, asked).await {
                 Ok(Ok(answer)) => return Ok(Some(answer)),
                 Ok(Err(Failure::Sql(refusal))) if refusal.code == SqlState::QUERY_CANCELED => {}
+                Ok(Err(Failure::Sql(refusal)))
+                    if refusal.code == SqlState::INSUFFICIENT_PRIVILEGE && manner == Manner::Plain =>
+                {
+                    manner = Manner::Careful;
+                }
                 Ok(Err(Failure::Sql(refusal))) => {
                     tracing::debug!(client = self.seat.id, %refusal, "server does not tell what its client has left");
                     return Ok(None);

@@ -98,6 +98,8 @@ pub(in crate::client) struct Trail {
     pub(in crate::client) interlude: Option<Box<Interlude>>,
     /// The client's statements of SQL's own PREPARE, when the server was last asked.
     pub(in crate::client) sql_names: Names,
+    /// Settings that a function has set for the client, and that its role may not.
+    pub(in crate::client) stuck: Names,
     /// The client's names under which the server has statements until the next Sync.
     pub(super) lent: NameSet,
     /// The client's names that a DEALLOCATE on its way is to find on the server and to remove; what it leaves is removed
@@ -161,6 +163,7 @@ impl Trail {
             barrier: Barrier::None,
             interlude: None,
             sql_names: Names::new(),
+            stuck: Names::new(),
             lent: NameSet::default(),
             doomed: NameSet::default(),
             turned_down: None,
@@ -427,6 +430,18 @@ impl Trail {
         if self.takes_own(resets) {
             self.interlude.get_or_insert_default().resets.add(resets);
         }
+    }
+
+    /// The client's role may not set these of the settings that have been `asked` for, or of `all`.
+    pub(in crate::client) fn are_stuck<'a>(
+        &mut self,
+        stuck: Vec<Box<[u8]>>,
+        asked: impl Iterator<Item = &'a Box<[u8]>> + Clone,
+        all: bool,
+    ) {
+        self.stuck
+            .retain(|name| !all && !asked.clone().any(|asked| asked == name));
+        self.stuck.extend(stuck);
     }
 
     /// A statement has failed, which may be the one that would have altered roles or databases.
