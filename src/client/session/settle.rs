@@ -144,14 +144,12 @@ impl Session {
                 self.learn_new_defaults(&mut answer, std::mem::take(&mut marks.suspects), server);
             }
             self.take_over(&answer, marks.as_deref(), server);
+            self.talk.trail.learn_stuck(&answer);
             if let Some(state) = answer.state {
                 remains = Some(state.remains);
                 self.talk.trail.sql_names = state.prepared.into_iter().collect();
                 self.note_channels(state.channels);
             }
-            let all = question.every_setting;
-            let names = answer.values.iter().map(|value| &value.name);
-            self.talk.trail.are_stuck(answer.stuck, names, all);
         }
         self.hear_meanwhile(server);
         self.talk.trail.settle(marks.as_deref(), server);

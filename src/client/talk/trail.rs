@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::config::{Opaque, PoolMode, PoolSettings, SessionState};
 use crate::error::{Refusal, SqlState};
-use crate::server::{Connection, FunctionTable, Parameters, Remains, Settings, Statement};
+use crate::server::{Answer, Connection, FunctionTable, Parameters, Remains, Settings, Statement};
 use crate::sql::{
     Bearing, Effects, Reading, Resets, Verdict, computes_setting, contains_name, encoding_is_safe, verdict,
 };
@@ -432,16 +432,11 @@ impl Trail {
         }
     }
 
-    /// The client's role may not set these of the settings that have been `asked` for, or of `all`.
-    pub(in crate::client) fn are_stuck<'a>(
-        &mut self,
-        stuck: Vec<Box<[u8]>>,
-        asked: impl Iterator<Item = &'a Box<[u8]>> + Clone,
-        all: bool,
-    ) {
-        self.stuck
-            .retain(|name| !all && !asked.clone().any(|asked| asked == name));
-        self.stuck.extend(stuck);
+    /// Learns from an answer which settings the client's role may not set.
+    pub(in crate::client) fn learn_stuck(&mut self, answer: &Answer) {
+        let asked = |name: &[u8]| answer.values.iter().any(|value| *value.name == *name);
+        self.stuck.retain(|name| answer.set.is_none() && !asked(name));
+        self.stuck.extend(answer.stuck.iter().cloned());
     }
 
     /// A statement has failed, which may be the one that would have altered roles or databases.
