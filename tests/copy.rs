@@ -338,3 +338,37 @@ fn a_client_that_dies_during_copy_out_stops_it() {
         assert_eq!(Wire::app(howdah.target()).value("SELECT 'next'"), "next");
     }
 }
+
+/// tokio-postgres ends its COPY so: a Sync behind the Execute, which the copy data swallow, and one behind CopyFail.
+#[test]
+fn who_keeps_its_server_keeps_it_behind_a_copy_that_fails() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 2);
+    for (at, end) in [msg::copy_fail("enough"), msg::copy_done()]
+        .into_iter()
+        .enumerate()
+    {
+        let mut wire = Wire::app(howdah.target());
+        wire.query("CREATE TEMPORARY TABLE foo (id int)");
+        let pid = wire.value("SELECT pg_backend_pid()");
+        wire.batch(&[
+            msg::parse("copy", "COPY foo FROM STDIN"),
+            msg::describe_statement("copy"),
+        ]);
+        let copy = [msg::bind("", "copy", &[]), msg::execute("", 0), msg::sync()].concat();
+        wire.send(&copy);
+        wire.expect("2G");
+        let select = [
+            msg::parse("s", "SELECT count(*) FROM foo"),
+            msg::describe_statement("s"),
+            msg::sync(),
+        ]
+        .concat();
+        wire.send(&[msg::copy_data(b"1\n"), end, msg::sync(), select].concat());
+        wire.until_ready();
+        wire.until_ready();
+        assert_eq!(wire.value("SELECT pg_backend_pid()"), pid);
+        let counted = wire.extended(&[msg::run("s", &[])]);
+        assert_eq!(counted.value(), ["0", "1"][at]);
+    }
+}

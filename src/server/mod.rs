@@ -7,6 +7,7 @@ mod connect;
 mod connection;
 mod defaults;
 mod detour;
+mod doubt;
 mod functions;
 mod literal;
 mod lookup;

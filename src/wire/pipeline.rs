@@ -213,6 +213,15 @@ impl<N: Weigh> Pipeline<N> {
         self.trust == Trust::Doubtful
     }
 
+    /// Whoever uses the connection has found out that nothing is still to come, or has not.
+    pub fn settle_doubt(&mut self, nothing_is_to_come: bool) {
+        self.trust = if nothing_is_to_come {
+            Trust::Sure
+        } else {
+            Trust::Doubtful
+        };
+    }
+
     /// Whether so much is in flight that some of it should be answered first.
     pub fn is_full(&self) -> bool {
         self.queue.len() >= REQUESTS_MAX || self.notes >= NOTES_MAX

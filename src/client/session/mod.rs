@@ -417,7 +417,10 @@ impl Session {
             if !matches!(stop, Stop::Interlude) {
                 self.keep_settings(&mut lease);
             }
-            if matches!(stop, Stop::Settled) && !self.may_have_left_something() {
+            if matches!(stop, Stop::Settled)
+                && !self.may_have_left_something()
+                && !lease.pipeline.is_doubtful()
+            {
                 break End::Settled;
             }
             // Boxed, because it is rare and takes room.
@@ -478,8 +481,16 @@ impl Session {
             Stop::WantsPin if lease.pipeline.is_settled() && self.talk.trail.marks.is_some() => Stop::Settled,
             stop => stop,
         };
+        if matches!(stop, Stop::Settled)
+            && let Err(failure) = lease.dispel_doubt().await
+        {
+            return Some(if self.may_have_left_something() {
+                End::Server(settle::lost(&failure.refusal().to_string()))
+            } else {
+                End::Settled
+            });
+        }
         let interrupted = match stop {
-            Stop::Settled if lease.pipeline.is_doubtful() => return Some(End::Settled),
             Stop::Settled => match self.look_back(lease).await {
                 Ok(After::Release) => return Some(End::Settled),
                 Ok(After::Keep) => match self.leave.clone() {
