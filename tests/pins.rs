@@ -203,3 +203,50 @@ fn who_waits_for_permission_goes_on_when_the_limit_is_raised() {
         assert_eq!(wire.kinds_until_ready(), "CZ");
     }
 }
+
+/// What a block or a function leaves is there before anybody could have said no.
+#[test]
+fn who_keeps_a_server_unannounced_and_past_the_limit_gives_it_up_in_time_for_others() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster)
+        .set("default_pool_size", 2)
+        .set("query_wait_timeout", "2s")
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let locks = |n| format!("DO $$ BEGIN PERFORM pg_advisory_lock({n}); END $$");
+    let login = || Wire::app(howdah.target());
+    let (mut one, mut two) = (login(), login());
+    assert!(one.query(&locks(1)).error.is_none());
+    assert!(two.query(&locks(2)).error.is_none());
+    assert_eq!(two.value("SELECT 'meanwhile'"), "meanwhile");
+    let mut waits = login();
+    assert_eq!(waits.value("SELECT 'served'"), "served");
+    let error = two.expect_fatal();
+    assert_eq!(error.code(), "53300", "{error:?}");
+    assert_eq!(one.value("SELECT pg_advisory_unlock(1)"), "t");
+    assert_eq!(waits.value("SELECT pg_try_advisory_xact_lock(2)"), "t");
+}
+
+#[test]
+fn who_keeps_one_past_the_limit_may_go_on_once_there_is_room() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster)
+        .set("default_pool_size", 3)
+        .set("max_pinned", 1)
+        .set("query_wait_timeout", "2s")
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let (mut one, mut two) = (Wire::app(howdah.target()), Wire::app(howdah.target()));
+    one.query(LOCK);
+    two.query("DO $$ BEGIN CREATE TEMP TABLE t AS SELECT 7 AS n; END $$");
+    one.query("SELECT pg_advisory_unlock(7)");
+    // Past the time that it would have had.
+    two.expect_silence(Duration::from_secs(3));
+    assert_eq!(two.value("SELECT n FROM t"), "7");
+    // It is counted: another one waits in vain.
+    assert_eq!(one.query(LOCK).code(), "53300");
+}

@@ -263,11 +263,6 @@ impl Handle {
         }
     }
 
-    /// Whether a query of it is running on its server.
-    pub(super) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Acquire)
-    }
-
     pub(super) fn set_application_name(&self, name: &[u8]) {
         *self.application_name.lock() = name.into();
     }

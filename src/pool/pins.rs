@@ -91,6 +91,18 @@ impl PinPermit {
         state.has_room(pool).then(|| state.grant(pool))
     }
 
+    /// One in any case, for what is there already; and whether there is room for it.
+    pub fn insist(pool: &Arc<Pool<Servers>>) -> (Self, bool) {
+        let mut state = pool.source().pins.state.lock();
+        let permit = state.grant(pool);
+        (permit, !state.is_over(pool))
+    }
+
+    /// Whether there are more than `max_pinned`.
+    pub fn are_too_many(pool: &Arc<Pool<Servers>>) -> bool {
+        pool.source().pins.state.lock().is_over(pool)
+    }
+
     /// Grants what may be granted: when a permit has come back, or `max_pinned` has changed.
     pub fn serve_line(pool: &Arc<Pool<Servers>>) {
         let pins = &pool.source().pins;
@@ -119,6 +131,10 @@ impl PinPermit {
 impl State {
     fn has_room(&self, pool: &Pool<Servers>) -> bool {
         self.line.is_empty() && self.count < max_pinned(&pool.source().policy())
+    }
+
+    fn is_over(&self, pool: &Pool<Servers>) -> bool {
+        self.count > max_pinned(&pool.source().policy())
     }
 
     fn grant(&mut self, pool: &Arc<Pool<Servers>>) -> PinPermit {

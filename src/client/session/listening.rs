@@ -14,7 +14,8 @@ use crate::sql::is_quiet;
 use crate::wire::frontend::{self, Parse};
 use crate::wire::scan;
 
-use super::settle::{ANSWER_MAX, Pin, TRIES, lost};
+use super::pin::Pin;
+use super::settle::{ANSWER_MAX, TRIES, lost};
 use super::{Session, UNREAD_MAX};
 use crate::client::talk::Talk;
 use crate::client::talk::names::Known;
@@ -130,7 +131,7 @@ fn farewell(refusal: Refusal) -> Farewell {
 
 impl Session {
     /// Whether clients hear from a hub.
-    fn shares_listening(&self) -> bool {
+    pub(super) fn shares_listening(&self) -> bool {
         self.policy.listen == Listen::Share && self.talk.trail.following == Following::All
     }
 

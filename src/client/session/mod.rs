@@ -3,6 +3,7 @@
 mod clock;
 mod defaults;
 pub(super) mod listening;
+mod pin;
 mod relay;
 pub(super) mod replication;
 mod reports;
@@ -27,8 +28,9 @@ use crate::wire::store::CHUNK;
 use crate::wire::write::{self, Severity};
 
 use self::clock::Clock;
+use self::pin::Pin;
 use self::relay::Stop;
-use self::settle::{After, Pin};
+use self::settle::After;
 use super::clients::Seat;
 use super::front::Front;
 use super::handle::Order;

@@ -90,6 +90,9 @@ impl Session {
                 && self.talk.output.len() < HIGH_WATER;
             if !(moved || more_to_send || crowded && written) {
                 let unfinished = (!self.talk.up.is_done()).then_some(self.talk.tally.bytes_received);
+                if let Poll::Ready(farewell) = self.poll_pin(cx, server) {
+                    return Poll::Ready(Stop::Client(farewell));
+                }
                 let limit = self.clock.poll_busy(cx, &self.policy, server, unfinished);
                 return limit.map(Stop::Client);
             }

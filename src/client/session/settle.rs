@@ -22,6 +22,7 @@ use crate::wire::store::CHUNK;
 use crate::wire::write;
 
 use super::Session;
+use super::pin::{Pin, too_many_pinned};
 use crate::client::handle::{Order, PinView};
 use crate::client::talk::marks::{Marks, UNASKED};
 use crate::client::talk::trail::{Following, Licence};
@@ -29,73 +30,10 @@ use crate::client::talk::trail::{Following, Licence};
 /// A question that a timeout of the client's own, or its cancel request, may have spoilt is asked again.
 pub(super) const TRIES: usize = 5;
 /// How long to wait before a client that keeps its server is asked again whether it still has to; doubled every time.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(50);
 const ASK_AGAIN_MAX: Duration = Duration::from_secs(10);
 /// How long a server may take to answer a question.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(30);
-
-/// Why a client keeps its server between transactions.
-#[derive(Debug)]
-pub(super) struct Pin {
-    pub(super) remains: Remains,
-    /// Where that came from, the oldest first.
-    causes: Vec<Cause>,
-    since: Instant,
-    ask_at: Instant,
-    pause: Duration,
-    /// Permission to keep it; a state that came about unannounced may go without.
-    permit: Option<PinPermit>,
-}
-
-/// A statement that has left something.
-#[derive(Debug)]
-struct Cause {
-    kinds: Remains,
-    /// Its beginning, as it is shown.
-    statement: Box<str>,
-    since: Instant,
-}
-
-impl Pin {
-    /// What there is now, and the statement that is to blame for what is new. What has gone is nobody's fault.
-    fn update(&mut self, remains: Remains, marks: Option<&Marks>, now: Instant) {
-        self.causes
-            .retain(|cause| !cause.kinds.intersection(remains).is_empty());
-        let mut known = Remains::NONE;
-        self.causes.iter().for_each(|cause| known.insert(cause.kinds));
-        let kinds = remains.without(known);
-        if !kinds.is_empty() {
-            self.causes.push(Cause {
-                kinds,
-                statement: marks.map(|marks| marks.statement.shown()).unwrap_or_default(),
-                since: now,
-            });
-        }
-        self.remains = remains;
-    }
-
-    fn view(&self) -> PinView {
-        let cause = self.causes.first();
-        PinView {
-            remains: self.remains,
-            statement: cause.map(|cause| cause.statement.clone()).unwrap_or_default(),
-            since: cause.map_or(self.since, |cause| cause.since),
-        }
-    }
-
-    /// Of a client that hears from its server for a while.
-    pub(super) fn listening() -> Self {
-        let now = Instant::now();
-        Self {
-            remains: Remains::LISTEN,
-            causes: Vec::new(),
-            since: now,
-            ask_at: now + ASK_AGAIN,
-            pause: ASK_AGAIN,
-            permit: None,
-        }
-    }
-}
 
 /// Whether the client keeps its server.
 #[derive(Debug, PartialEq, Eq)]
@@ -349,16 +287,7 @@ impl Session {
             return Ok(After::Release);
         }
         let now = Instant::now();
-        let mut pin = self.pin.take().unwrap_or_else(|| {
-            Box::new(Pin {
-                remains: Remains::NONE,
-                causes: Vec::new(),
-                since: now,
-                ask_at: now,
-                pause: Duration::ZERO,
-                permit: None,
-            })
-        });
+        let mut pin = self.pin.take().unwrap_or_else(|| Box::new(Pin::new(now)));
         pin.pause = if marks.is_some() {
             ASK_AGAIN
         } else {
@@ -367,11 +296,17 @@ impl Session {
         pin.ask_at = now + pin.pause;
         pin.permit = pin.permit.take().or(self.permit.take());
         pin.update(remains, marks, now);
+        if following == Following::All {
+            self.count_pin(&mut pin, now);
+        }
         let view = pin.view();
         // Whatever becomes of the client, this is what its server is cleaned of.
         self.pin = Some(pin);
         if following == Following::SettingsOnly {
             return Err(Farewell::Limit(left_behind(&view)));
+        }
+        if let Some(farewell) = self.overdue(now) {
+            return Err(farewell);
         }
         if self.seat.pin().is_none_or(|shown| shown.remains != remains) {
             self.say_kept(remains, &view.statement);
@@ -556,13 +491,4 @@ fn left_behind(view: &PinView) -> Refusal {
         "This cannot follow the client to another server: {remains}. It was left by: {statement}"
     ))
     .hint("session_state = \"follow\" lets clients keep a server for as long as such state exists.")
-}
-
-fn too_many_pinned(waited: Duration) -> Refusal {
-    Refusal::new(
-        SqlState::TOO_MANY_CONNECTIONS,
-        "too many clients keep a server for their session state",
-    )
-    .detail(format!("Waited {waited:.1?}."))
-    .hint("max_pinned says how many servers of a pool may be kept.")
 }

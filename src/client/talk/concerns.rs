@@ -16,7 +16,7 @@ const PORTALS_MAX: usize = 1000;
 
 /// Whom a statement concerns.
 #[derive(Debug, Default)]
-pub(super) struct Concerns {
+pub(in crate::client) struct Concerns {
     /// Databases that it needs without connections.
     databases: Vec<Box<[u8]>>,
     /// Roles and databases whose sessions it has begin with other settings.
