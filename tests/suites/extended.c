@@ -1,6 +1,7 @@
 /*
  * Between psql and libpq: a query that would go by the simple protocol goes by the extended one; with PROTOCOL=prepared
- * in the environment as a named statement, which is used again when the same text comes again.
+ * in the environment as a named statement, which is used again when the same text comes again, unless something has been
+ * created, altered or dropped meanwhile: a plan from before that may be made anew at any time.
  *
  * COPY stays as it is: psql sends its data line by line and looks for no answer to what the extended protocol has around it.
  */
@@ -22,9 +23,33 @@ struct statement {
 
 static struct statement *statements;
 
-static int is_copy(const char *text)
+/* psql sends the comments before a statement, too. */
+static int begins_with(const char *text, const char *word)
 {
-	return strncasecmp(text + strspn(text, " \t\n("), "copy", 4) == 0;
+	for (;;) {
+		text += strspn(text, " \t\n(");
+		if (strncmp(text, "--", 2) != 0)
+			return strncasecmp(text, word, strlen(word)) == 0;
+		text += strcspn(text, "\n");
+	}
+}
+
+static int changes_schema(const char *text)
+{
+	static const char *const words[] = {"create", "alter", "drop", "do", "call", "grant", "revoke", "reassign"};
+
+	for (size_t n = 0; n < sizeof words / sizeof *words; n++)
+		if (begins_with(text, words[n]))
+			return 1;
+	return 0;
+}
+
+/* What has been prepared on a connection is not used again. */
+static void forget(const PGconn *conn)
+{
+	for (struct statement *known = statements; known; known = known->next)
+		if (known->conn == conn)
+			known->conn = NULL;
 }
 
 /* The statement of a text, prepared; NULL where PostgreSQL refuses it, which the connection tells then. */
@@ -59,13 +84,15 @@ int PQsendQuery(PGconn *conn, const char *text)
 {
 	const char *protocol = getenv("PROTOCOL"), *name;
 
-	if (is_copy(text)) {
+	if (begins_with(text, "copy")) {
 		int (*simple)(PGconn *, const char *) = (int (*)(PGconn *, const char *)) dlsym(RTLD_NEXT, "PQsendQuery");
 
 		return simple(conn, text);
 	}
 	if (!protocol || strcmp(protocol, "prepared") != 0)
 		return PQsendQueryParams(conn, text, 0, NULL, NULL, NULL, NULL, 0);
+	if (changes_schema(text))
+		forget(conn);
 	name = prepared(conn, text);
 	return name ? PQsendQueryPrepared(conn, name, 0, NULL, NULL, NULL, 0) : 0;
 }
@@ -79,10 +106,7 @@ PGresult *PQexec(PGconn *conn, const char *text)
 void PQfinish(PGconn *conn)
 {
 	void (*finish)(PGconn *) = (void (*)(PGconn *)) dlsym(RTLD_NEXT, "PQfinish");
-	struct statement *known;
 
-	for (known = statements; known; known = known->next)
-		if (known->conn == conn)
-			known->conn = NULL;
+	forget(conn);
 	finish(conn);
 }

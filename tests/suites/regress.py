@@ -67,6 +67,7 @@ class Regress(Sources):
     listed = "regress"
     inside = "src/test/regress/parallel_schedule"
     protocol = "simple"
+    at_once = True  # whether the tests of a group are run at the same time
     limit_s = 600
 
     def check(self):
@@ -105,6 +106,8 @@ class Regress(Sources):
         """Groups of tests that may run at the same time."""
         with open(os.path.join(self.checkout, self.inside)) as schedule:
             groups = [line.split()[1:] for line in schedule if line.startswith("test:")]
+        if not self.at_once:
+            groups = [[test] for group in groups for test in group]
         wanted = lambda test: not selection or test == "test_setup" or test in selection.split(",")
         chosen = [list(filter(wanted, group)) for group in groups]
         return list(filter(None, chosen))
@@ -161,7 +164,11 @@ class RegressExtended(Regress):
 
 
 class RegressPrepared(Regress):
-    """The same with named statements, which are used again when the same text comes again."""
+    """The same with named statements, which are used again when the same text comes again.
+
+    One after the other, as PostgreSQL reads a statement anew, under later settings, when somebody has created something.
+    """
 
     name = title = "regress-prepared"
     protocol = "prepared"
+    at_once = False
