@@ -62,7 +62,7 @@ impl Talk {
             Judged::Marked(mut verdict) => {
                 executed = self.spoken_of(&verdict, 0);
                 self.mind_paths(&mut verdict, &mut executed, server);
-                let concerns = self.concerns(&verdict, &executed);
+                let concerns = Self::concerns(&verdict, &executed);
                 if !concerns.are_none() && server.pipeline.in_flight() {
                     return Err(wait_for_answers(server));
                 }
@@ -86,7 +86,7 @@ impl Talk {
             let text = self.input.get(HEADER_LEN..here).unwrap_or_default();
             self.trail.mark(&verdict, text, Barrier::Now);
             self.mark_executed(&executed, Barrier::Now);
-            let concerns = self.concerns(&verdict, &executed);
+            let concerns = Self::concerns(&verdict, &executed);
             self.trail.concern(concerns);
         }
         if server.pipeline.status() == Status::Failed {
@@ -106,7 +106,7 @@ impl Talk {
     }
 
     /// Whom a text concerns beside the client, and what it executes.
-    fn concerns(&self, verdict: &Verdict, executed: &Executed) -> Concerns {
+    fn concerns(verdict: &Verdict, executed: &Executed) -> Concerns {
         let executed = executed.verdicts.iter().map(|(verdict, _)| &**verdict);
         Concerns::of([verdict].into_iter().chain(executed))
     }
@@ -146,19 +146,18 @@ impl Talk {
         Ok(spoken_of.into_iter().map(|(name, _)| name).collect())
     }
 
-    /// Looks at what a Bind is about to make ready to run. Tells whether it has been refused, and is dealt with.
-    pub(super) fn watch_bind(
+    /// What a portal may do that is about to be bound. `None`: nothing that matters.
+    fn judge_bound(
         &mut self,
-        header: Header,
         bound: Option<&Bound<'_>>,
         server: &mut Connection,
-    ) -> Result<bool, Pause> {
+    ) -> Result<Option<Box<Verdict>>, Pause> {
         let judged = match bound {
-            _ if self.trail.following == Following::Not => return Ok(false),
+            _ if self.trail.following == Following::Not => return Ok(None),
             Some(Bound::Named(statement)) => {
                 let version = self.trail.functions.version();
                 if statement.is_inert(version) {
-                    return Ok(false);
+                    return Ok(None);
                 }
                 let shows = shows_statements(statement.text());
                 if shows {
@@ -174,20 +173,30 @@ impl Talk {
                 if unnamed.shows_statements {
                     self.show_statements(server)?;
                 }
-                match &unnamed.verdict {
-                    None => Judged::Passing,
-                    Some(verdict) => Judged::Marked(verdict.clone()),
-                }
+                return Ok(unnamed.verdict.clone());
             }
             // SQL's own PREPARE made it.
             None => self.trail.unread(),
         };
-        let Judged::Marked(mut verdict) = judged else {
+        Ok(match judged {
+            Judged::Marked(verdict) => Some(verdict),
+            Judged::Inert | Judged::Passing => None,
+        })
+    }
+
+    /// Looks at what a Bind is about to make ready to run. Tells whether it has been refused, and is dealt with.
+    pub(super) fn watch_bind(
+        &mut self,
+        header: Header,
+        bound: Option<&Bound<'_>>,
+        server: &mut Connection,
+    ) -> Result<bool, Pause> {
+        let Some(mut verdict) = self.judge_bound(bound, server)? else {
             return Ok(false);
         };
         let mut executed = self.spoken_of(&verdict, server.pipeline.segment());
         self.mind_paths(&mut verdict, &mut executed, server);
-        let concerns = self.concerns(&verdict, &executed);
+        let concerns = Self::concerns(&verdict, &executed);
         if !concerns.are_none() {
             let body = self.input.get(HEADER_LEN..).unwrap_or_default();
             let portal = frontend::bind_names(body).map(|(portal, _)| portal.to_vec());
