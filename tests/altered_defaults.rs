@@ -128,6 +128,7 @@ fn who_has_chosen_nothing_follows_the_servers_configuration() {
         let mut clients: Vec<[Wire; 3]> = [pair.cluster.target(), pair.howdah.target()]
             .map(|target| {
                 let mut chooses = Wire::app(target);
+                // One of them is the default.
                 chooses.query("SET default_transaction_read_only = off; SET TimeZone = 'America/Lima'");
                 let asks = Wire::login_with(target, &own_zone, None).expect("a login");
                 [Wire::app(target), chooses, asks]
@@ -189,5 +190,112 @@ fn nobody_takes_what_another_client_sets_unseen_for_a_new_default() {
         liar.query("SELECT lies()");
         assert_eq!(other.value("SHOW TimeZone"), zone);
         assert_eq!(Wire::app(pair.howdah.target()).value("SHOW TimeZone"), zone);
+    }
+}
+
+/// A freeze that is taken back while nobody is there holds again the next time.
+#[test]
+fn a_change_that_was_forgotten_is_followed_again() {
+    let pair = Pair::with_pool(2);
+    let mut admin = Wire::login(pair.cluster.target(), "postgres", "app");
+    admin.query("CREATE TABLE written (n int); GRANT ALL ON written TO app");
+    let mut set = |value: &str| {
+        admin.query("SET default_transaction_read_only = off");
+        admin.query(&format!(
+            "ALTER SYSTEM SET default_transaction_read_only = {value}"
+        ));
+        admin.query("SELECT pg_reload_conf()");
+        wait_until("the server has read it", || {
+            let mut fresh = Wire::app(pair.cluster.target());
+            fresh.value("SHOW default_transaction_read_only") == value
+        });
+    };
+    let insert = "INSERT INTO written VALUES (1)";
+    let mut client = Wire::app(pair.howdah.target());
+    for _ in 0..2 {
+        set("on");
+        client.query("SELECT 1");
+        assert_eq!(client.query(insert).code(), "25006");
+        // Every server that has heard of it goes.
+        let pids = pair.cluster.backend_pids("usename = 'app'");
+        set("off");
+        for pid in pids {
+            pair.cluster.sql(&format!("SELECT pg_terminate_backend({pid})"));
+        }
+        wait_until("they are gone", || {
+            pair.cluster.backend_pids("usename = 'app'").is_empty()
+        });
+        let mut fresh = Wire::app(pair.howdah.target());
+        assert_eq!(
+            fresh.query(insert).code(),
+            "",
+            "new servers know nothing of a freeze"
+        );
+    }
+}
+
+/// Servers whose defaults differ, because one began before a role was altered, do not make clients waver.
+#[test]
+fn what_one_server_has_by_default_is_no_news_for_those_of_another() {
+    let pair = Pair::with_pool(2);
+    let mut admin = Wire::login(pair.cluster.target(), "postgres", "app");
+    let app = || Wire::app(pair.howdah.target());
+    let (mut early, mut other) = (app(), app());
+    early.query("BEGIN");
+    let old = early.value("SELECT pg_backend_pid()");
+    admin.query("ALTER ROLE app SET TimeZone = 'UTC'");
+    // A server that begins with that.
+    assert_ne!(other.value("SELECT pg_backend_pid()"), old);
+    early.query("COMMIT");
+    admin.query("ALTER SYSTEM SET TimeZone = 'Asia/Tokyo'");
+    admin.query("SELECT pg_reload_conf()");
+    wait_until("it has been read", || {
+        Wire::login(pair.cluster.target(), "postgres", "app").value("SHOW TimeZone") == "Asia/Tokyo"
+    });
+    for wire in [&mut early, &mut other] {
+        for _ in 0..3 {
+            wire.query("SELECT 1");
+        }
+    }
+    let zones: Vec<_> = [&mut early, &mut other]
+        .map(|wire| wire.value("SHOW TimeZone"))
+        .into();
+    let mut holder = app();
+    for _ in 0..3 {
+        // Whichever servers they meet.
+        holder.query("BEGIN");
+        for (wire, zone) in [&mut early, &mut other].into_iter().zip(&zones) {
+            assert_eq!(wire.value("SHOW TimeZone"), *zone);
+            assert_eq!(wire.params["TimeZone"], *zone);
+        }
+        holder.query("COMMIT");
+        for (wire, zone) in [&mut early, &mut other].into_iter().zip(&zones) {
+            assert_eq!(wire.value("SHOW TimeZone"), *zone);
+        }
+    }
+}
+
+/// What a client has set stays its own where it makes no difference.
+#[test]
+fn a_choice_that_is_the_default_outlives_the_default() {
+    for size in [1, 2] {
+        let pair = Pair::with_pool(size);
+        let mut admin = Wire::login(pair.cluster.target(), "postgres", "app");
+        let mut client = Wire::app(pair.howdah.target());
+        let zone = client.params["TimeZone"].clone();
+        client.query(&format!("SET TimeZone = '{zone}'"));
+        Wire::app(pair.howdah.target()).query("SELECT 1");
+        admin.query("ALTER SYSTEM SET TimeZone = 'Asia/Tokyo'");
+        admin.query("SELECT pg_reload_conf()");
+        wait_until("it has been read", || {
+            Wire::app(pair.cluster.target()).value("SHOW TimeZone") == "Asia/Tokyo"
+        });
+        // Each with one meaning, from the first on.
+        for _ in 0..3 {
+            assert_eq!(client.value("SHOW TimeZone"), zone, "a pool of {size}");
+            let mut other = Wire::app(pair.howdah.target());
+            other.query("SELECT 1");
+            assert_eq!(other.value("SHOW TimeZone"), "Asia/Tokyo");
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! The changes of defaults that a pool's servers have heard of while clients were there.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::server::NewDefault;
+use crate::server::{NewDefault, Parameters};
 
 /// So many are remembered: administrators do not change their minds more often while a client sleeps.
 const CHANGES_MAX: usize = 100;
@@ -14,7 +15,14 @@ const CHANGES_MAX: usize = 100;
 #[derive(Debug, Default)]
 pub struct Defaults {
     count: AtomicU32,
-    changes: Mutex<VecDeque<NewDefault>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    changes: VecDeque<NewDefault>,
+    /// What new sessions were last found to have.
+    current: Arc<Parameters>,
 }
 
 impl Defaults {
@@ -25,28 +33,41 @@ impl Defaults {
 
     /// Those since there were so many, as far as they are remembered, and how many there have been.
     pub fn since(&self, seen: u32) -> (Vec<NewDefault>, u32) {
-        let changes = self.changes.lock();
-        let count = self.count();
+        let known = self.known.lock();
+        let (changes, count) = (&known.changes, self.count());
         let new = (count.wrapping_sub(seen) as usize).min(changes.len());
         (changes.iter().skip(changes.len() - new).cloned().collect(), count)
     }
 
-    /// A server has heard of one. False if another has told of it before.
+    /// A server has heard of one. False if that is known already.
     pub(super) fn add(&self, change: &NewDefault) -> bool {
-        let mut changes = self.changes.lock();
-        let mut last = changes.iter().rev();
-        if last
-            .find(|have| have.name == change.name)
-            .is_some_and(|have| have.after == change.after)
-        {
-            return false;
+        let mut known = self.known.lock();
+        let is_new = Arc::make_mut(&mut known.current).set(&change.name, &change.after);
+        if is_new {
+            self.tell(&mut known, change.clone());
         }
-        if changes.len() == CHANGES_MAX {
-            changes.pop_front();
+        is_new
+    }
+
+    fn tell(&self, known: &mut Known, change: NewDefault) {
+        if known.changes.len() == CHANGES_MAX {
+            known.changes.pop_front();
         }
-        changes.push_back(change.clone());
+        known.changes.push_back(change);
         self.count.fetch_add(1, Ordering::AcqRel);
-        true
+    }
+
+    /// A new session has these. Tells whether that was otherwise with the last one. Where no other server is there
+    /// (`is_sole`) nobody has told why, and clients follow; else they keep what those have that are there.
+    pub(super) fn begin_with(&self, reported: &Arc<Parameters>, is_sole: bool) -> bool {
+        let mut known = self.known.lock();
+        let before = std::mem::replace(&mut known.current, reported.clone());
+        let changes = reported.new_defaults(&before);
+        let is_other = !changes.is_empty();
+        for change in changes.into_iter().filter(|_| is_sole) {
+            self.tell(&mut known, change);
+        }
+        is_other
     }
 }
 
@@ -74,6 +95,22 @@ mod tests {
             defaults.since(1),
             (vec![change("CET", "UTC"), change("UTC", "CET")], 3)
         );
+    }
+
+    #[test]
+    fn what_new_sessions_have_is_where_the_next_change_begins() {
+        let defaults = Defaults::default();
+        let begun = |zone: &[u8]| {
+            let mut parameters = Parameters::default();
+            parameters.set(b"TimeZone", zone);
+            defaults.begin_with(&Arc::new(parameters), false)
+        };
+        assert!(!begun(b"UTC"));
+        assert!(defaults.add(&change("UTC", "CET")));
+        assert!(begun(b"UTC"), "it was taken back while no server was there");
+        assert!(defaults.add(&change("UTC", "CET")));
+        assert!(!begun(b"CET"));
+        assert_eq!(defaults.count(), 2);
     }
 
     #[test]

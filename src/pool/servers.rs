@@ -1,7 +1,7 @@
 //! The servers of one pool: how the pool's connections to PostgreSQL are opened, watched, cleaned and closed.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -78,6 +78,8 @@ pub struct Servers {
     pub defaults: Defaults,
     /// What `connect_query` has set, by names in lower case.
     begun_with: Mutex<Arc<[Box<[u8]>]>>,
+    /// The connections that are there.
+    begun: Mutex<Vec<Weak<server::Info>>>,
     /// How long a session may be idle that has not chosen for itself.
     idle_limits: Mutex<IdleLimits>,
     /// Every set of reported parameters that is in use, once: so equal sets are equal pointers.
@@ -98,6 +100,7 @@ impl Servers {
             hubs: Hubs::default(),
             welcomes: Mutex::default(),
             defaults: Defaults::default(),
+            begun: Mutex::default(),
             begun_with: Mutex::default(),
             idle_limits: Mutex::default(),
             reported: Mutex::default(),
@@ -316,9 +319,13 @@ impl Source for Servers {
 
     async fn check(&self, mut conn: Self::Conn) -> Option<Self::Conn> {
         let policy = self.policy();
+        let before = conn.settings.reported.clone();
         let checked = conn.run(&policy.server_check_query);
         match within(policy.server_connect_timeout, checked).await {
-            Ok(Ok(())) => Some(conn),
+            Ok(Ok(())) => {
+                conn.has_set_nothing_since(&before);
+                Some(conn)
+            }
             Ok(Err(failure)) => {
                 let why = failure.refusal().to_string();
                 tracing::info!(server = conn.info().id, why, "server failed its check");
@@ -359,6 +366,16 @@ impl Servers {
         let extra = self.intern_extra(Extra::clone(&connection.baseline.extra));
         connection.baseline.extra = extra.clone();
         connection.settings.extra = extra;
+        let is_sole = {
+            let mut begun = self.begun.lock();
+            begun.retain(|info| info.strong_count() > 0);
+            begun.push(Arc::downgrade(connection.info()));
+            begun.len() == 1
+        };
+        if self.defaults.begin_with(&connection.baseline.reported, is_sole) {
+            // They were learnt from sessions that began otherwise.
+            self.welcomes.lock().clear();
+        }
         self.remember_welcome(Vec::new(), connection.baseline.clone());
     }
 

@@ -22,15 +22,15 @@ impl Connection {
         if self.settings.is_planned_unlike(wanted) {
             self.outdate_plans();
         }
-        let uncovers = self.uncover_defaults();
-        let towards = self.settings.towards(wanted, Some(self.defaults()));
-        let queries: Vec<_> = uncovers.into_iter().chain(towards).collect();
-        if !queries.is_empty() {
-            let query = queries.join(&b";"[..]);
-            let had = self.settings.reported.clone();
+        // What RESET leads to may turn out to be something else.
+        for _ in 0..2 {
+            let Some(query) = self.settings.towards(wanted, self.defaults()) else {
+                break;
+            };
+            let had = self.settings.clone();
             self.set(&query).await?;
             self.hears_in(wanted);
-            self.note_new_defaults(&had, wanted);
+            self.has_been_led(&had, wanted);
         }
         if self.unseen.outdated_plans {
             self.set(b"DISCARD PLANS").await?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::sql::dotted_names;
 
 use super::repose::IDLE_SESSION_TIMEOUT;
-use super::{Connection, Extra, Failure, Manner, Question};
+use super::{Chosen, Connection, Extra, Failure, Manner, Question};
 
 /// How sessions begin.
 #[derive(Debug, Default)]
@@ -28,6 +28,7 @@ impl Connection {
         let names = reported.map(|(name, _)| name.to_ascii_lowercase().into());
         self.beginning.set = names.chain(extra.iter().map(|(name, _)| name.into())).collect();
         self.settings.extra = Arc::new(extra);
+        self.settings.chosen = Chosen::among(self.beginning.set.iter().map(|name| &**name));
         self.baseline = self.settings.clone();
         Ok(())
     }

@@ -22,7 +22,7 @@ use super::questions::Rows;
 use super::repose::Repose;
 use super::statements::{NOTHING, text_of};
 use super::unseen::Unseen;
-use super::{CancelKey, NewDefault, Prepared, Remains, Settings};
+use super::{CancelKey, Prepared, Remains, Settings};
 
 /// A client's unnamed statement.
 #[derive(Debug)]
@@ -427,15 +427,9 @@ impl Connection {
                     backend::parameter_status(message.body()).map_err(|error| Gone(error.to_string()))?;
                 let room = self.settings.reported.has_room_for(name, value);
                 room.map_err(|error| Gone(error.to_string()))?;
-                let before = self.settings.reported.get(name).map(Box::from);
+                let before = self.settings.reported.clone();
                 Arc::make_mut(&mut self.settings.reported).set(name, value);
-                if let Some(before) = before.filter(|_| NewDefault::is_followed(name)) {
-                    self.has_new_default(NewDefault {
-                        name: name.into(),
-                        before,
-                        after: value.into(),
-                    });
-                }
+                self.has_set_nothing_since(&before);
                 Ok(())
             }
             b'N' | b'A' => Ok(()),
@@ -524,8 +518,8 @@ impl Connection {
         }
         // A role of the client's might not be allowed to, and a timeout of its could strike.
         let login = Settings {
-            reported: self.settings.reported.clone(),
             extra: self.baseline.extra.clone(),
+            ..self.settings.clone()
         };
         self.align(&login).await?;
         for (kind, sql) in [

@@ -1,10 +1,12 @@
 //! What sessions are set to that have chosen nothing, for the settings that servers report. An administrator may change it
 //! under them (`ALTER SYSTEM`, a reload): PostgreSQL's sessions follow, and so do clients.
+//!
+//! What a server has by default is a fact about that server: another one may have another, by its configuration or its role's.
+//! That it has changed, on a server that is there, is news for everybody.
 
 use std::sync::Arc;
 
-use super::settings::{reset, select};
-use super::{Connection, Parameters, Settings};
+use super::{Chosen, Connection, Parameters, Settings};
 
 /// A default has changed, of which sessions that are there have heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,34 +19,13 @@ pub struct NewDefault {
     pub after: Box<[u8]>,
 }
 
-/// They tell of the client rather than of the server's configuration.
-const CLIENTS_OWN: [&[u8]; 2] = [b"application_name", b"client_encoding"];
-
 /// What a connection knows of its defaults.
 #[derive(Debug, Default)]
 pub(super) struct Defaults {
     /// What RESET leads to.
     reported: Arc<Parameters>,
-    /// It has been told of so many changes.
-    seen: u32,
-    /// Changes that it has heard of itself, and nobody else yet.
+    /// Changes that it has heard of, and nobody else yet.
     heard: Vec<NewDefault>,
-    /// What its last client has set to just what it was: as it is, it would not follow.
-    covered: Vec<Box<[u8]>>,
-}
-
-impl Defaults {
-    /// Whether nothing keeps the session from following.
-    pub(super) fn are_bare(&self) -> bool {
-        self.covered.is_empty()
-    }
-}
-
-impl NewDefault {
-    /// Whether sessions follow when the default of this setting changes.
-    pub fn is_followed(name: &[u8]) -> bool {
-        Parameters::is_settable(name) && !CLIENTS_OWN.contains(&name)
-    }
 }
 
 impl Parameters {
@@ -62,6 +43,20 @@ impl Parameters {
         }
         followed
     }
+
+    /// What is different from `before`, of that which follows the server's configuration.
+    pub fn new_defaults(&self, before: &Self) -> Vec<NewDefault> {
+        let differing = self.differing(before);
+        let followed = differing.filter(|(name, _)| !Chosen::of(name).is_empty());
+        let change = |(name, value): (&[u8], &[u8])| {
+            Some(NewDefault {
+                name: name.into(),
+                before: before.get(name)?.into(),
+                after: value.into(),
+            })
+        };
+        followed.filter_map(change).collect()
+    }
 }
 
 impl Connection {
@@ -75,61 +70,37 @@ impl Connection {
         &self.defaults.reported
     }
 
-    /// The server has another default than was known.
-    pub fn has_new_default(&mut self, change: NewDefault) {
-        Arc::make_mut(&mut self.defaults.reported).set(&change.name, &change.after);
-        if !self.is_begun_with(&change.name) {
-            Arc::make_mut(&mut self.baseline.reported).set(&change.name, &change.after);
-        }
-        self.defaults.heard.push(change);
-    }
-
-    /// Its client has set these, by their names in lower case: for others they are to be defaults again.
-    pub fn cover_defaults<'a>(&mut self, names: impl Iterator<Item = &'a [u8]>) {
-        for name in names {
-            let Some(name) = self.settings.reported.spelling(name) else {
-                continue;
-            };
-            let is_default = self.defaults().get(name) == self.settings.reported.get(name);
-            if is_default && NewDefault::is_followed(name) {
-                let name = name.into();
-                self.defaults.covered.push(name);
+    /// The server has told of a default that has changed. False if what has changed was none.
+    pub fn has_new_default(&mut self, change: NewDefault) -> bool {
+        let was_default = self.defaults().get(&change.name) == Some(&change.before);
+        if was_default {
+            Arc::make_mut(&mut self.defaults.reported).set(&change.name, &change.after);
+            if !self.is_begun_with(&change.name) {
+                Arc::make_mut(&mut self.baseline.reported).set(&change.name, &change.after);
             }
+            self.defaults.heard.push(change);
         }
+        was_default
     }
 
-    /// The calls that uncover them.
-    pub(super) fn uncover_defaults(&mut self) -> Option<Vec<u8>> {
-        let covered = std::mem::take(&mut self.defaults.covered);
-        let calls: Vec<_> = covered.iter().map(|name| reset(name)).collect();
-        (!calls.is_empty()).then(|| select(&calls))
-    }
-
-    /// The session had `had`, and has been brought to `wanted`: what it reports beside that is news.
-    pub(super) fn note_new_defaults(&mut self, had: &Parameters, wanted: &Settings) {
-        let news: Vec<_> = self
-            .settings
-            .reported
-            .iter()
-            .filter(|(name, _)| NewDefault::is_followed(name))
-            .filter_map(|(name, value)| {
-                let expected = match (had.get(name)?, wanted.reported.get(name)) {
-                    (had, Some(wanted)) if had != wanted => {
-                        // What was not reset has been set to just that.
-                        Some(wanted).filter(|wanted| self.defaults().get(name) == Some(wanted))?
-                    }
-                    (had, _) => had,
-                };
-                (value != expected).then(|| NewDefault {
-                    name: name.into(),
-                    before: expected.into(),
-                    after: value.into(),
-                })
-            })
-            .collect();
-        for change in news {
+    /// Nothing has been set since it reported `before`.
+    pub fn has_set_nothing_since(&mut self, before: &Parameters) {
+        for change in self.settings.reported.new_defaults(before) {
             self.has_new_default(change);
         }
+    }
+
+    /// The session had `had`, and has been brought to `wanted`. What was not set is by default, whatever that is now.
+    pub(super) fn has_been_led(&mut self, had: &Settings, wanted: &Settings) {
+        let own = had.chosen_towards(wanted, self.defaults());
+        let news = self.settings.reported.new_defaults(self.defaults());
+        for change in news
+            .into_iter()
+            .filter(|change| !own.has(Chosen::of(&change.name)))
+        {
+            self.has_new_default(change);
+        }
+        self.settings.chosen = own;
     }
 
     /// What it has heard that nobody else has.
@@ -137,24 +108,8 @@ impl Connection {
         std::mem::take(&mut self.defaults.heard)
     }
 
-    /// Whether it knows of this number of changes, and nothing beyond.
-    pub fn knows_defaults(&self, count: u32) -> bool {
-        self.defaults.seen == count && self.defaults.heard.is_empty()
-    }
-
-    /// How many changes it has been told of.
-    pub fn defaults_seen(&self) -> u32 {
-        self.defaults.seen
-    }
-
-    /// It is told of the changes up to this number.
-    pub fn follow_defaults(&mut self, changes: &[NewDefault], count: u32) {
-        let open: Vec<_> = changes
-            .iter()
-            .filter(|change| !self.is_begun_with(&change.name))
-            .collect();
-        self.baseline.reported.follow(open);
-        self.defaults.reported.follow(changes);
-        self.defaults.seen = count;
+    /// Whether it has heard nothing that nobody else has.
+    pub fn has_no_news(&self) -> bool {
+        self.defaults.heard.is_empty()
     }
 }

@@ -3,6 +3,7 @@
 mod align;
 mod beginning;
 mod cancel;
+mod chosen;
 mod connect;
 mod connection;
 mod defaults;
@@ -24,6 +25,7 @@ mod statements;
 mod unseen;
 
 pub use cancel::CancelKey;
+pub use chosen::Chosen;
 pub use connect::{Address, ConnectError, Target};
 pub use connection::{Connection, Failure, Gone, Info, Leftovers, Unnamed, UnnamedSlot, refusal_of};
 pub use defaults::NewDefault;

@@ -380,10 +380,12 @@ impl Connection {
     }
 
     async fn query_or_roll_back(&mut self, sql: &[u8]) -> Result<Vec<Rows>, Failure> {
+        let before = self.settings.reported.clone();
         let results = self.query(sql).await;
         if results.is_err() && self.pipeline.status() != Status::Idle {
             self.run("ROLLBACK").await?;
         }
+        self.has_set_nothing_since(&before);
         results
     }
 

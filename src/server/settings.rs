@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::literal::{text, text_in};
-use super::{NewDefault, Parameters};
+use super::{Chosen, Parameters};
 use crate::sql::{Bearing, is_folded};
 
 /// A name and a value.
@@ -57,6 +57,8 @@ pub struct Settings {
     pub reported: Arc<Parameters>,
     /// The others.
     pub extra: Arc<Extra>,
+    /// Which of the reported ones are its own, and not what the server's configuration says.
+    pub chosen: Chosen,
 }
 
 fn decides_meaning(name: &[u8]) -> bool {
@@ -93,18 +95,21 @@ impl Settings {
     pub fn mark(&self) -> u64 {
         let address = |address: usize| address as u64;
         let extra = address(Arc::as_ptr(&self.extra).addr());
-        address(Arc::as_ptr(&self.reported).addr()) ^ extra.rotate_left(32)
+        address(Arc::as_ptr(&self.reported).addr()) ^ extra.rotate_left(32) ^ self.chosen.mark()
     }
 
     /// Whether both are the same, at the cost of two comparisons of pointers where they were interned.
     pub fn is(&self, other: &Self) -> bool {
         self.has_extra_of(other)
+            && self.chosen == other.chosen
             && (Arc::ptr_eq(&self.reported, &other.reported) || self.reported == other.reported)
     }
 
     /// Whether both are the same, because they were interned or one is a copy of the other. False proves nothing.
     pub fn is_shared_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.reported, &other.reported) && Arc::ptr_eq(&self.extra, &other.extra)
+        Arc::ptr_eq(&self.reported, &other.reported)
+            && Arc::ptr_eq(&self.extra, &other.extra)
+            && self.chosen == other.chosen
     }
 
     fn has_extra_of(&self, other: &Self) -> bool {
@@ -112,11 +117,12 @@ impl Settings {
     }
 
     /// The query that brings a session which has `self` to `wanted`, all or nothing; none if it is there already.
-    /// What is to be as `defaults` say, which RESET leads to, is reset: so it goes on following the server's configuration.
+    /// What is to be as `defaults` say, which RESET leads to, and nobody's choice, is reset: so it goes on following the
+    /// server's configuration. A choice is set even where that makes no difference yet.
     ///
     /// Values are put right under the role that logged in, for any other may not be allowed to: the client's roles go
     /// first and come back last.
-    pub fn towards(&self, wanted: &Self, defaults: Option<&Parameters>) -> Option<Vec<u8>> {
+    pub fn towards(&self, wanted: &Self, defaults: &Parameters) -> Option<Vec<u8>> {
         if self.is_shared_with(wanted) {
             return None;
         }
@@ -158,13 +164,26 @@ impl Settings {
         text_in(value, self.reported.get(CLIENT_ENCODING).unwrap_or(b"UTF8"))
     }
 
-    /// Reported parameters that `wanted` has otherwise. Where the encodings differ, bytes that are equal prove nothing.
-    fn differing<'a>(&self, wanted: &'a Self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-        let encoding = |settings: &Self| settings.reported.get(CLIENT_ENCODING).map(<[u8]>::to_vec);
-        let is_foreign = encoding(self) != encoding(wanted);
-        let had = self.reported.clone();
-        let all = wanted.reported.iter();
-        all.filter(move |(name, value)| had.get(name) != Some(value) || (is_foreign && !value.is_ascii()))
+    /// Whether `wanted` has a reported parameter otherwise. Where the encodings differ, bytes that are equal prove nothing.
+    fn differs(&self, wanted: &Self, name: &[u8]) -> bool {
+        let (have, want) = (self.reported.get(name), wanted.reported.get(name));
+        let is_ascii = want.is_none_or(<[u8]>::is_ascii);
+        have != want
+            || (!is_ascii && self.reported.get(CLIENT_ENCODING) != wanted.reported.get(CLIENT_ENCODING))
+    }
+
+    /// What a session that has been brought to `wanted` has of its own, where RESET leads to `defaults`: what is chosen,
+    /// and what is otherwise there.
+    pub(super) fn chosen_towards(&self, wanted: &Self, defaults: &Parameters) -> Chosen {
+        let others = wanted.reported.differing(defaults);
+        Chosen::among(others.map(|(name, _)| name)).union(wanted.chosen)
+    }
+
+    /// Whether a function that reads what a session is set to may read something else where these are.
+    pub fn reads_unlike(&self, other: &Self) -> bool {
+        let of_nobody: [&[u8]; 2] = [b"application_name", CLIENT_ENCODING];
+        let differing = self.reported.differing(&other.reported);
+        !self.has_extra_of(other) || { differing }.any(|(name, _)| !of_nobody.contains(&name))
     }
 
     /// Whether plans that are made under these may hold what a session with `wanted` would not find.
@@ -180,7 +199,7 @@ impl Settings {
     }
 
     /// The calls that put right what is neither role.
-    fn values_towards(&self, wanted: &Self, defaults: Option<&Parameters>) -> Vec<Vec<u8>> {
+    fn values_towards(&self, wanted: &Self, defaults: &Parameters) -> Vec<Vec<u8>> {
         let mut calls = Vec::new();
         if !self.has_extra_of(wanted) {
             // What is empty and has a dot in its name is nothing but the trace of a setting that was used once.
@@ -194,13 +213,17 @@ impl Settings {
                     .map(|(name, _)| reset(name)),
             );
         }
-        for (name, value) in self.differing(wanted) {
-            if Parameters::is_settable(name) && self.reported.get(name).is_some() {
-                let is_default = defaults.and_then(|defaults| defaults.get(name)) == Some(value);
-                calls.push(if is_default && NewDefault::is_followed(name) {
-                    reset(name)
-                } else {
+        let own = self.chosen_towards(wanted, defaults);
+        for (name, value) in wanted.reported.iter() {
+            let (followed, had) = (Chosen::of(name), self.reported.get(name));
+            let is_settable = Parameters::is_settable(name) && had.is_some();
+            let changes_owner = (wanted.chosen.has(followed) && !self.chosen.has(followed))
+                || (self.chosen.has(followed) && !own.has(followed));
+            if is_settable && (self.differs(wanted, name) || changes_owner) {
+                calls.push(if followed.is_empty() || own.has(followed) {
                     call(name, &wanted.reported_text(value), b"false")
+                } else {
+                    reset(name)
                 });
             }
         }
@@ -276,7 +299,8 @@ pub(super) fn call(name: &[u8], value: &[u8], is_local: &[u8]) -> Vec<u8> {
         value,
         b",",
         is_local,
-        b")",
+        // What it returns may not be told in the session's encoding.
+        b") IS NULL",
     ]
     .concat()
 }
@@ -297,10 +321,11 @@ mod tests {
     }
 
     fn told(from: &Settings, to: &Settings) -> Vec<String> {
-        let queries = from.towards(to, None);
+        let queries = from.towards(to, &Parameters::default());
         queries
             .into_iter()
-            .map(|query| String::from_utf8(query).unwrap().replace("pg_catalog.", ""))
+            .map(|query| String::from_utf8(query).unwrap())
+            .map(|query| query.replace("pg_catalog.", "").replace(" IS NULL", ""))
             .collect()
     }
 
@@ -400,9 +425,21 @@ mod tests {
     #[test]
     fn what_is_to_be_as_by_default_is_reset() {
         let zone = |value| settings(&[("TimeZone", value)], &[]);
-        let reset = zone("CET").towards(&zone("UTC"), Some(&zone("UTC").reported));
+        let reset = zone("CET").towards(&zone("UTC"), &zone("UTC").reported);
         let reset = String::from_utf8(reset.unwrap()).unwrap();
-        assert_eq!(reset, "SELECT pg_catalog.set_config(E'TimeZone',NULL,false)");
+        assert_eq!(
+            reset,
+            "SELECT pg_catalog.set_config(E'TimeZone',NULL,false) IS NULL"
+        );
+        let mut chosen = zone("UTC");
+        chosen.chosen = Chosen::of(b"TimeZone");
+        let set = zone("UTC").towards(&chosen, &zone("UTC").reported);
+        let set = String::from_utf8(set.unwrap()).unwrap();
+        assert_eq!(
+            set,
+            "SELECT pg_catalog.set_config(E'TimeZone',E'UTC',false) IS NULL"
+        );
+        assert_eq!(chosen.towards(&chosen.clone(), &zone("UTC").reported), None);
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Connection {
             && self.notifications.is_empty()
             && is_nobodys
             && !self.unseen.outdated_plans
-            && self.defaults.are_bare()
+            && self.has_no_news()
             && self.settings.is_shared_with(wanted)
     }
 

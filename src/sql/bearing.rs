@@ -1,6 +1,6 @@
 //! What a setting has to do with the meaning of a text.
 
-use super::lexer::Lexer;
+use super::lexer::{Lexer, Token};
 use super::scan;
 
 /// What a setting decides about the statements that are parsed under it.
@@ -84,17 +84,25 @@ pub fn may_mean_now(text: &[u8]) -> bool {
 }
 
 /// What statements begin with whose literals and names are read when they are prepared.
-const READ_WHEN_PREPARED: [&str; 10] = [
-    "select", "insert", "update", "delete", "merge", "values", "table", "with", "explain", "declare",
+const READ_WHEN_PREPARED: [&str; 11] = [
+    "select", "insert", "update", "delete", "merge", "values", "table", "with", "explain", "declare", "call",
 ];
+/// What may stand between CREATE and the table, or the view, that may be made of a query.
+const KINDS_OF_TABLES: [&str; 5] = ["temp", "temporary", "unlogged", "global", "local"];
 
 /// Whether a text is read in full when it is prepared, as settings are then. Others are read when they are executed.
 pub fn is_read_when_prepared(text: &[u8]) -> bool {
     let tokens = Lexer::new(text, true);
     let mut tokens = tokens.filter(|token| !token.kind.is_blank() && token.text != b"(");
-    tokens
-        .next()
-        .is_some_and(|head| READ_WHEN_PREPARED.iter().any(|word| head.is_word(word)))
+    let Some(head) = tokens.next() else {
+        return false;
+    };
+    let is_one_of = |token: &Token<'_>, words: &[&str]| words.iter().any(|word| token.is_word(word));
+    if head.is_word("create") {
+        let kind = tokens.find(|token| !is_one_of(token, &KINDS_OF_TABLES));
+        return kind.is_some_and(|kind| is_one_of(&kind, &["table", "materialized"]));
+    }
+    is_one_of(&head, &READ_WHEN_PREPARED)
 }
 
 /// Whether settings may decide what a text means that PostgreSQL reads for good: it has strings, what may be one, or the
@@ -134,7 +142,14 @@ mod tests {
 
     #[test]
     fn what_is_read_when_prepared_is_told_by_its_first_word() {
-        for text in ["select 1", " /* a */ ((Values (1)))", "INSERT INTO t VALUES (1)"] {
+        for text in [
+            "select 1",
+            " /* a */ ((Values (1)))",
+            "INSERT INTO t VALUES (1)",
+            "CALL p('today')",
+            "CREATE TEMP TABLE t AS SELECT 'now'",
+            "create materialized view v as select 1",
+        ] {
             assert!(is_read_when_prepared(text.as_bytes()), "{text}");
         }
         for text in [

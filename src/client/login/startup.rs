@@ -10,7 +10,7 @@ use crate::error::{Refusal, SqlState};
 use crate::farewell::{Denial, Farewell};
 use crate::pool::{Pool, Servers, Waiter};
 use crate::server::{
-    Connection, Extra, Failure, IDLE_SESSION_TIMEOUT, Parameters, Settings, is_outranked, wished,
+    Chosen, Connection, Extra, Failure, IDLE_SESSION_TIMEOUT, Parameters, Settings, is_outranked, wished,
 };
 use crate::stats::Tally;
 use crate::wire::startup::{Startup, split_options};
@@ -246,11 +246,14 @@ async fn try_out(wishes: &Wishes, server: &mut Connection) -> Result<Settings, F
             extra.put(name.as_bytes(), Some(value));
         }
     }
+    let asked_for = wishes.settings.iter().map(|(name, _)| name.as_bytes());
     let settings = Settings {
         reported: reported.clone(),
         extra: Arc::new(extra),
+        chosen: Chosen::among(asked_for).union(baseline.chosen),
     };
     server.settings.extra = settings.extra.clone();
+    server.settings.chosen = settings.chosen;
     server.see(&settings.extra);
     if settings.extra.get(IDLE_SESSION_TIMEOUT).is_some() {
         server.disturb();

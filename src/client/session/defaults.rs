@@ -3,27 +3,32 @@
 //! A server tells of that behind the first query that comes after it, whoever's that is. So a reported value that nothing in
 //! sight has set is asked about: what RESET would lead to as well is the server's default, and anything else was set unseen.
 
-use std::sync::Arc;
-
-use crate::client::talk::marks::Own;
-use crate::server::{Answer, Connection, NewDefault, Parameters};
+use crate::client::talk::marks::Marks;
+use crate::server::{Answer, Chosen, Connection, NewDefault, Parameters};
 use crate::wire::write;
 
 use super::Session;
 
 impl Session {
-    /// The server reports what nothing in sight has set, where it reported `before`: it is going to be asked.
-    pub(super) fn suspect_new_defaults(&mut self, before: &Parameters, server: &Connection) {
+    /// The session reports something else than `before`. What the client's texts have set is its own; what nothing in sight
+    /// has set is going to be asked about.
+    pub(super) fn suspect_new_defaults(&mut self, before: &Parameters, server: &mut Connection) {
         if !server.pipeline.is_settled() || !self.talk.trail.follows() {
             return;
         }
-        for (name, _) in server.settings.reported.differing(before) {
-            if let Some(had) = before.get(name)
-                && NewDefault::is_followed(name)
-                && !self.talk.trail.may_have_set(&name.to_ascii_lowercase())
-            {
-                self.talk.trail.suspect(name, had);
+        for change in server.settings.reported.new_defaults(before) {
+            if self.talk.trail.has_named(&change.name.to_ascii_lowercase()) {
+                self.choose(&change.name, server);
+            } else {
+                self.talk.trail.suspect(change);
             }
+        }
+    }
+
+    fn choose(&mut self, name: &[u8], server: &mut Connection) {
+        let name = Chosen::of(name);
+        for settings in [&mut self.talk.settings, &mut server.settings] {
+            settings.chosen = settings.chosen.union(name);
         }
     }
 
@@ -31,48 +36,59 @@ impl Session {
     pub(super) fn learn_new_defaults(
         &mut self,
         answer: &mut Answer,
-        suspects: Vec<Own>,
+        suspects: Vec<NewDefault>,
         server: &mut Connection,
     ) {
-        if suspects.is_empty() {
-            return;
-        }
         let first = answer.values.len().saturating_sub(suspects.len());
-        for (value, (name, had)) in answer.values.drain(first..).zip(suspects) {
-            let (Some(now), true) = (&value.current, value.current == value.default) else {
-                continue;
-            };
-            if self.talk.trail.has_chosen(&name) {
-                // It ran under that once; its next server is set to what it wants.
-                Arc::make_mut(&mut self.talk.settings.reported).set(&name, &had);
-                write::parameter_status(&mut self.talk.output, &name, &had);
+        for (value, change) in answer.values.drain(first..).zip(suspects) {
+            let name = change.name.clone();
+            let is_default = value.current == value.default;
+            if !is_default || !server.has_new_default(change) {
+                // It was set unseen, by a function for one.
+                self.choose(&name, server);
             }
-            server.has_new_default(NewDefault {
-                name,
-                before: had,
-                after: now.clone(),
-            });
         }
-        self.spread_new_defaults(server);
-        self.settings_changed();
     }
 
-    /// What the server has heard is for everybody.
-    pub(super) fn spread_new_defaults(&self, server: &mut Connection) {
-        for change in server.take_new_defaults() {
-            self.pool.source().has_new_default(&change);
+    /// After these marks: what they name was set, or reset, if it was not taken back.
+    pub(super) fn note_choices(
+        &mut self,
+        marks: &Marks,
+        (has_set, has_reset): (bool, bool),
+        server: &mut Connection,
+    ) {
+        let named = Chosen::among(marks.names());
+        let reset = Chosen::among(marks.names().filter(|name| marks.resets(name)));
+        let own = Chosen::among(self.talk.trail.own.iter().map(|(name, _)| &**name));
+        // Whether it has come to that on the server costs a RESET there at most.
+        server.settings.chosen = server.settings.chosen.union(named);
+        let chosen = &mut self.talk.settings.chosen;
+        if has_set {
+            *chosen = chosen.union(named.without(reset));
+        }
+        if has_reset {
+            let all = marks.resets_all().then_some(*chosen).unwrap_or_default();
+            *chosen = chosen.without(reset.union(all)).union(own);
         }
     }
 
     /// Follows, with the server that it is about to use, what has changed since.
     pub(super) fn follow_defaults(&mut self, server: &mut Connection) {
-        let defaults = &self.pool.source().defaults;
-        let (changes, count) = defaults.since(server.defaults_seen());
-        server.follow_defaults(&changes, count);
-        let (changes, count) = defaults.since(self.defaults_seen);
+        let source = self.pool.source();
+        if !server.has_no_news() {
+            for change in server.take_new_defaults() {
+                source.has_new_default(&change);
+            }
+        }
+        if self.defaults_seen == source.defaults.count() {
+            return;
+        }
+        let (changes, count) = source.defaults.since(self.defaults_seen);
         self.defaults_seen = count;
-        let trail = &self.talk.trail;
-        let open = changes.iter().filter(|change| !trail.has_chosen(&change.name));
+        let chosen = self.talk.settings.chosen;
+        let open = changes
+            .iter()
+            .filter(|change| !chosen.has(Chosen::of(&change.name)));
         let followed = self.talk.settings.reported.follow(open);
         if followed.is_empty() {
             return;
@@ -80,8 +96,7 @@ impl Session {
         for change in followed {
             write::parameter_status(&mut self.talk.output, &change.name, &change.after);
         }
-        let reported = self.pool.source().intern(&self.talk.settings.reported);
-        self.talk.settings.reported = reported;
+        self.talk.settings.reported = source.intern(&self.talk.settings.reported);
         self.settings_changed();
     }
 }

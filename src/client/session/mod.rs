@@ -249,11 +249,7 @@ impl Session {
             // It is cleaned by what holds when it comes back, and may be younger than what held when the wait began.
             self.renew_policy();
             self.seat.now_holds(lease.info());
-            let defaults = self.pool.source().defaults.count();
-            if self.defaults_seen != defaults || !lease.knows_defaults(defaults) {
-                self.spread_new_defaults(&mut lease);
-                self.follow_defaults(&mut lease);
-            }
+            self.follow_defaults(&mut lease);
             if !self.is_session() && lease.is_aligned_for(self.seat.id, &self.talk.settings) {
                 self.tell_differences(&lease);
                 return Ok(Some((lease.since(), lease)));
@@ -301,13 +297,13 @@ impl Session {
 
     /// Brings a server to where this client left the last one.
     async fn align(&mut self, lease: &mut Lease<Servers>) -> Result<(), Failure> {
-        if self.talk.trail.functions.reads_settings() {
+        let reads = self.talk.trail.functions.reads_settings();
+        if reads && lease.settings.reads_unlike(&self.talk.settings) {
             lease.outdate_plans();
         }
         lease.align_for(self.seat.id, &self.talk.settings).await?;
-        if !lease.knows_defaults(self.defaults_seen) {
-            // It has heard of a new one on the way, which may be the client's too.
-            self.spread_new_defaults(lease);
+        if !lease.has_no_news() {
+            // What it has heard of on the way may be the client's too.
             self.follow_defaults(lease);
             lease.align_for(self.seat.id, &self.talk.settings).await?;
         }

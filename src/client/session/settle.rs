@@ -91,7 +91,11 @@ impl Session {
         }
         self.hear_meanwhile(server);
         self.talk.trail.settle(marks.as_deref(), server);
+        let has_set = std::mem::take(&mut self.talk.doings.completed);
         let has_reset = std::mem::take(&mut self.talk.doings.reset);
+        if let Some(marks) = &marks {
+            self.note_choices(marks, (has_set, has_reset), server);
+        }
         let mut remains = remains.unwrap_or(keeps);
         remains = remains.without(UNASKED);
         remains.insert((marks.as_ref()).map_or(keeps.intersection(UNASKED), |marks| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::server::{FunctionTable, Parameters, Question, Remains, Settings};
+use crate::server::{FunctionTable, NewDefault, Parameters, Question, Remains, Settings};
 use crate::sql::{Effects, Resets, dotted_names, is_folded};
 use crate::wire::backend::Status;
 
@@ -70,8 +70,8 @@ pub(in crate::client) struct Marks {
     pub(super) candidates: Vec<Box<[u8]>>,
     pub(super) resets: Resets,
     pub(super) unread: Unread,
-    /// Reported settings that nothing in sight has set, with what they were.
-    pub(in crate::client) suspects: Vec<Own>,
+    /// Reported settings that nothing in sight has set, and that may be new defaults.
+    pub(in crate::client) suspects: Vec<NewDefault>,
     /// Roles and databases whose new sessions begin with other settings; an empty name is any.
     pub(in crate::client) beginners: BTreeSet<Box<[u8]>>,
     /// The first statement that left one.
@@ -183,7 +183,7 @@ impl Marks {
             candidates.dedup();
         }
         // They come last.
-        names.extend(self.suspects.iter().map(|(name, _)| name.clone()));
+        names.extend(self.suspects.iter().map(|change| change.name.clone()));
         (every_setting || state || !names.is_empty()).then_some(Question {
             names,
             candidates,
@@ -224,9 +224,14 @@ impl Marks {
         self.settings.iter().map(|name| &**name)
     }
 
-    /// Whether what has left them may have set this, whose name is in lower case.
-    pub(super) fn may_set(&self, name: &[u8]) -> bool {
-        self.effects.intersects(UNSEEN) || self.settings.contains(name) || self.resets.contains(name)
+    /// Whether they name this, whose name is in lower case.
+    pub(super) fn name(&self, name: &[u8]) -> bool {
+        self.settings.contains(name) || self.resets.contains(name)
+    }
+
+    /// Whether all settings have been reset.
+    pub(in crate::client) fn resets_all(&self) -> bool {
+        self.resets.all
     }
 
     /// Whether a setting's value is what RESET made of it, should it be the one of a new session.

@@ -200,6 +200,8 @@ pub(in crate::client) struct Doings {
     pub(super) touched: Touched,
     /// It has altered a role or a database.
     pub(in crate::client) altered: bool,
+    /// It has carried out something.
+    pub(in crate::client) completed: bool,
     /// It has reset settings, perhaps all of them.
     pub(in crate::client) reset: bool,
     /// So many of its DEALLOCATEs the running Query has carried out.
@@ -211,6 +213,7 @@ impl Doings {
     /// counted: others must not pay for what has not happened.
     fn take_back(&mut self) {
         self.altered = false;
+        self.completed = false;
         self.reset = false;
     }
 }
@@ -339,7 +342,7 @@ impl Talk {
     pub(super) fn current_settings(&self) -> Settings {
         Settings {
             reported: self.reported.clone(),
-            extra: self.settings.extra.clone(),
+            ..self.settings.clone()
         }
     }
 

@@ -223,6 +223,7 @@ impl Talk {
             tag => touched_by(tag),
         };
         self.doings.touched = self.doings.touched.max(touched);
+        self.doings.completed = true;
         match tag {
             b"ALTER ROLE" | b"ALTER DATABASE" => self.doings.altered = true,
             b"RESET" | b"DISCARD ALL" => self.doings.reset = true,

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use crate::config::{Opaque, PoolMode, PoolSettings, SessionState};
 use crate::error::{Refusal, SqlState};
-use crate::server::{Answer, Connection, FunctionTable, Parameters, Remains, Settings, Statement};
+use crate::server::{
+    Answer, Connection, FunctionTable, NewDefault, Parameters, Remains, Settings, Statement,
+};
 use crate::sql::{
     Bearing, Effects, Reading, Resets, Verdict, computes_setting, contains_name, encoding_is_safe, verdict,
 };
@@ -113,8 +115,6 @@ pub(in crate::client) struct Trail {
     pub(in crate::client) cleared: Names,
     /// Those that the request which is being answered needs so.
     pub(super) clears: Option<Arc<BTreeSet<Box<[u8]>>>>,
-    /// Reported settings that the client has set, in lower case, beside its own.
-    chosen: Names,
     /// What may be decided otherwise than the client's settings say: something has been set since they were learnt.
     pub(in crate::client) shifted: Bearing,
 }
@@ -170,7 +170,6 @@ impl Trail {
             own,
             cleared: Names::new(),
             clears: None,
-            chosen: Names::new(),
             shifted: Bearing::None,
         }
     }
@@ -372,34 +371,14 @@ impl Trail {
         matches!(self.following, Following::All | Following::SettingsOnly)
     }
 
-    /// Whether what has been sent may have set this, whose name is in lower case.
-    pub(in crate::client) fn may_have_set(&self, name: &[u8]) -> bool {
-        self.shifted == Bearing::Meaning || self.marks.as_ref().is_some_and(|marks| marks.may_set(name))
+    /// Whether a text of the client's names this, whose name is in lower case, as what it sets.
+    pub(in crate::client) fn has_named(&self, name: &[u8]) -> bool {
+        self.marks.as_ref().is_some_and(|marks| marks.name(name))
     }
 
-    /// Nothing in sight has set this, which was something else.
-    pub(in crate::client) fn suspect(&mut self, name: &[u8], had: &[u8]) {
-        let marks = self.marks.get_or_insert_default();
-        marks.suspects.push((name.into(), had.into()));
-    }
-
-    /// Whether the client has set this itself, or asked for it when it logged in.
-    pub(in crate::client) fn has_chosen(&self, name: &[u8]) -> bool {
-        let is = |have: &[u8]| have.eq_ignore_ascii_case(name);
-        self.own.iter().any(|(have, _)| is(have)) || self.chosen.iter().any(|have| is(have))
-    }
-
-    /// What the client has set by these marks is its own choice, until it resets that.
-    fn choose(&mut self, marks: &Marks) {
-        self.chosen.retain(|name| !marks.resets(name));
-        for name in marks
-            .names()
-            .filter(|name| !marks.resets(name) && !name.contains(&b'.'))
-        {
-            if !self.has_chosen(name) {
-                self.chosen.push(name.into());
-            }
-        }
+    /// Nothing in sight has set this.
+    pub(in crate::client) fn suspect(&mut self, change: NewDefault) {
+        self.marks.get_or_insert_default().suspects.push(change);
     }
 
     /// Whether what the client prepares may mean something to it alone: in session mode nobody asks what it has set, and what
@@ -418,10 +397,6 @@ impl Trail {
         let bends = |marks: &Marks| marks.outdates_plans(&self.functions);
         if (has_set && self.functions.reads_settings()) || marks.is_some_and(bends) {
             server.outdate_plans();
-        }
-        if let Some(marks) = marks {
-            self.choose(marks);
-            server.cover_defaults(marks.names());
         }
     }
 
