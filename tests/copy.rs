@@ -339,7 +339,7 @@ fn a_client_that_dies_during_copy_out_stops_it() {
     }
 }
 
-/// tokio-postgres ends its COPY so: a Sync behind the Execute, which the copy data swallow, and one behind CopyFail.
+/// tokio-postgres ends its COPY so: a Sync behind the Execute, which the copy data swallow, and one behind `CopyFail`.
 #[test]
 fn who_keeps_its_server_keeps_it_behind_a_copy_that_fails() {
     let cluster = Cluster::start();
