@@ -31,6 +31,7 @@ impl Connection {
             self.set(&query).await?;
             self.hears_in(wanted);
             self.has_been_led(&had, wanted);
+            self.has_extra_of(wanted);
         }
         if self.unseen.outdated_plans {
             self.set(b"DISCARD PLANS").await?;
@@ -39,6 +40,16 @@ impl Connection {
             self.unnamed = UnnamedSlot::Unknown;
             self.unseen.outdated_plans = false;
         }
+        self.has_extra_of(wanted);
+        if self.settings.reported == wanted.reported {
+            // Shared, so that the next comparison is one of pointers.
+            self.settings.reported = wanted.reported.clone();
+        }
+        Ok(())
+    }
+
+    /// What is not reported is as it is wanted.
+    fn has_extra_of(&mut self, wanted: &Settings) {
         if !Arc::ptr_eq(&self.settings.extra, &wanted.extra) {
             self.settings.extra = wanted.extra.clone();
             self.see(&wanted.extra);
@@ -46,11 +57,6 @@ impl Connection {
                 self.disturb();
             }
         }
-        if self.settings.reported == wanted.reported {
-            // Shared, so that the next comparison is one of pointers.
-            self.settings.reported = wanted.reported.clone();
-        }
-        Ok(())
     }
 
     /// What it is told of again only when it has changed, it would be told in the encoding of now.

@@ -123,10 +123,10 @@ mod tests {
             sql_of(then.detour(Some(&now))),
             "WITH had AS MATERIALIZED (SELECT current_setting(E'TimeZone') AS v0,\
              current_setting(E'transform_null_equals') AS v1) \
-             SELECT CASE WHEN step OPERATOR(=) 1 THEN set_config(E'TimeZone',E'CET',true) \
-             ELSE set_config(E'TimeZone',v0,true) END,\
-             CASE WHEN step OPERATOR(=) 1 THEN set_config(E'transform_null_equals',NULL,true) \
-             ELSE set_config(E'transform_null_equals',v1,true) END FROM had, generate_series(1,2) AS step"
+             SELECT CASE WHEN step OPERATOR(=) 1 THEN set_config(E'TimeZone',E'CET',true) IS NULL \
+             ELSE set_config(E'TimeZone',v0,true) IS NULL END,\
+             CASE WHEN step OPERATOR(=) 1 THEN set_config(E'transform_null_equals',NULL,true) IS NULL \
+             ELSE set_config(E'transform_null_equals',v1,true) IS NULL END FROM had, generate_series(1,2) AS step"
         );
         assert_eq!(now.detour(Some(&now.clone())), None);
     }
