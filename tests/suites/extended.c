@@ -28,9 +28,12 @@ static int begins_with(const char *text, const char *word)
 {
 	for (;;) {
 		text += strspn(text, " \t\n(");
-		if (strncmp(text, "--", 2) != 0)
+		if (strncmp(text, "--", 2) == 0)
+			text += strcspn(text, "\n");
+		else if (strncmp(text, "/*", 2) == 0 && strstr(text, "*/"))
+			text = strstr(text, "*/") + 2;
+		else
 			return strncasecmp(text, word, strlen(word)) == 0;
-		text += strcspn(text, "\n");
 	}
 }
 

@@ -23,6 +23,7 @@ class Suite:
     repository = ""
     inside = ""  # a file that proves that it is one
     limit_s = 3600
+    is_usual = True  # whether it is run where no suite is named
 
     @property
     def listed(self):

@@ -8,7 +8,7 @@ import tempfile
 from cluster import pgbench
 from libpq_pipeline import LibpqPipeline
 from processes import BenchError
-from regress import Regress, RegressExtended
+from regress import Regress, RegressExtended, RegressPrepared
 from suite import HERE, KEPT, Suite, finish, judged, note
 
 
@@ -247,4 +247,4 @@ class Pgbench(Suite):
 
 
 DRIVERS = (Psycopg, Psycopg2, Asyncpg, Django, NodePostgres, PostgresJs)
-ALL = (*DRIVERS, LibpqPipeline, Pgbench, Regress, RegressExtended)
+ALL = (*DRIVERS, LibpqPipeline, Pgbench, Regress, RegressExtended, RegressPrepared)
