@@ -120,3 +120,18 @@ fn what_it_leaves_behind_is_there_for_as_long_as_the_client_wants() {
         }
     });
 }
+
+#[test]
+fn what_executes_a_statement_that_executes_another_returns_its_rows() {
+    Pair::alike_one_and_two(|wire| {
+        wire.batch(&[
+            msg::parse("s", "SELECT 1 AS a"),
+            msg::parse("d", "EXECUTE s"),
+            msg::parse("e", "EXECUTE d"),
+        ]);
+        wire.batch(&[msg::run("e", &[])]);
+        wire.query("EXECUTE e");
+        wire.query("EXECUTE s; EXECUTE e; EXECUTE d");
+        wire.batch(&[msg::extended("EXECUTE e", &[])]);
+    });
+}
