@@ -93,4 +93,20 @@ fn what_a_new_server_refuses_too_is_refused_for_good() {
     let after = pair.cluster.backend_pids("usename = 'app'");
     let kept = before.iter().filter(|pid| after.contains(pid)).count();
     assert!(kept >= 2, "{before:?} {after:?}");
+
+    for wire in &mut wires {
+        wire.query("SELECT 1");
+    }
+    for _ in 0..5 {
+        let again = Wire::login_with(target, &parameters, None)
+            .err()
+            .expect("it still refuses it");
+        assert_eq!(again.code(), "22023");
+    }
+    let later = pair.cluster.backend_pids("usename = 'app'");
+    let kept = before.iter().filter(|pid| later.contains(pid)).count();
+    assert!(
+        kept >= 2,
+        "one that keeps trying costs no more: {before:?} {later:?}"
+    );
 }

@@ -8,8 +8,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::config::{PoolMode, PoolSettings};
+use crate::error::SqlState;
 use crate::net::within;
 use crate::server::{
     self, Connection, Extra, Failure, FunctionTable, IdleLimits, NewDefault, Parameters, Settings,
@@ -23,6 +25,10 @@ use super::source::{Dirt, Gone, OpenError, Source};
 
 /// Sets of startup parameters that are remembered as good; past it the memory begins anew.
 const WELCOMES_MAX: usize = 1000;
+/// Sets of startup parameters that are remembered as refused, likewise.
+const REFUSED_MAX: usize = 100;
+/// How long it is believed that a new server would refuse what one has refused.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
 /// Answers to a client that has said goodbye, in bytes, before it is taken that nobody wants them: about as much as
 /// PostgreSQL itself would write into the socket before it notices.
 const UNREAD_MAX: usize = 64 * 1024;
@@ -74,6 +80,8 @@ pub struct Servers {
     pub hubs: Hubs,
     /// What a session is set to after its client asked for these startup parameters.
     welcomes: Mutex<HashMap<Vec<Parameter>, Settings>>,
+    /// Which startup parameters a new server has refused, for what and when.
+    refused: Mutex<HashMap<Vec<Parameter>, (SqlState, Instant)>>,
     /// What has changed of what new sessions have.
     pub defaults: Defaults,
     /// What `connect_query` has set, by names in lower case.
@@ -99,6 +107,7 @@ impl Servers {
             pins: Pins::default(),
             hubs: Hubs::default(),
             welcomes: Mutex::default(),
+            refused: Mutex::default(),
             defaults: Defaults::default(),
             begun: Mutex::default(),
             begun_with: Mutex::default(),
@@ -135,6 +144,7 @@ impl Servers {
             target.lore.inherit(&before.lore);
         } else {
             self.welcomes.lock().clear();
+            self.refused.lock().clear();
         }
     }
 
@@ -176,6 +186,21 @@ impl Servers {
         }
         welcomes.insert(parameters, settings.clone());
         settings
+    }
+
+    /// A new server has refused a set of startup parameters.
+    pub fn remember_refused(&self, parameters: Vec<(String, Vec<u8>)>, code: SqlState) {
+        let mut refused = self.refused.lock();
+        if refused.len() >= REFUSED_MAX {
+            refused.clear();
+        }
+        refused.insert(parameters, (code, Instant::now()));
+    }
+
+    /// Whether a new server would refuse these startup parameters for this, too, by what one has done lately.
+    pub fn would_be_refused(&self, parameters: &[(String, Vec<u8>)], code: SqlState) -> bool {
+        let refused = self.refused.lock();
+        (refused.get(parameters)).is_some_and(|(what, at)| *what == code && at.elapsed() < REFUSED_FOR)
     }
 
     /// A server has heard of a new default: clients follow, and who logs in has it.
@@ -344,6 +369,7 @@ impl Source for Servers {
 
     fn forget(&self) {
         self.welcomes.lock().clear();
+        self.refused.lock().clear();
     }
 
     fn is_parted(&self) -> bool {

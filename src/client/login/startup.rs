@@ -186,7 +186,7 @@ pub(super) fn own_values(wishes: &Wishes, settings: &Settings, begun_with: &[Box
 }
 
 /// A server that turns out to be dead says nothing about the wishes: the next one is asked. Nor does one that others have
-/// had, if it refuses them: a new one is asked in its place.
+/// had, if it refuses them: a new one is asked in its place, unless one has refused the same a moment ago.
 async fn try_on_the_living(
     wishes: &Wishes,
     pool: &Arc<Pool<Servers>>,
@@ -216,9 +216,9 @@ async fn try_on_the_living(
                 return Ok(settings);
             }
             Err(failure @ Failure::Lost(_)) => (Denial::Server, failure),
-            Err(failure) if lease.is_new() => {
+            Err(Failure::Sql(refusal)) if is_final(&refusal, wishes, lease.is_new(), pool.source()) => {
                 lease.release_at_rest(Instant::now(), &mut Tally::default());
-                return Err(Farewell::LoginRefused(Denial::Startup, failure.refusal()));
+                return Err(Farewell::LoginRefused(Denial::Startup, refusal));
             }
             Err(failure) => {
                 replaced = lease.replaced().await;
@@ -230,6 +230,15 @@ async fn try_on_the_living(
             return Err(Farewell::LoginRefused(denial, failure.refusal()));
         }
     }
+}
+
+/// Whether a refusal is what a new server says, and would say again.
+fn is_final(refusal: &Refusal, wishes: &Wishes, is_new: bool, servers: &Servers) -> bool {
+    if !is_new {
+        return servers.would_be_refused(&wishes.settings, refusal.code);
+    }
+    servers.remember_refused(wishes.settings.clone(), refusal.code);
+    true
 }
 
 /// Sets a server to what a startup message asks for, and tells what that is.
