@@ -110,3 +110,35 @@ fn catalogs_that_cannot_be_read_are_not_read_for_every_client() {
         assert_eq!(readings.count(), 1, "{log}");
     }
 }
+
+#[test]
+fn defaults_that_are_too_long_to_be_looked_at_may_set_anything() {
+    let cluster = Cluster::start();
+    cluster.sql("ALTER ROLE app SET log_statement = 'all'");
+    let howdah = Howdah::with_pool(&cluster, 1);
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut wire = Wire::app(howdah.target());
+    let calls = ["abs(1)"; 1000].join(",");
+    for sql in [
+        &*format!(
+            "CREATE FUNCTION long(a int[] DEFAULT ARRAY[{calls}]) RETURNS int LANGUAGE sql STABLE AS 'SELECT 1'"
+        ),
+        "CREATE FUNCTION short(a int DEFAULT abs(1)) RETURNS int LANGUAGE sql STABLE AS 'SELECT 1'",
+        "DO $$BEGIN END$$",
+    ] {
+        assert_eq!(wire.query(sql).code(), "");
+    }
+    let mut statements = |call: &str| {
+        let mark = format!("SELECT 'before {call}'");
+        wire.query(&mark);
+        assert_eq!(wire.value(call), "1");
+        wire.query("SELECT 'behind'");
+        let log = cluster.log();
+        let (_, behind) = log.rsplit_once(&mark).expect("it is logged");
+        behind.matches("statement: ").count()
+    };
+    assert_eq!(statements("SELECT short()"), 2);
+    assert!(statements("SELECT long()") > 2, "it is asked what is set");
+}

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Connection, Failure};
+use crate::net::within;
 use crate::sql::{Functions, Volatility, computes_setting};
 
 /// So many settings that functions set are remembered.
@@ -22,45 +23,60 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Functions by bare name, and whether one of that name may do anything: it is volatile, or it calls one that is by what its
 /// definition says: an aggregate's parts, and the defaults of arguments. PostgreSQL's own are known to the classifier, but
-/// for those that others call in this way.
+/// for those that others call in this way. Defaults of more than 64 kB are not looked at and may call anything:
+/// `octet_length` does not unpack them, so that one function cannot take up the time for all.
 const VOLATILE: &[u8] = b"SELECT proname,pg_catalog.bool_or((provolatile OPERATOR(pg_catalog.=) 'v' \
-AND pronamespace OPERATOR(pg_catalog.<>) 11) OR oid OPERATOR(pg_catalog.=) ANY (SELECT caller FROM (\
+AND pronamespace OPERATOR(pg_catalog.<>) 11) \
+OR (proargdefaults IS NOT NULL AND pg_catalog.octet_length(proargdefaults::pg_catalog.text) OPERATOR(pg_catalog.>) 65536) \
+OR oid OPERATOR(pg_catalog.=) ANY (SELECT caller FROM (\
 SELECT aggfnoid::pg_catalog.oid AS caller,pg_catalog.unnest(ARRAY[aggtransfn,aggfinalfn,aggcombinefn,\
 aggserialfn,aggdeserialfn,aggmtransfn,aggminvtransfn,aggmfinalfn])::pg_catalog.oid AS callee \
 FROM pg_catalog.pg_aggregate UNION ALL SELECT oid,found[1]::pg_catalog.oid FROM pg_catalog.pg_proc,\
-pg_catalog.regexp_matches(proargdefaults::pg_catalog.text,':(?:op)?funcid ([0-9]+)','g') AS found) AS calls \
+pg_catalog.regexp_matches(CASE WHEN pg_catalog.octet_length(proargdefaults::pg_catalog.text) OPERATOR(pg_catalog.<=) 65536 \
+THEN proargdefaults::pg_catalog.text END,':(?:op)?funcid ([0-9]+)','g') AS found) AS calls \
 WHERE callee OPERATOR(pg_catalog.=) ANY (SELECT oid FROM pg_catalog.pg_proc WHERE provolatile OPERATOR(pg_catalog.=) 'v' \
 AND (pronamespace OPERATOR(pg_catalog.<>) 11 \
 OR proname OPERATOR(pg_catalog.~) '^(set_config$|pg_(try_)?advisory_lock)')))) FROM pg_catalog.pg_proc GROUP BY proname";
 /// The custom settings that the bodies of volatile functions set by name. Anybody who may create a function may make one
-/// whose body is nothing but such names, so there are bounds on what is looked at, and on what each contributes.
+/// whose body is nothing but such names, so there are bounds on what is looked at, and on what each contributes. To cut a
+/// body is to unpack it, so those of more than 256 kB are left alone: they count among [`SETTERS`].
 const CUSTOMS: &[u8] = b";SELECT pg_catalog.lower(pg_catalog.translate(names.found,'\"','')) FROM (\
-SELECT pg_catalog.left(prosrc,16384) AS body FROM pg_catalog.pg_proc \
-WHERE provolatile OPERATOR(pg_catalog.=) 'v' AND pronamespace OPERATOR(pg_catalog.<>) 11 \
-AND pg_catalog.left(prosrc,16384) OPERATOR(pg_catalog.~~*) '%set%' LIMIT 1000) AS setter,\
+SELECT body FROM (SELECT CASE WHEN pg_catalog.octet_length(prosrc) OPERATOR(pg_catalog.<=) 262144 \
+THEN pg_catalog.left(prosrc,16384) END AS body FROM pg_catalog.pg_proc \
+WHERE provolatile OPERATOR(pg_catalog.=) 'v' AND pronamespace OPERATOR(pg_catalog.<>) 11) AS beginning \
+WHERE body OPERATOR(pg_catalog.~~*) '%set%' LIMIT 1000) AS setter,\
 LATERAL (SELECT DISTINCT found[1] AS found FROM pg_catalog.regexp_matches(body,\
 '(?:set_config[[:space:]]*[(][[:space:]]*''|set[[:space:]]+(?:session[[:space:]]+|local[[:space:]]+)?)\
 (\"?[a-z_][a-z0-9_$]*(?:\"?[.]\"?[a-z_][a-z0-9_$]*)+)','gi') AS found LIMIT 32) AS names LIMIT 1024";
 
-/// Whether functions that are declared to be constant read what a session is set to: plans keep what they returned.
+/// Whether functions that are declared to be constant read what a session is set to: plans keep what they returned. One
+/// that is too long to be looked at may.
 const CONSTANT: &[u8] =
     b";SELECT EXISTS(SELECT FROM pg_catalog.pg_proc WHERE provolatile OPERATOR(pg_catalog.=) 'i' \
-AND oid OPERATOR(pg_catalog.>=) 16384 AND (pg_catalog.left(prosrc,16384) OPERATOR(pg_catalog.~*) \
-'current_(setting|user|role|schema)|session_user'";
+AND oid OPERATOR(pg_catalog.>=) 16384 AND (CASE WHEN pg_catalog.octet_length(prosrc) OPERATOR(pg_catalog.>) 262144 THEN true \
+ELSE pg_catalog.left(prosrc,16384) OPERATOR(pg_catalog.~*) 'current_(setting|user|role|schema)|session_user' END";
 /// What such a function of SQL is parsed to: calls of `current_setting()`, and `current_user` with its like. From
 /// PostgreSQL 14 on.
 const CONSTANT_14: &[u8] =
-    b" OR pg_catalog.left(prosqlbody::pg_catalog.text,262144) OPERATOR(pg_catalog.~) ':funcid (2077|3294|1402|1403) |SQLVALUEFUNCTION'";
+    b" OR CASE WHEN pg_catalog.octet_length(prosqlbody::pg_catalog.text) OPERATOR(pg_catalog.>) 262144 THEN true \
+ELSE prosqlbody::pg_catalog.text OPERATOR(pg_catalog.~) ':funcid (2077|3294|1402|1403) |SQLVALUEFUNCTION' END";
 
-/// Volatile functions that may set settings by names that they compute, and their bodies.
-const SETTERS: &[u8] = b";SELECT proname,body FROM (SELECT proname,pg_catalog.left(prosrc,16384) AS body FROM pg_catalog.pg_proc \
+/// Volatile functions that may set settings by names that they compute, and their bodies; none where that is too long.
+const SETTERS: &[u8] = b";SELECT proname,body FROM (SELECT proname,\
+CASE WHEN pg_catalog.octet_length(prosrc) OPERATOR(pg_catalog.<=) 262144 THEN pg_catalog.left(prosrc,16384) END AS body \
+FROM pg_catalog.pg_proc \
 WHERE pronamespace OPERATOR(pg_catalog.<>) ALL (SELECT oid FROM pg_catalog.pg_namespace \
 WHERE nspname OPERATOR(pg_catalog.~) '^pg_temp_') AND provolatile OPERATOR(pg_catalog.=) 'v' \
-AND pronamespace OPERATOR(pg_catalog.<>) 11) AS setter WHERE body OPERATOR(pg_catalog.~~*) '%set_config%' \
+AND pronamespace OPERATOR(pg_catalog.<>) 11) AS setter WHERE body IS NULL OR body OPERATOR(pg_catalog.~~*) '%set_config%' \
 OR body OPERATOR(pg_catalog.~*) '[''$;][[:space:]]*set[[:space:]]' LIMIT 1000";
 
 /// How long each of these may take, in milliseconds. The last takes 1.7 s for 20,000 functions of 2 kB.
 const PATIENCE: &[u8] = b"SET LOCAL statement_timeout=5000;";
+
+/// How long one reading may take; it has four statements.
+const READING_MAX: Duration = Duration::from_secs(30);
+/// How long one client waits for what others find; then it goes on with nothing known.
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// How long after a reading that has failed nobody tries again; twice as long each time.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
@@ -201,18 +217,25 @@ impl FunctionTable {
     }
 
     /// Reads the catalogs if that `is_wanted` when nobody else does so any more. Nothing else may be in flight on the
-    /// connection, and no transaction open. What cannot be read is not known, which is no failure.
+    /// connection, and no transaction open. What cannot be read is not known, which is no failure, nor is it one to wait for
+    /// others for too long.
     pub async fn read(
         &self,
         connection: &mut Connection,
         is_wanted: impl Fn() -> bool,
     ) -> Result<(), Failure> {
-        let mut readings = self.readings.lock().await;
+        let Ok(mut readings) = within(WAIT_MAX, self.readings.lock()).await else {
+            return Ok(());
+        };
         if !readings.may_begin() || !is_wanted() {
             return Ok(());
         }
         for _ in 0..READINGS_MAX {
-            match self.read_once(connection).await {
+            let Ok(read) = within(READING_MAX, self.read_once(connection)).await else {
+                readings.have_failed();
+                return Err(Failure::Lost("the server did not answer in time".to_owned()));
+            };
+            match read {
                 Ok(()) => readings.failed = None,
                 Err(Failure::Sql(_)) => {
                     // A client's cancel request may have hit it, which says nothing of the next one.
@@ -252,8 +275,9 @@ impl FunctionTable {
         let reads_settings = results.next().into_iter().flatten().flatten().flatten();
         let reads_settings = reads_settings.into_iter().any(|flag| *flag == *b"t");
         let computing = results.flatten().filter_map(|mut row| {
-            let body = row.pop()??;
-            row.pop()?.filter(|_| computes_setting(&body))
+            let body = row.pop()?;
+            row.pop()?
+                .filter(|_| body.is_none_or(|body| computes_setting(&body)))
         });
         let customs: BTreeSet<_> = customs.collect();
         let known = Known {

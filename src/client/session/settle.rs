@@ -146,9 +146,7 @@ impl Session {
             is_new || (effects.contains(Effects::OPAQUE) && functions.is_unread())
         };
         let read = if is_wanted() {
-            within(ANSWER_MAX, functions.read(server, is_wanted))
-                .await
-                .map_err(|_| lost("a server did not answer in time"))?
+            functions.read(server, is_wanted).await
         } else {
             Ok(())
         };
