@@ -189,14 +189,14 @@ fn what_is_prepared_behind_tables_that_are_not_committed_is_nobody_elses() {
     pair.cluster.sql(
         "CREATE TABLE changed (a int); INSERT INTO changed VALUES (7); ALTER TABLE changed OWNER TO app",
     );
-    let [mut changes, mut others] = [(); 2].map(|()| Wire::app(pair.howdah.target()));
-    changes.query("BEGIN; ALTER TABLE changed ADD COLUMN z int; CREATE TABLE coming (n int)");
+    let [mut altering, mut others] = [(); 2].map(|()| Wire::app(pair.howdah.target()));
+    altering.query("BEGIN; ALTER TABLE changed ADD COLUMN z int; CREATE TABLE coming (n int)");
     for text in ["SELECT * FROM changed", "SELECT * FROM coming"] {
-        assert_eq!(changes.batch(&[msg::parse(text, text)]), "1Z");
+        assert_eq!(altering.batch(&[msg::parse(text, text)]), "1Z");
     }
     let coming = "SELECT * FROM coming";
     assert_eq!(others.extended(&[msg::parse(coming, coming)]).code(), "42P01");
-    changes.query("ROLLBACK");
+    altering.query("ROLLBACK");
     let changed = "SELECT * FROM changed";
     assert_eq!(others.batch(&[msg::parse(changed, changed)]), "1Z");
     let mut held = Wire::app(pair.howdah.target());

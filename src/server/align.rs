@@ -27,10 +27,9 @@ impl Connection {
             let Some(query) = self.settings.towards(wanted, self.defaults()) else {
                 break;
             };
-            let had = self.settings.clone();
             self.set(&query).await?;
             self.hears_in(wanted);
-            self.has_been_led(&had, wanted);
+            self.has_been_led(wanted);
             self.has_extra_of(wanted);
         }
         if self.unseen.outdated_plans {

@@ -90,9 +90,9 @@ impl Connection {
         }
     }
 
-    /// The session had `had`, and has been brought to `wanted`. What was not set is by default, whatever that is now.
-    pub(super) fn has_been_led(&mut self, had: &Settings, wanted: &Settings) {
-        let own = had.chosen_towards(wanted, self.defaults());
+    /// The session has been brought to `wanted`. What was not set is by default, whatever that is now.
+    pub(super) fn has_been_led(&mut self, wanted: &Settings) {
+        let own = wanted.chosen_over(self.defaults());
         let news = self.settings.reported.new_defaults(self.defaults());
         for change in news
             .into_iter()

@@ -172,11 +172,11 @@ impl Settings {
             || (!is_ascii && self.reported.get(CLIENT_ENCODING) != wanted.reported.get(CLIENT_ENCODING))
     }
 
-    /// What a session that has been brought to `wanted` has of its own, where RESET leads to `defaults`: what is chosen,
-    /// and what is otherwise there.
-    pub(super) fn chosen_towards(&self, wanted: &Self, defaults: &Parameters) -> Chosen {
-        let others = wanted.reported.differing(defaults);
-        Chosen::among(others.map(|(name, _)| name)).union(wanted.chosen)
+    /// What a session that has been brought to these has of its own, where RESET leads to `defaults`: what is chosen, and
+    /// what is otherwise there.
+    pub(super) fn chosen_over(&self, defaults: &Parameters) -> Chosen {
+        let others = self.reported.differing(defaults);
+        Chosen::among(others.map(|(name, _)| name)).union(self.chosen)
     }
 
     /// Whether a function that reads what a session is set to may read something else where these are.
@@ -213,7 +213,7 @@ impl Settings {
                     .map(|(name, _)| reset(name)),
             );
         }
-        let own = self.chosen_towards(wanted, defaults);
+        let own = wanted.chosen_over(defaults);
         for (name, value) in wanted.reported.iter() {
             let (followed, had) = (Chosen::of(name), self.reported.get(name));
             let is_settable = Parameters::is_settable(name) && had.is_some();

@@ -15,7 +15,7 @@ impl Session {
         if let Some(fault) = self.inject.take() {
             return Err(fault);
         }
-        self.is_well(&statement)?;
+        self.is_well(&statement, is_simple)?;
         let tag = match statement {
             Statement::Empty => {
                 write::empty(&mut self.output, b'I');
@@ -58,12 +58,14 @@ impl Session {
         Ok(())
     }
 
-    /// PostgreSQL may have no memory for what howdah asks, as for anything.
-    fn is_well(&mut self, statement: &Statement) -> Result<(), Fault> {
-        let is_howdahs = matches!(
+    /// PostgreSQL may have no memory for what howdah asks, as for anything. What it asks among a client's requests, in the
+    /// extended protocol, would fail these with it.
+    fn is_well(&mut self, statement: &Statement, is_simple: bool) -> Result<(), Fault> {
+        let asks = matches!(
             statement,
             Statement::EverySetting | Statement::State | Statement::Show(_) | Statement::Set(_, Tag::Select)
         );
+        let is_howdahs = asks && is_simple;
         let Some((times, dice)) = self.whims.as_mut().filter(|_| is_howdahs) else {
             return Ok(());
         };

@@ -67,8 +67,12 @@ impl Session {
             *chosen = chosen.union(named.without(reset));
         }
         if has_reset {
-            let all = marks.resets_all().then_some(*chosen).unwrap_or_default();
-            *chosen = chosen.without(reset.union(all)).union(own);
+            let kept = if marks.resets_all() {
+                Chosen::default()
+            } else {
+                chosen.without(reset)
+            };
+            *chosen = kept.union(own);
         }
     }
 

@@ -24,6 +24,7 @@ use crate::wire::write;
 use super::Session;
 use super::pin::{Pin, too_many_pinned};
 use crate::client::handle::{Order, PinView};
+use crate::client::talk::Done;
 use crate::client::talk::marks::{Marks, UNASKED};
 use crate::client::talk::trail::{Following, Licence};
 
@@ -54,7 +55,7 @@ impl Session {
             if marks.may_be_unseen() {
                 server.has_unseen_of(self.seat.id);
             }
-            if std::mem::take(&mut self.talk.doings.altered) {
+            if self.talk.doings.done.take(Done::ALTERED) {
                 self.renew(&marks.beginners);
             }
         }
@@ -91,8 +92,8 @@ impl Session {
         }
         self.hear_meanwhile(server);
         self.talk.trail.settle(marks.as_deref(), server);
-        let has_set = std::mem::take(&mut self.talk.doings.completed);
-        let has_reset = std::mem::take(&mut self.talk.doings.reset);
+        let has_set = self.talk.doings.done.take(Done::SOMETHING);
+        let has_reset = self.talk.doings.done.take(Done::RESET);
         if let Some(marks) = &marks {
             self.note_choices(marks, (has_set, has_reset), server);
         }

@@ -9,7 +9,7 @@ use crate::wire::pipeline::{Route, Unexpected};
 use crate::wire::scan::{HEADER_LEN, Header};
 use crate::wire::write::{self, Severity};
 
-use super::Talk;
+use super::{Done, Talk};
 
 /// Errors that name a prepared statement: there is none, there is one, it wants other parameters.
 const NAMING: [&[u8]; 3] = [b"26000", b"42P05", b"08P01"];
@@ -28,7 +28,7 @@ impl Talk {
         if let Some(interlude) = &mut self.trail.interlude {
             interlude.failed = true;
         }
-        self.doings.take_back();
+        self.doings.done = Done::default();
         self.trail.alter_none();
         self.trail.is_answered();
         if let Some(Note::Lent) = server.pipeline.head().and_then(|entry| entry.note.as_ref()) {

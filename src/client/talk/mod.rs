@@ -198,23 +198,34 @@ pub(super) enum Does {
 pub(in crate::client) struct Doings {
     /// What the running transaction has changed of the schema.
     pub(super) touched: Touched,
-    /// It has altered a role or a database.
-    pub(in crate::client) altered: bool,
-    /// It has carried out something.
-    pub(in crate::client) completed: bool,
-    /// It has reset settings, perhaps all of them.
-    pub(in crate::client) reset: bool,
+    /// What it has done, as far as nothing has failed or been rolled back since. What an earlier command has done may stand
+    /// for all that, and is not counted: others must not pay for what has not happened.
+    pub(in crate::client) done: Done,
     /// So many of its DEALLOCATEs the running Query has carried out.
     pub(super) deallocated: usize,
 }
 
-impl Doings {
-    /// Something failed, or was rolled back. What an earlier command has done may stand for all that, and is not
-    /// counted: others must not pay for what has not happened.
-    fn take_back(&mut self) {
-        self.altered = false;
-        self.completed = false;
-        self.reset = false;
+/// Kinds of what commands do: a set.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::client) struct Done(u8);
+
+impl Done {
+    /// Altered a role or a database.
+    pub(in crate::client) const ALTERED: u8 = 1;
+    /// Carried out anything.
+    pub(in crate::client) const SOMETHING: u8 = 2;
+    /// Reset settings, perhaps all of them.
+    pub(in crate::client) const RESET: u8 = 4;
+
+    pub(super) fn insert(&mut self, kind: u8) {
+        self.0 |= kind;
+    }
+
+    /// Whether it has done this; it is forgotten then.
+    pub(in crate::client) fn take(&mut self, kind: u8) -> bool {
+        let has_done = self.0 & kind != 0;
+        self.0 &= !kind;
+        has_done
     }
 }
 

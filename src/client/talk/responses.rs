@@ -13,7 +13,7 @@ use crate::wire::write;
 
 use super::deferral::Deferral;
 use super::detour::asked_by;
-use super::{HIGH_WATER, Passing, Talk, Touched, move_on};
+use super::{Done, HIGH_WATER, Passing, Talk, Touched, move_on};
 
 /// The longest error that is read; longer ones go on unread.
 const ERROR_READ_MAX: usize = 64 * 1024;
@@ -223,11 +223,11 @@ impl Talk {
             tag => touched_by(tag),
         };
         self.doings.touched = self.doings.touched.max(touched);
-        self.doings.completed = true;
+        self.doings.done.insert(Done::SOMETHING);
         match tag {
-            b"ALTER ROLE" | b"ALTER DATABASE" => self.doings.altered = true,
-            b"RESET" | b"DISCARD ALL" => self.doings.reset = true,
-            b"ROLLBACK" => self.doings.take_back(),
+            b"ALTER ROLE" | b"ALTER DATABASE" => self.doings.done.insert(Done::ALTERED),
+            b"RESET" | b"DISCARD ALL" => self.doings.done.insert(Done::RESET),
+            b"ROLLBACK" => self.doings.done = Done::default(),
             _ => {}
         }
         self.schema_changed(touched);
