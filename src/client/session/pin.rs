@@ -93,7 +93,7 @@ impl Pin {
 
 impl Session {
     /// What the client has left keeps its server, be it past `max_pinned`, for it is there. Such a pin is counted like others;
-    /// and where it is one too many, the client has as long to give it up as others would wait for permission.
+    /// and where it is one too many, the client has a grace to give it up.
     pub(super) fn count_pin(&self, pin: &mut Pin, now: Instant) {
         // Who listens moves to the hub.
         if pin.permit.is_some() || pin.remains == Remains::LISTEN && self.shares_listening() {
@@ -101,10 +101,15 @@ impl Session {
         }
         let (permit, has_room) = PinPermit::insist(&self.pool);
         pin.permit = Some(permit);
-        let limit = self.policy.query_wait_timeout;
-        if !has_room && !limit.is_zero() {
-            pin.due = now.checked_add(limit);
+        let grace = self.pin_grace();
+        if !has_room && !grace.is_zero() {
+            pin.due = now.checked_add(grace);
         }
+    }
+
+    /// How long a client may be one too many: those who have waited since then are to have its server in time.
+    fn pin_grace(&self) -> Duration {
+        self.policy.query_wait_timeout / 2
     }
 
     /// Ready when the client, between transactions, has kept its server for too long past `max_pinned`.
@@ -123,7 +128,7 @@ impl Session {
         let pin = self.pin.as_mut()?;
         pin.due.filter(|due| *due <= now)?;
         if PinPermit::are_too_many(&self.pool) {
-            return Some(Farewell::Limit(too_many_pinned(self.policy.query_wait_timeout)));
+            return Some(Farewell::Limit(too_many_pinned(self.pin_grace())));
         }
         pin.due = None;
         None
