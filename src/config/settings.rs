@@ -237,7 +237,7 @@ settings! {
             opaque: Opaque(Opaque) = "check", Live, opaque in [Database User];
             /// Servers of a pool that clients may keep for their session state. Past it a statement that would need one
             /// waits as for a server, then fails (53300). What a text does not tell of (a function, DO) keeps one past it too, but
-            /// the client is ended (53300) if there are still too many after `query_wait_timeout`. 0: all but one, and at least one.
+            /// the client is ended (53300) if there are still too many after half of `query_wait_timeout`. 0: all but one, and at least one.
             max_pinned: Count(u32) = "0", Live, max_pinned in [Database User];
             /// From where clients hear that LISTEN, with `session_state = "follow"`. `share`: from a connection that listens
             /// for all clients of a pool with the same `client_encoding`, beside the servers of the pool, and counts under
