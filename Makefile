@@ -1,6 +1,6 @@
 # Thin on purpose: the work is in scripts/, bench/ and cargo.
 .DEFAULT_GOAL := help
-.PHONY: help demo build pgo test suites fuzz simulation lint bench clean
+.PHONY: help demo build test suites fuzz simulation lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -13,10 +13,6 @@ demo: ## a throwaway PostgreSQL with howdah in front of it, in the first minute
 build: ## the release binary, target/release/howdah
 	@scripts/setup rust
 	cargo build --release
-
-pgo: ## a release binary that has learnt from a load, target/pgo/howdah: for less CPU (docs/benchmarks.md)
-	@scripts/setup rust postgres
-	@scripts/pgo
 
 test: ## every check and test there is
 	@scripts/setup
