@@ -44,9 +44,9 @@ const FOLDED: [&[u8]; 4] = [
     b"quote_all_identifiers",
 ];
 
-/// Whether plans keep what the setting of this name, in lower case, was when they were made.
+/// Whether plans keep what the setting of this name, in any case, was when they were made.
 pub fn is_folded(name: &[u8]) -> bool {
-    FOLDED.contains(&name)
+    FOLDED.iter().any(|have| have.eq_ignore_ascii_case(name))
 }
 
 impl Bearing {
