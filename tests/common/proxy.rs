@@ -100,6 +100,8 @@ struct Link {
     server: TcpStream,
     /// Whether nothing passes any more, in either direction.
     stalled: AtomicBool,
+    /// It is closed after so many more bytes to the client.
+    left: AtomicU64,
 }
 
 impl Link {
@@ -176,6 +178,15 @@ impl Proxy {
         }
     }
 
+    /// Closes every connection that there is now after so many more bytes to its client.
+    pub fn cut_after(&self, bytes: u64) {
+        for link in self.shared.open.lock().expect("no panic inside").iter() {
+            if let Some(link) = link.upgrade() {
+                link.left.store(bytes, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Lets nothing pass, or lets all pass again that has come meanwhile.
     pub fn hold(&self, held: bool) {
         self.shared.held.store(held, Ordering::Relaxed);
@@ -208,6 +219,7 @@ impl Shared {
             client,
             server,
             stalled: AtomicBool::new(false),
+            left: AtomicU64::new(u64::MAX),
         });
         let mut open = self.open.lock().expect("no panic inside");
         open.retain(|link| link.strong_count() > 0);
@@ -281,7 +293,18 @@ impl Way {
     }
 
     fn write(&self, bytes: &[u8]) -> Option<()> {
-        self.ends().1.write_all(bytes).ok()
+        let left = self.link.left.load(Ordering::Relaxed);
+        if self.towards == Towards::Server || left == u64::MAX {
+            return self.ends().1.write_all(bytes).ok();
+        }
+        let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        self.ends().1.write_all(&bytes[..count]).ok()?;
+        self.link.left.fetch_sub(count as u64, Ordering::Relaxed);
+        if count < bytes.len() {
+            self.link.close();
+            return None;
+        }
+        Some(())
     }
 
     /// Nothing when this direction has come to its end.

@@ -137,7 +137,7 @@ impl Session {
         let farewell = self.run().await;
         let refusal = farewell.refusal().filter(|_| self.talk.server_left.is_none());
         if let Some(refusal) = refusal
-            && self.talk.down.is_done()
+            && !self.talk.down.is_within()
         {
             write::refusal(&mut self.talk.output, Severity::Fatal, refusal);
         }

@@ -22,7 +22,8 @@ impl Talk {
             .unwrap_or_default()
             .to_vec();
         let fields = ErrorFields::new(&body);
-        if fields.is_fatal() {
+        let is_fatal = fields.is_fatal();
+        if is_fatal {
             self.server_left = Some(Box::new(refusal_of(fields)));
         }
         if let Some(interlude) = &mut self.trail.interlude {
@@ -31,7 +32,8 @@ impl Talk {
         self.doings.done = Done::default();
         self.trail.alter_none();
         self.trail.is_answered();
-        if let Some(Note::Lent) = server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
+        let head = server.pipeline.head().and_then(|entry| entry.note.as_ref());
+        if matches!(head, Some(Note::Lent)) && !is_fatal {
             // It is the client's error if the client's query comes to need the statement.
             self.trail.excuse(body);
             self.received(b'E', Status::Idle, server)?;

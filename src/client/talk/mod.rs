@@ -68,6 +68,11 @@ impl Passing {
         matches!(self, Self::Forward(0) | Self::Drop(0))
     }
 
+    /// Whether the other side has the beginning of a message and not its end.
+    pub(super) fn is_within(self) -> bool {
+        matches!(self, Self::Forward(1..))
+    }
+
     /// How many bytes of the message are still to come.
     pub(super) fn left(self) -> usize {
         match self {
