@@ -517,3 +517,33 @@ fn a_statement_means_what_it_meant_wherever_it_is_prepared_again() {
     assert_eq!(other.extended(&[msg::run("t", &[])]).value(), "true");
     assert_eq!(other.value("SHOW transform_null_equals"), "off");
 }
+
+/// psycopg prepares what it runs often, a temporary table's statements too, and does not forget them with the table.
+#[test]
+fn a_statement_whose_table_is_gone_is_in_nobodys_way() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let mut wire = Wire::app(howdah.target());
+    wire.query("CREATE TEMP TABLE gone (a int)");
+    for (name, sql) in [
+        ("a", "SELECT 'a'"),
+        ("b", "SELECT * FROM gone"),
+        ("c", "SELECT 'c'"),
+    ] {
+        wire.batch(&[msg::parse(name, sql)]);
+    }
+    wire.query("DROP TABLE gone");
+    let look = "SELECT string_agg(name, ' ' ORDER BY name) FROM pg_prepared_statements WHERE name <> 'b'";
+    assert_eq!(wire.value(look), "a c");
+    wire.batch(&[msg::parse("look", look)]);
+    for begin in ["BEGIN", "SAVEPOINT howdah"] {
+        wire.query(begin);
+        assert_eq!(wire.query(look).status, 'T', "after {begin}");
+        assert_eq!(wire.value(look), "a c look", "after {begin}");
+        let answer = wire.extended(&[msg::bind("", "look", &[]), msg::execute("", 0)]);
+        assert_eq!(answer.rows[0][0].as_deref(), Some("a c look"), "{answer:?}");
+    }
+    assert_eq!(wire.query("RELEASE howdah").status, 'T');
+    assert_eq!(wire.query("EXECUTE c").value(), "c");
+    assert_eq!(wire.query("EXECUTE b").code(), "42P01");
+}

@@ -81,7 +81,11 @@ impl Talk {
         if hides {
             hide_shared(server);
         }
-        self.lend(&lent, || alone.then_some(Note::Lent), server);
+        if alone && hides {
+            self.lend_apart(&lent, server);
+        } else {
+            self.lend(&lent, || alone.then_some(Note::Lent), server);
+        }
         borrowed.extend(lent.into_iter().map(|(name, _)| name));
         for effect in &frees {
             if let Deallocates::Name(name) = effect
@@ -123,6 +127,23 @@ impl Talk {
                 write_parse(&mut server.output, name, &statement.definition);
                 server.pipeline.sent(Request::Parse, Answer::Skip, note());
             });
+        }
+    }
+
+    /// The same for statements that nothing asks for by name: one that cannot be prepared any more, as its table is gone, is
+    /// not to fail the transaction, nor to keep the others away. Nothing is locked for them either.
+    pub(super) fn lend_apart(&self, lent: &[Lent], server: &mut Connection) {
+        let in_block = server.pipeline.status() != Status::Idle;
+        for statement in lent {
+            if in_block {
+                run_quietly(b"SAVEPOINT howdah", server);
+            }
+            self.lend(std::slice::from_ref(statement), || Some(Note::Lent), server);
+            sync(server);
+            if in_block {
+                run_quietly(b"ROLLBACK TO SAVEPOINT howdah", server);
+                run_quietly(b"RELEASE SAVEPOINT howdah", server);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Verdicts on requests before they go out: some wait, some are refused, some leave marks.
 
 use crate::error::Refusal;
-use crate::server::{Connection, Deallocates, NAME_PREFIX, Note, Statement, Unnamed, UnnamedSlot};
+use crate::server::{Connection, Deallocates, NAME_PREFIX, NOTHING, Note, Statement, Unnamed, UnnamedSlot};
 use crate::sql::{Effects, Verdict, contains_either, has_escaped_name, is_described_by_session};
 use crate::wire::backend::Status;
 use crate::wire::frontend;
@@ -11,7 +11,7 @@ use crate::wire::write;
 
 use super::concerns::{Concerns, clears};
 use super::executed::{Executed, Lent};
-use super::quiet::{hide_shared, refuse};
+use super::quiet::{close_quietly, hide_shared, refuse};
 use super::requests::wait_for_answers;
 use super::trail::{Barrier, Following, Judged};
 use super::{Does, Pause, QUERY_LOOK_MAX, Talk};
@@ -252,10 +252,15 @@ impl Talk {
         if server.pipeline.unit_in_flight() {
             return Err(wait_for_answers(server));
         }
+        let alone = server.pipeline.is_quiet();
         hide_shared(server);
         let mut own = self.names.all();
         own.retain(|(name, _)| !self.trail.lent.contains(name));
-        self.lend(&own, || None, server);
+        if alone {
+            self.lend_apart(&own, server);
+        } else {
+            self.lend(&own, || None, server);
+        }
         self.trail.lent.extend(own.into_iter().map(|(name, _)| name));
         Ok(())
     }
@@ -292,6 +297,7 @@ impl Talk {
 
     /// Makes a query fail in place of the client's own, so that its transaction fares as PostgreSQL would have it.
     fn refuse_query(&mut self, refusal: Refusal, server: &mut Connection) {
+        close_quietly(NOTHING, server);
         write::query(&mut server.output, b"DEALLOCATE howdah_0");
         self.unnamed.clear();
         server.unnamed = UnnamedSlot::Unknown;
