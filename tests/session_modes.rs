@@ -53,11 +53,11 @@ fn is_free(howdah: &Howdah) {
 }
 
 /// One client may be pinned, and is.
-fn full() -> Option<(Cluster, Howdah, Wire)> {
+fn full(wait: &str) -> Option<(Cluster, Howdah, Wire)> {
     let cluster = Cluster::start();
     let howdah = before(&cluster, 3)
         .set("max_pinned", 1)
-        .set("query_wait_timeout", "1s")
+        .set("query_wait_timeout", wait)
         .start();
     if !howdah.is_howdah() {
         return None;
@@ -69,7 +69,7 @@ fn full() -> Option<(Cluster, Howdah, Wire)> {
 
 #[test]
 fn past_max_pinned_a_statement_waits_and_then_fails_before_it_runs() {
-    let Some((_cluster, howdah, mut pinned)) = full() else {
+    let Some((_cluster, howdah, mut pinned)) = full("1s") else {
         return;
     };
     let mut wire = Wire::app(howdah.target());
@@ -121,7 +121,7 @@ fn past_max_pinned_a_statement_waits_and_then_fails_before_it_runs() {
 
 #[test]
 fn a_statement_that_waits_runs_once_another_client_is_unpinned() {
-    let Some((_cluster, howdah, mut pinned)) = full() else {
+    let Some((_cluster, howdah, mut pinned)) = full("1s") else {
         return;
     };
     for begin in [false, true] {
@@ -204,6 +204,32 @@ fn what_ends_within_its_transaction_pins_nobody() {
         "BEGIN; CREATE TEMP TABLE t (a int) ON COMMIT DROP; COMMIT",
     );
     is_free(&howdah);
+}
+
+/// Ctrl-C, and a driver's time limit.
+#[test]
+fn who_waits_to_keep_a_server_can_be_cancelled() {
+    let Some((_cluster, howdah, _pinned)) = full("60s") else {
+        return;
+    };
+    let mut wire = Wire::app(howdah.target());
+    let mut console = Console::open(howdah.target());
+    let key = wire.key.clone().expect("a key");
+    for (begin, status) in [("SELECT 1", 'I'), ("BEGIN", 'E')] {
+        does(&mut wire, begin);
+        wire.send(&msg::query("SELECT pg_advisory_lock(2)"));
+        wait_until("it waits", || {
+            let clients = console.show("CLIENTS");
+            clients.rows.iter().any(|row| row["state"] == "waiting")
+        });
+        Wire::connect(howdah.target())
+            .expect("it listens")
+            .send(&msg::cancel(key.0, &key.1));
+        let answer = wire.answer();
+        assert_eq!((answer.code(), answer.status), ("57014", status), "after {begin}");
+        wire.query("ROLLBACK");
+    }
+    assert_eq!(wire.value("SELECT 'unharmed'"), "unharmed");
 }
 
 #[test]

@@ -241,6 +241,11 @@ impl Handle {
         self.state.store(State::Waiting as u8, Ordering::Relaxed);
     }
 
+    /// It waits no longer, and is again what it was before.
+    pub(super) fn resumes(&self, state: State) {
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+
     pub(super) fn now_holds(&self, info: &Arc<server::Info>) {
         info.client.store(self.id, Ordering::Relaxed);
         *self.server.lock() = Some(info.clone());

@@ -296,7 +296,7 @@ impl Session {
     /// Waits until the hub has come to the marker, and takes what it has heard until then.
     async fn pass(&mut self, marker: &Marker) -> Result<(), Farewell> {
         let passed = poll_fn(|cx| {
-            if let Some(farewell) = self.poll_attention(cx) {
+            if let Err(farewell) = self.poll_attention(cx) {
                 return Poll::Ready(Err(farewell));
             }
             if let Poll::Ready(Err(farewell)) = self.poll_write_client(cx) {

@@ -21,8 +21,8 @@ use crate::sql::{CURRENT_USER, Effects};
 use crate::wire::store::CHUNK;
 use crate::wire::write;
 
-use super::Session;
 use super::pin::{Pin, too_many_pinned};
+use super::{Session, cancelled};
 use crate::client::handle::{Order, PinView};
 use crate::client::talk::Done;
 use crate::client::talk::marks::{Marks, UNASKED};
@@ -376,42 +376,53 @@ impl Session {
     /// Waits for permission to keep a server, and for the client. `None` if that took too long.
     async fn attend<T>(&mut self, granted: impl Future<Output = T>) -> Result<Option<T>, Farewell> {
         let limit = self.policy.query_wait_timeout;
+        let state = self.seat.state();
+        self.seat.now_waits(Instant::now());
         let result = {
             let permit = within(limit, granted);
             tokio::pin!(permit);
-            poll_fn(|cx| {
-                if let Some(farewell) = self.poll_attention(cx) {
-                    return Poll::Ready(Err(farewell));
-                }
-                permit.as_mut().poll(cx).map(Ok)
+            poll_fn(|cx| match self.poll_attention(cx) {
+                Ok(false) => permit
+                    .as_mut()
+                    .poll(cx)
+                    .map_err(|_| too_many_pinned(limit))
+                    .map(Ok),
+                Ok(true) => Poll::Ready(Ok(Err(cancelled()))),
+                Err(farewell) => Poll::Ready(Err(farewell)),
             })
             .await?
         };
-        if result.is_err() {
-            self.talk.trail.turned_down = Some(Box::new(too_many_pinned(limit)));
+        self.seat.resumes(state);
+        match result {
+            Ok(granted) => Ok(Some(granted)),
+            Err(refusal) => {
+                self.talk.trail.turned_down = Some(Box::new(refusal));
+                Ok(None)
+            }
         }
-        Ok(result.ok())
     }
 
-    /// Orders and the client's end, while nothing else is done for it.
-    pub(super) fn poll_attention(&mut self, cx: &mut Context<'_>) -> Option<Farewell> {
+    /// Orders and the client's end, while nothing else is done for it. Tells whether the client does not want to wait any
+    /// more (its cancel request).
+    pub(super) fn poll_attention(&mut self, cx: &mut Context<'_>) -> Result<bool, Farewell> {
+        let mut is_cancelled = false;
         for order in self.seat.poll_orders(cx).unwrap_or_default() {
             match order {
                 Order::Kill(refusal) | Order::Drain(refusal) => {
-                    return Some(Farewell::Administrator(refusal));
+                    return Err(Farewell::Administrator(refusal));
                 }
-                Order::Dequeue => {}
+                Order::Dequeue => is_cancelled = true,
             }
         }
         while self.talk.input.len() < CHUNK {
             match self.stream.poll_fill(cx, &mut self.talk.input) {
-                Poll::Ready(Ok(0)) => return Some(Farewell::Vanished),
+                Poll::Ready(Ok(0)) => return Err(Farewell::Vanished),
                 Poll::Ready(Ok(n)) => self.talk.tally.bytes_received += n as u64,
-                Poll::Ready(Err(error)) => return Some(Farewell::ClientIo(error.to_string())),
+                Poll::Ready(Err(error)) => return Err(Farewell::ClientIo(error.to_string())),
                 Poll::Pending => break,
             }
         }
-        None
+        Ok(is_cancelled)
     }
 
     /// Before the client hears that its request is done: where RESET has taken away what it logged in with, that is
