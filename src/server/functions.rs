@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Connection, Failure};
 use crate::net::within;
-use crate::sql::{Functions, Volatility, computes_setting};
+use crate::sql::{Effects, Functions, Volatility, hidden_effects};
 
 /// So many settings that functions set are remembered.
 const CUSTOMS_MAX: usize = 256;
@@ -39,7 +39,7 @@ AND (pronamespace OPERATOR(pg_catalog.<>) 11 \
 OR proname OPERATOR(pg_catalog.~) '^(set_config$|pg_(try_)?advisory_lock)')))) FROM pg_catalog.pg_proc GROUP BY proname";
 /// The custom settings that the bodies of volatile functions set by name. Anybody who may create a function may make one
 /// whose body is nothing but such names, so there are bounds on what is looked at, and on what each contributes. To cut a
-/// body is to unpack it, so those of more than 256 kB are left alone: they count among [`SETTERS`].
+/// body is to unpack it, so those of more than 256 kB are left alone: they count among [`HIDING`].
 const CUSTOMS: &[u8] = b";SELECT pg_catalog.lower(pg_catalog.translate(names.found,'\"','')) FROM (\
 SELECT body FROM (SELECT CASE WHEN pg_catalog.octet_length(prosrc) OPERATOR(pg_catalog.<=) 262144 \
 THEN pg_catalog.left(prosrc,16384) END AS body FROM pg_catalog.pg_proc \
@@ -61,14 +61,26 @@ const CONSTANT_14: &[u8] =
     b" OR CASE WHEN pg_catalog.octet_length(prosqlbody::pg_catalog.text) OPERATOR(pg_catalog.>) 262144 THEN true \
 ELSE prosqlbody::pg_catalog.text OPERATOR(pg_catalog.~) ':funcid (2077|3294|1402|1403) |SQLVALUEFUNCTION' END";
 
-/// Volatile functions that may set settings by names that they compute, and their bodies; none where that is too long.
-const SETTERS: &[u8] = b";SELECT proname,body FROM (SELECT proname,\
+/// Volatile functions that may leave what no question finds (`sql::hidden_effects`), their languages and bodies; none where
+/// that is too long.
+const HIDING: &[u8] = b";SELECT proname,\
+CASE WHEN body IS NOT NULL THEN pg_catalog.concat('language ',lanname,':',body) END FROM (SELECT proname,lanname,\
 CASE WHEN pg_catalog.octet_length(prosrc) OPERATOR(pg_catalog.<=) 262144 THEN pg_catalog.left(prosrc,16384) END AS body \
-FROM pg_catalog.pg_proc \
+FROM pg_catalog.pg_proc JOIN pg_catalog.pg_language AS l ON l.oid OPERATOR(pg_catalog.=) prolang \
 WHERE pronamespace OPERATOR(pg_catalog.<>) ALL (SELECT oid FROM pg_catalog.pg_namespace \
 WHERE nspname OPERATOR(pg_catalog.~) '^pg_temp_') AND provolatile OPERATOR(pg_catalog.=) 'v' \
-AND pronamespace OPERATOR(pg_catalog.<>) 11) AS setter WHERE body IS NULL OR body OPERATOR(pg_catalog.~~*) '%set_config%' \
-OR body OPERATOR(pg_catalog.~*) '[''$;][[:space:]]*set[[:space:]]' LIMIT 1000";
+AND pronamespace OPERATOR(pg_catalog.<>) 11) AS f WHERE body IS NULL OR body OPERATOR(pg_catalog.~*) \
+'set_config|[''$;][[:space:]]*set[[:space:]]|dblink_|_backup|replication_origin_session|load[[:space:]]+''' \
+OR (lanname OPERATOR(pg_catalog.~) '^pl(perl|py|tcl|v8|r)' AND body OPERATOR(pg_catalog.~) \
+'_SHARED|main::|[GS]D|global|variable|<<-|assign') LIMIT 1000";
+/// Volatile functions in whose bodies one of the names stands that come behind this, with `|` between them.
+const CALLERS: &[u8] = b"SET LOCAL statement_timeout=1000;SELECT DISTINCT proname FROM pg_catalog.pg_proc \
+WHERE provolatile OPERATOR(pg_catalog.=) 'v' AND pronamespace OPERATOR(pg_catalog.<>) 11 \
+AND CASE WHEN pg_catalog.octet_length(prosrc) OPERATOR(pg_catalog.<=) 262144 THEN pg_catalog.left(prosrc,16384) END \
+OPERATOR(pg_catalog.~*) '[[:<:]](";
+const BEHIND_CALLERS: &[u8] = b")[[:>:]]' LIMIT 100";
+/// So many names are looked for at once.
+const CALLERS_MAX: usize = 100;
 
 /// How long each of these may take, in milliseconds. The last takes 1.7 s for 20,000 functions of 2 kB.
 const PATIENCE: &[u8] = b"SET LOCAL statement_timeout=5000;";
@@ -120,8 +132,8 @@ struct Known {
     is_volatile: HashMap<Box<[u8]>, bool>,
     /// The custom settings that they set.
     customs: Vec<Box<[u8]>>,
-    /// Functions that set settings by names that they compute.
-    computing: Vec<Box<[u8]>>,
+    /// Functions that leave what no question finds, and what that is.
+    hiding: Vec<(Box<[u8]>, Effects)>,
     /// Functions that are declared to be constant read what a session is set to.
     reads_settings: bool,
     read_at: Instant,
@@ -190,24 +202,24 @@ impl FunctionTable {
             .unwrap_or_default()
     }
 
-    /// Whether a text has the name of a function that sets settings by names which it computes.
-    pub fn computes_setting(&self, text: &[u8]) -> bool {
+    /// What the functions leave, and no question finds, whose names a text has.
+    pub fn hidden_effects(&self, text: &[u8]) -> Effects {
         let known = self.current.load();
-        let Some(known) = known.as_ref().filter(|known| !known.computing.is_empty()) else {
-            return false;
+        let Some(known) = known.as_ref().filter(|known| !known.hiding.is_empty()) else {
+            return Effects::NONE;
         };
         let folded = text.to_ascii_lowercase();
         let is_in = |text: &[u8], name: &[u8]| {
             memchr::memmem::find_iter(text, name).any(|at| is_whole_word(text, at, name.len()))
         };
-        let mut computing = known.computing.iter();
-        computing.any(|name| is_in(text, name) || is_in(&folded, name))
+        let named = known.hiding.iter();
+        union(named.filter(|(name, _)| is_in(text, name) || is_in(&folded, name)))
     }
 
-    /// Whether there are functions that set settings by names which they compute.
-    pub fn has_computing(&self) -> bool {
+    /// What all functions leave that no question finds.
+    pub fn all_hidden_effects(&self) -> Effects {
         let known = self.current.load();
-        known.as_ref().is_some_and(|known| !known.computing.is_empty())
+        known.as_ref().map_or(Effects::NONE, |known| union(&known.hiding))
     }
 
     /// Whether plans may keep what functions have read of the session that they were made in.
@@ -262,7 +274,7 @@ impl FunctionTable {
             b""
         };
         let mut results = connection
-            .query_in_peace(&[PATIENCE, VOLATILE, CUSTOMS, CONSTANT, parsed, b"))", SETTERS].concat())
+            .query_in_peace(&[PATIENCE, VOLATILE, CUSTOMS, CONSTANT, parsed, b"))", HIDING].concat())
             .await?
             .into_iter();
         let pair = |mut row: Vec<Option<Box<[u8]>>>| {
@@ -274,22 +286,73 @@ impl FunctionTable {
         let customs = customs.filter_map(|mut row| row.pop()?);
         let reads_settings = results.next().into_iter().flatten().flatten().flatten();
         let reads_settings = reads_settings.into_iter().any(|flag| *flag == *b"t");
-        let computing = results.flatten().filter_map(|mut row| {
-            let body = row.pop()?;
+        let hiding = results.flatten().filter_map(|mut row| {
+            let effects = row.pop()?.map_or(HIDDEN, |body| hidden_effects(&body));
             row.pop()?
-                .filter(|_| body.is_none_or(|body| computes_setting(&body)))
+                .map(|name| (name, effects))
+                .filter(|_| !effects.is_empty())
         });
+        let mut hiding: Vec<_> = hiding.collect();
+        add_callers(&mut hiding, connection).await?;
         let customs: BTreeSet<_> = customs.collect();
         let known = Known {
             is_volatile,
             customs: customs.into_iter().take(CUSTOMS_MAX).collect(),
-            computing: computing.collect(),
+            hiding,
             reads_settings,
             read_at: Instant::now(),
         };
         self.learn(version, known);
         Ok(())
     }
+}
+
+/// What a function may leave whose body is too long to be looked at.
+const HIDDEN: Effects = Effects::COMPUTED.union(Effects::STICKY);
+/// So many functions that call each other are gone through.
+const CALLERS_DEPTH: usize = 3;
+
+fn union<'n>(named: impl IntoIterator<Item = &'n (Box<[u8]>, Effects)>) -> Effects {
+    let effects = named.into_iter().map(|(_, effects)| *effects);
+    effects.fold(Effects::NONE, Effects::union)
+}
+
+/// Adds who calls what leaves what can neither be seen nor undone: nearly nobody. Where that takes too long they stay unknown.
+async fn add_callers(
+    hiding: &mut Vec<(Box<[u8]>, Effects)>,
+    connection: &mut Connection,
+) -> Result<(), Failure> {
+    let mut known = 0;
+    for _ in 0..CALLERS_DEPTH {
+        let is_plain = |name: &[u8]| {
+            name.iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+        };
+        let new = hiding
+            .iter()
+            .skip(known)
+            .filter(|(name, effects)| effects.contains(Effects::STICKY) && is_plain(name));
+        let names: Vec<&[u8]> = new.map(|(name, _)| &**name).take(CALLERS_MAX).collect();
+        if names.is_empty() {
+            break;
+        }
+        let query = [CALLERS, &names.join(&b'|'), BEHIND_CALLERS].concat();
+        let callers = match connection.query_in_peace(&query).await {
+            Ok(results) => results,
+            Err(Failure::Sql(_)) => break,
+            Err(lost @ Failure::Lost(_)) => return Err(lost),
+        };
+        known = hiding.len();
+        for name in callers.into_iter().flatten().flatten().flatten() {
+            if !hiding
+                .iter()
+                .any(|(have, effects)| *have == name && effects.contains(Effects::STICKY))
+            {
+                hiding.push((name, Effects::STICKY));
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Functions for FunctionTable {
@@ -312,7 +375,7 @@ mod tests {
         Known {
             is_volatile: HashMap::from([(name.as_bytes().into(), false)]),
             customs: Vec::new(),
-            computing: Vec::new(),
+            hiding: Vec::new(),
             reads_settings: false,
             read_at: Instant::now(),
         }

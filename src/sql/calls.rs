@@ -303,7 +303,8 @@ impl<'j, 'a> Calls<'j, 'a> {
             Special::Lock => Effects::LOCK,
             Special::Release => Effects::RELEASES,
             Special::Notify => Effects::NOTIFY,
-            Special::Sticky => Effects::STICKY,
+            // What it leaves stays there, even if something fails behind it.
+            Special::Sticky => Effects::STICKY.union(Effects::OPAQUE),
             Special::RunsText => Effects::OPAQUE,
             Special::CreateSlot if matches!(arguments().third, Third::Absent | Third::False) => Effects::NONE,
             Special::CopySlot if arguments().third == Third::False => Effects::NONE,

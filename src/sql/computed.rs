@@ -7,7 +7,7 @@ use super::scan;
 ///
 /// It looks at words, not at structure, for such texts are mostly strings. A name that comes as a whole, in a variable or
 /// parameter, is left to who passes it: it nearly always stands in that text.
-pub fn computes_setting(text: &[u8]) -> bool {
+pub(super) fn computes_setting(text: &[u8]) -> bool {
     starts_of(text, b"set_config").any(calls_with_computed_name)
         || starts_of(text, b"set").any(|behind| {
             let start = text.len().saturating_sub(behind.len()).saturating_sub(3);
@@ -17,9 +17,10 @@ pub fn computes_setting(text: &[u8]) -> bool {
         })
 }
 
-/// What comes behind each place where a word of this name stands.
-fn starts_of<'t>(text: &'t [u8], word: &'static [u8]) -> impl Iterator<Item = &'t [u8]> {
-    memchr::memchr2_iter(b's', b'S', text).filter_map(move |at| {
+/// What comes behind each place where a word of this name stands, which is given in lower case.
+pub(super) fn starts_of<'t>(text: &'t [u8], word: &'static [u8]) -> impl Iterator<Item = &'t [u8]> {
+    let first = word.first().copied().unwrap_or_default();
+    memchr::memchr2_iter(first, first.to_ascii_uppercase(), text).filter_map(move |at| {
         let is_start = !at
             .checked_sub(1)
             .and_then(|before| text.get(before))

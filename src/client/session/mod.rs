@@ -23,7 +23,7 @@ use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::net::Stream;
 use crate::pool::{Asked, Dirt, Lease, PinPermit, Pool, Servers, Waiter};
-use crate::server::{Failure, Leftovers};
+use crate::server::{Failure, Leftovers, Remains};
 use crate::wire::store::CHUNK;
 use crate::wire::write::{self, Severity};
 
@@ -528,10 +528,12 @@ impl Session {
     /// The client ends while it holds a server.
     fn give_up(&mut self, mut lease: Lease<Servers>, farewell: &Farewell) {
         let tally = &mut self.talk.tally;
-        lease.leftovers = match (&self.talk.trail.marks, &self.pin) {
-            (Some(_), _) => Leftovers::Unknown,
-            (None, Some(pin)) => Leftovers::Kinds(pin.remains),
-            (None, None) => Leftovers::None,
+        let kept = self.pin.as_ref().map_or(Remains::NONE, |pin| pin.remains);
+        lease.leftovers = match &self.talk.trail.marks {
+            Some(marks) if marks.may_stick() => Leftovers::Kinds(Remains::STICKY),
+            Some(_) if !kept.contains(Remains::STICKY) => Leftovers::Unknown,
+            None if kept.is_empty() => Leftovers::None,
+            _ => Leftovers::Kinds(kept),
         };
         // In the middle of a message the server could only wait for the rest.
         lease.is_spent = !self.talk.up.is_done() || lease.pipeline.is_doubtful();

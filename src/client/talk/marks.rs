@@ -192,13 +192,20 @@ impl Marks {
         })
     }
 
-    /// What has been done that no question can tell: nothing by what has failed.
+    /// What has been done that no question can tell: nothing by what has failed, but for what a function has done before
+    /// that outside of all transactions.
     pub(in crate::client) fn unseen(&self) -> Remains {
-        if self.completed {
-            pinned_by(self.effects).intersection(UNASKED)
-        } else {
-            Remains::NONE
+        let unseen = pinned_by(self.effects).intersection(UNASKED);
+        match (self.completed, self.effects.contains(Effects::OPAQUE)) {
+            (true, _) => unseen,
+            (false, true) => unseen.intersection(Remains::STICKY),
+            (false, false) => Remains::NONE,
         }
+    }
+
+    /// Whether there may be what can neither be seen nor undone, be it by a function that nobody has read.
+    pub(in crate::client) fn may_stick(&self) -> bool {
+        self.effects.contains(Effects::STICKY) || !self.unread.is_empty()
     }
 
     /// What was there and that no question finds, after this. `has_reset`: something has been reset, and that was not
@@ -212,11 +219,10 @@ impl Marks {
         }
     }
 
-    /// More is known of functions now. One that has been called may turn out to set settings by names that it computes.
+    /// More is known of functions now: one that has been called may turn out to leave what no question finds.
     pub(in crate::client) fn look_again(&mut self, functions: &FunctionTable) {
-        if std::mem::take(&mut self.unread).may_compute(functions) {
-            self.effects.insert(Effects::COMPUTED);
-        }
+        let unread = std::mem::take(&mut self.unread);
+        self.effects.insert(unread.hidden_effects(functions));
     }
 
     /// The settings that have been set by name.

@@ -12,7 +12,7 @@ use crate::server::{
     Answer, Connection, FunctionTable, NewDefault, Parameters, Remains, Settings, Statement,
 };
 use crate::sql::{
-    Bearing, Effects, Reading, Resets, Verdict, computes_setting, contains_name, encoding_is_safe, verdict,
+    Bearing, Effects, Reading, Resets, Verdict, contains_name, encoding_is_safe, hidden_effects, verdict,
 };
 
 use super::marks::{Interlude, Marks, Own, UNSEEN, pinned_by};
@@ -245,9 +245,9 @@ impl Trail {
         if verdict.is_inert() {
             return Judged::Inert;
         }
-        let computes = |text| computes_setting(text) || self.functions.computes_setting(text);
-        if verdict.effects.intersects(CALLS_UNSEEN) && computes(text) {
-            verdict.effects.insert(Effects::COMPUTED);
+        if verdict.effects.intersects(CALLS_UNSEEN) {
+            let called = self.functions.hidden_effects(text);
+            verdict.effects.insert(hidden_effects(text).union(called));
         }
         if self.following == Following::Resets
             && !self.takes_own(&verdict.details().resets)

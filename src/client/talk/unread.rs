@@ -1,6 +1,7 @@
 //! What a transaction has run before anybody knew what the functions do that it calls.
 
 use crate::server::FunctionTable;
+use crate::sql::Effects;
 
 /// So much is kept of texts that may call functions which nobody has read, in bytes, for one transaction.
 const UNREAD_MAX: usize = 64 * 1024;
@@ -13,6 +14,10 @@ pub(super) struct Unread {
 }
 
 impl Unread {
+    pub(super) fn is_empty(&self) -> bool {
+        self.texts.is_empty() && !self.is_cut
+    }
+
     pub(super) fn add(&mut self, text: &[u8]) {
         if self.texts.len().saturating_add(text.len()) > UNREAD_MAX {
             self.is_cut = true;
@@ -23,8 +28,12 @@ impl Unread {
         }
     }
 
-    /// Whether one of those that have turned out to compute the names of settings is called, or may be.
-    pub(super) fn may_compute(&self, functions: &FunctionTable) -> bool {
-        functions.computes_setting(&self.texts) || self.is_cut && functions.has_computing()
+    /// What the functions leave that are called, or may be, as it has turned out.
+    pub(super) fn hidden_effects(&self, functions: &FunctionTable) -> Effects {
+        if self.is_cut {
+            functions.all_hidden_effects()
+        } else {
+            functions.hidden_effects(&self.texts)
+        }
     }
 }

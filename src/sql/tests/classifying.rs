@@ -283,14 +283,14 @@ fn what_else_may_stay() {
         ],
         Effects::SLOT,
     );
+    each(&["LOAD 'auto_explain'"], Effects::STICKY);
     each(
         &[
-            "LOAD 'auto_explain'",
             "SELECT dblink_connect('a', 'b')",
             "SELECT pg_backup_start('a')",
             "SELECT pg_replication_origin_session_setup('a')",
         ],
-        Effects::STICKY,
+        Effects::STICKY.union(Effects::OPAQUE),
     );
     each(
         &[
