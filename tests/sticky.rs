@@ -1,4 +1,4 @@
-//! What functions and blocks leave that nobody can see, nor take back: connections of dblink, the globals of languages.
+//! What statements leave that nobody can see: connections of dblink, the globals of languages, seeds.
 
 mod common;
 
@@ -34,9 +34,15 @@ fn what_a_function_or_block_has_connected_to_is_its_clients_and_nobody_elses() {
     let howdah = Howdah::with_pool(&cluster, 2);
     for (call, code) in [
         ("SELECT dblink_connect_u('k', here())", ""),
-        ("SELECT dblink_connect_u('k', here()), 1 / (random() * 0)::int", "22012"),
+        (
+            "SELECT dblink_connect_u('k', here()), 1 / (random() * 0)::int",
+            "22012",
+        ),
         ("DO $$BEGIN PERFORM dblink_connect_u('k', here()); END$$", ""),
-        ("DO 'BEGIN EXECUTE ''SELECT dblink_connect_u(''''k'''', here())''; END'", ""),
+        (
+            "DO 'BEGIN EXECUTE ''SELECT dblink_connect_u(''''k'''', here())''; END'",
+            "",
+        ),
         ("SELECT connects('k')", ""),
         ("SELECT calls_that('k')", ""),
         ("DO $$BEGIN PERFORM calls_it('k'); END$$", ""),
@@ -90,7 +96,11 @@ fn functions_that_keep_globals_keep_their_clients_server() {
     for (language, body, pin) in [
         ("plperl", "$_SHARED{user} = $_[0]", "sticky"),
         ("plpython3u", "GD['user'] = 1", "sticky"),
-        ("plpython3u", "SD.setdefault('plan', plpy.prepare('SELECT 1'))", ""),
+        (
+            "plpython3u",
+            "SD.setdefault('plan', plpy.prepare('SELECT 1'))",
+            "",
+        ),
         ("pltcl", "global user", "sticky"),
         ("plv8", "globalThis.user = 1", "sticky"),
         ("plpgsql", "GD, $_SHARED", ""),
@@ -98,11 +108,18 @@ fn functions_that_keep_globals_keep_their_clients_server() {
         // Languages of these names; that they read what PL/pgSQL does makes no difference.
         let handler = "HANDLER plpgsql_call_handler INLINE plpgsql_inline_handler";
         if language != "plpgsql" {
-            cluster.sql_in("app", &format!("CREATE OR REPLACE TRUSTED LANGUAGE {language} {handler}"));
+            cluster.sql_in(
+                "app",
+                &format!("CREATE OR REPLACE TRUSTED LANGUAGE {language} {handler}"),
+            );
         }
         let body = format!("/*\n{body}\n*/ BEGIN END");
-        let create = format!("CREATE OR REPLACE FUNCTION f() RETURNS void LANGUAGE {language} AS $body${body}$body$");
-        for call in ["SELECT f()", &format!("DO LANGUAGE {language} $body${body}$body$")] {
+        let create =
+            format!("CREATE OR REPLACE FUNCTION f() RETURNS void LANGUAGE {language} AS $body${body}$body$");
+        for call in [
+            "SELECT f()",
+            &format!("DO LANGUAGE {language} $body${body}$body$"),
+        ] {
             let mut wire = Wire::app(howdah.target());
             assert_eq!(wire.query(&create).code(), "", "{create}");
             assert_eq!(wire.query(call).code(), "", "{call}");
@@ -111,8 +128,60 @@ fn functions_that_keep_globals_keep_their_clients_server() {
             assert_eq!(seen, pin, "{body}: {call}");
             wire.terminate();
             wait_until("it has gone", || {
-                console.show("CLIENTS").rows.iter().all(|row| row["user"] != "app")
+                console
+                    .show("CLIENTS")
+                    .rows
+                    .iter()
+                    .all(|row| row["user"] != "app")
             });
+        }
+    }
+}
+
+#[test]
+fn nobody_can_foretell_what_random_gives_another() {
+    let cluster = Cluster::start();
+    cluster.sql_in(
+        "app",
+        "CREATE FUNCTION seeds() RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE 'SET LOCAL seed = 0.5'; END$$",
+    );
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let random = "SELECT random()";
+    let extended = |sql, values: &[_]| [msg::extended(sql, values), msg::sync()].concat();
+    let foretold = {
+        let mut direct = Wire::app(cluster.target());
+        direct.query("SELECT setseed(0.5)");
+        direct.value(random)
+    };
+    let seed = [Some("seed"), Some("0.5")];
+    let ways = [
+        msg::query("SELECT setseed(0.5)"),
+        msg::query("SET seed = 0.5"),
+        msg::query("BEGIN; SET LOCAL seed TO 0.5; ROLLBACK"),
+        msg::query("SELECT set_config('seed', '0.5', true)"),
+        msg::query("DO $$BEGIN PERFORM setseed(0.5); END$$"),
+        msg::query("SELECT seeds()"),
+        extended("SELECT setseed($1)", &[Some("0.5")]),
+        extended("SELECT set_config($1, $2, false)", &seed),
+        extended("SELECT set_config($1, $2, true)", &seed),
+    ];
+    for way in ways {
+        for vanishes in [false, true] {
+            let mut wire = Wire::app(howdah.target());
+            if vanishes {
+                wire.query("BEGIN");
+            }
+            wire.send(&way);
+            assert_eq!(wire.answer().code(), "", "{}", way.escape_ascii());
+            if vanishes {
+                wire.vanish();
+            } else {
+                assert_eq!(wire.value(random), foretold, "{}", way.escape_ascii());
+                wire.query("SELECT setseed(0.5)");
+                wire.terminate();
+            }
+            let mut other = Wire::app(howdah.target());
+            assert_ne!(other.value(random), foretold, "{}", way.escape_ascii());
         }
     }
 }

@@ -21,7 +21,7 @@ use super::note::{Deallocates, Note};
 use super::questions::Rows;
 use super::repose::Repose;
 use super::statements::{NOTHING, text_of};
-use super::unseen::Unseen;
+use super::unseen::{SOMEBODY, Unseen};
 use super::{CancelKey, Prepared, Remains, Settings};
 
 /// A client's unnamed statement.
@@ -506,6 +506,7 @@ impl Connection {
                 self.run("DISCARD ALL").await?;
                 self.has_nothing_set(false);
                 self.has_nothing_prepared();
+                self.has_unseen_of(SOMEBODY);
                 return Ok(());
             }
             Leftovers::Kinds(kinds) => kinds,

@@ -1,10 +1,13 @@
-//! What a client may have set that no question finds: a custom setting whose name a function has computed. Nobody else is
-//! to find it.
+//! What a client may have set that no question finds: a custom setting whose name a function has computed, the seed of
+//! `random()`. Nobody else is to find it.
 
 use super::{Connection, Extra, Failure, Settings};
 
 /// So many names of custom settings are remembered of a server.
 const CUSTOMS_MAX: usize = 1024;
+
+/// A client that has gone.
+pub(super) const SOMEBODY: u64 = u64::MAX;
 
 /// What is known, and what is not, of the custom settings of a session.
 #[derive(Debug, Default)]
@@ -73,9 +76,13 @@ impl Connection {
         self.align_for(0, wanted).await
     }
 
-    /// All settings but the roles are reset.
+    /// All settings but the roles are reset, and `random()` gives what nobody can tell beforehand.
     async fn reset_settings(&mut self) -> Result<(), Failure> {
-        self.run("RESET ALL").await?;
+        let mut random = [0; 8];
+        aws_lc_rs::rand::fill(&mut random).expect("the operating system's random source does not fail");
+        // Of a seed between 0 and 1 PostgreSQL takes 52 bits.
+        let digits = u64::from_ne_bytes(random) % 10_u64.pow(16);
+        self.run(format!("RESET ALL;SET seed TO 0.{digits:016}")).await?;
         self.has_nothing_set(true);
         self.unseen.of = 0;
         Ok(())

@@ -303,6 +303,7 @@ impl<'j, 'a> Calls<'j, 'a> {
             Special::Lock => Effects::LOCK,
             Special::Release => Effects::RELEASES,
             Special::Notify => Effects::NOTIFY,
+            Special::Seed => Effects::SEED,
             // What it leaves stays there, even if something fails behind it.
             Special::Sticky => Effects::STICKY.union(Effects::OPAQUE),
             Special::RunsText => Effects::OPAQUE,

@@ -38,6 +38,8 @@ pub(super) enum Special {
     CreateSlot,
     /// Copies a replication slot, which is as temporary as the other one unless the third argument says how.
     CopySlot,
+    /// `setseed(seed)`
+    Seed,
     /// Leaves what cannot be seen or undone.
     Sticky,
     /// Runs SQL that it is given as a text.
@@ -46,7 +48,7 @@ pub(super) enum Special {
 
 /// PostgreSQL's functions, and those of its own extensions, that leave something or run what they are told.
 ///
-/// The transaction's own locks (`pg_advisory_xact_lock`) end with it, and `setseed` is a documented limit.
+/// The transaction's own locks (`pg_advisory_xact_lock`) end with it.
 pub(super) fn special(name: &[u8]) -> Option<Special> {
     Some(match name {
         b"set_config" => Special::SetConfig,
@@ -61,6 +63,7 @@ pub(super) fn special(name: &[u8]) -> Option<Special> {
         | b"pg_advisory_unlock_all"
         | b"pg_drop_replication_slot" => Special::Release,
         b"pg_notify" => Special::Notify,
+        b"setseed" => Special::Seed,
         b"pg_create_logical_replication_slot" | b"pg_create_physical_replication_slot" => Special::CreateSlot,
         b"pg_copy_logical_replication_slot" | b"pg_copy_physical_replication_slot" => Special::CopySlot,
         // The backup belongs to the session and ends with it.

@@ -65,6 +65,7 @@ pub use hidden::hidden_effects;
 pub use identifier::name;
 pub use lexer::{Kind, Lexer, Token};
 pub use quiet::is_quiet;
+pub use settings::SEED;
 pub use statement::{Statement, Statements};
 pub use transaction::{Bare, bare};
 pub use verdict::{Details, Effects, Prepared, Resets, Verdict};

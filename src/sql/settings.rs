@@ -13,6 +13,9 @@ const CHARACTERISTICS: [&[u8]; 3] = [
     b"default_transaction_deferrable",
 ];
 
+/// The setting that `setseed()` sets.
+pub const SEED: &[u8] = b"seed";
+
 /// How long a setting lasts, and whether it is its startup value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Change {
@@ -141,8 +144,10 @@ fn touch(verdict: &mut Verdict, name: &[u8], change: Change) {
         // What they were called once, and still may be.
         b"sort_mem" => b"work_mem".as_slice(),
         b"vacuum_mem" => b"maintenance_work_mem",
-        // They belong to the transaction; and a seed cannot be asked for.
-        b"transaction_isolation" | b"transaction_read_only" | b"transaction_deferrable" | b"seed" => return,
+        // They belong to the transaction.
+        b"transaction_isolation" | b"transaction_read_only" | b"transaction_deferrable" => return,
+        // It cannot be asked for, and stays whatever is rolled back.
+        SEED => return verdict.add(Effects::SEED),
         name => name,
     };
     match change {

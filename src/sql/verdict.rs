@@ -70,7 +70,10 @@ impl Effects {
     /// Sets for the transaction only what plans keep that are made meanwhile.
     pub const LOCAL_PLANS: Self = Self(1 << 25);
 
-    const NAMES: [(Self, &'static str); 26] = [
+    /// Decides what `random()` gives from now on.
+    pub const SEED: Self = Self(1 << 26);
+
+    const NAMES: [(Self, &'static str); 27] = [
         (Self::SETTINGS, "SETTINGS"),
         (Self::ANY_SETTING, "ANY_SETTING"),
         (Self::RESETS, "RESETS"),
@@ -97,6 +100,7 @@ impl Effects {
         (Self::LOCAL_NAMES, "LOCAL_NAMES"),
         (Self::LOCAL_MEANING, "LOCAL_MEANING"),
         (Self::LOCAL_PLANS, "LOCAL_PLANS"),
+        (Self::SEED, "SEED"),
     ];
 
     /// Whether nothing is in the set.

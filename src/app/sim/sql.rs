@@ -121,6 +121,7 @@ pub(super) fn parse(text: &str) -> Option<Statement> {
         }
         "COPY" => Statement::CopyOut(literals(rest).into_iter().next()?.0),
         "SET" if rest.ends_with("SESSION AUTHORIZATION DEFAULT") => Statement::Nothing("SET"),
+        "SET" if rest.starts_with("seed ") => Statement::Nothing("SET"),
         "SET" => set(rest)?,
         "RESET" if rest == "ROLE" => Statement::Set(vec![setting("role", None, false)], Tag::Reset),
         "RESET" if rest == "ALL" => Statement::ResetAll,

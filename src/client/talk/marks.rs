@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::server::{FunctionTable, NewDefault, Parameters, Question, Remains, Settings};
-use crate::sql::{Effects, Resets, dotted_names, is_folded};
+use crate::sql::{Effects, Resets, SEED, dotted_names, is_folded};
 use crate::wire::backend::Status;
 
 use super::shown::Beginning;
@@ -133,7 +133,9 @@ impl Marks {
 
     /// Whether something may have been changed that no question finds.
     pub(in crate::client) fn may_be_unseen(&self) -> bool {
-        self.effects.intersects(UNSEEN)
+        self.effects.intersects(UNSEEN.union(Effects::SEED))
+            || self.settings.contains(SEED)
+            || self.locals.contains(SEED)
     }
 
     /// What to ask the server of the client who left these, and who so far had `settings`. `None`: nothing.

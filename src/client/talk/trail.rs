@@ -62,6 +62,7 @@ const PASSING: Effects = Effects::NOTIFY
     .union(Effects::CREATES)
     .union(Effects::DEFAULTS)
     .union(Effects::TEMP_PATH)
+    .union(Effects::SEED)
     .union(Effects::LOCAL_CUSTOM);
 
 /// Effects that are over with the transaction.
