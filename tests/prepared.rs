@@ -4,6 +4,7 @@ mod common;
 
 use std::time::Duration;
 
+use common::net::wait_until;
 use common::{Cluster, Howdah, Pair, Wire, msg};
 
 #[test]
@@ -546,4 +547,30 @@ fn a_statement_whose_table_is_gone_is_in_nobodys_way() {
     assert_eq!(wire.query("RELEASE howdah").status, 'T');
     assert_eq!(wire.query("EXECUTE c").value(), "c");
     assert_eq!(wire.query("EXECUTE b").code(), "42P01");
+}
+
+/// From PostgreSQL 18 on what stands behind another Execute of its batch runs in a transaction block.
+#[test]
+fn a_procedure_that_commits_can_be_called_by_a_prepared_statement_on_any_server() {
+    let cluster = Cluster::version(18);
+    cluster.sql_in(
+        "app",
+        "CREATE TABLE called (at timestamptz); GRANT ALL ON called TO app;
+         CREATE PROCEDURE commits(at timestamptz) LANGUAGE plpgsql AS
+             $$ BEGIN INSERT INTO called VALUES (at); COMMIT; END $$",
+    );
+    let howdah = Howdah::with_pool(&cluster, 1);
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut wire = Wire::app(howdah.target());
+    let call = [msg::bind("", "call", &[]), msg::execute("", 0)];
+    wire.batch(&[msg::parse("call", "CALL commits('2020-01-01')")]);
+    for _ in 0..2 {
+        assert_eq!(wire.batch(&call), "2CZ");
+        let pids = cluster.backend_pids("usename = 'app'");
+        cluster.sql(&format!("SELECT pg_terminate_backend({})", pids[0]));
+        wait_until("the server is gone", || cluster.backends("usename = 'app'") == 0);
+    }
+    assert_eq!(wire.value("SELECT count(*) FROM called"), "2");
 }

@@ -20,7 +20,7 @@ use super::quiet::{
 };
 use super::requests::{looks_like_ours, wait_for_answers};
 use super::trail::{Barrier, Following, Judged};
-use super::watch::{Bound, shows_statements};
+use super::watch::{Bindable, Bound, shows_statements};
 use super::{Does, Pause, Talk};
 
 static NEXT_UNNAMED: AtomicU64 = AtomicU64::new(1);
@@ -318,10 +318,16 @@ impl Talk {
         }
         let unnamed = self.unnamed.get().cloned();
         let bound = unnamed.as_deref().map(Bound::Unnamed);
-        if bound.is_some() && self.watch_bind(header, bound.as_ref(), server)? {
+        let bindable = match &bound {
+            Some(_) => self.watch_bind(header, bound.as_ref(), server)?,
+            None => Bindable::Unmarked,
+        };
+        if matches!(bindable, Bindable::Refused) {
             return Ok(());
         }
         self.ensure_unnamed(server)?;
+        let text = unnamed.as_deref().map_or(&[][..], Unnamed::text);
+        self.mark_bound(header, text, bindable);
         let effect = self.unnamed.get().and_then(|unnamed| unnamed.deallocates.clone());
         if let Some(effect) = effect {
             let body = self.input.get(HEADER_LEN..).unwrap_or_default();
@@ -357,14 +363,18 @@ impl Talk {
     ) -> Result<Option<(Arc<Statement>, u64)>, Pause> {
         let name = self.input.get(name).unwrap_or_default().to_vec();
         let known = self.known(&name, server)?;
-        if self.watch_bind(header, known.as_deref().map(Bound::Named).as_ref(), server)? {
+        let bindable = self.watch_bind(header, known.as_deref().map(Bound::Named).as_ref(), server)?;
+        if matches!(bindable, Bindable::Refused) {
             return Ok(None);
         }
         if self.trail.lent.contains(&name) {
+            let text = known.as_deref().map_or(&[][..], Statement::text);
+            self.mark_bound(header, text, bindable);
             self.pass_on(header, Request::Bind, server);
             return Ok(None);
         }
         let Some(statement) = known else {
+            self.mark_bound(header, b"", bindable);
             if looks_like_ours(&name) {
                 self.discard(header);
                 bind_nothing(server, Note::Alias(name.into()));
@@ -380,6 +390,7 @@ impl Talk {
             refuse(server, result_changed());
             return Ok(None);
         }
+        self.mark_bound(header, statement.text(), bindable);
         let order = self.names.order(&name);
         Ok(Some((statement, order)))
     }

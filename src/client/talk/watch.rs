@@ -184,15 +184,15 @@ impl Talk {
         })
     }
 
-    /// Looks at what a Bind is about to make ready to run. Tells whether it has been refused, and is dealt with.
+    /// Looks at what a Bind is about to make ready to run: whether it may, and what it is then to be marked for.
     pub(super) fn watch_bind(
         &mut self,
         header: Header,
         bound: Option<&Bound<'_>>,
         server: &mut Connection,
-    ) -> Result<bool, Pause> {
+    ) -> Result<Bindable, Pause> {
         let Some(mut verdict) = self.judge_bound(bound, server)? else {
-            return Ok(false);
+            return Ok(Bindable::Unmarked);
         };
         let mut executed = self.spoken_of(&verdict, server.pipeline.segment());
         self.mind_paths(&mut verdict, &mut executed, server);
@@ -205,7 +205,7 @@ impl Talk {
             self.note_portal(&portal, Does::Concerns(concerns));
         }
         if verdict.is_inert() || clears(&verdict) {
-            return Ok(false);
+            return Ok(Bindable::Unmarked);
         }
         if server.pipeline.unit_in_flight() {
             return Err(wait_for_answers(server));
@@ -213,7 +213,7 @@ impl Talk {
         if let Some(refusal) = self.admit(&verdict, &executed)? {
             self.discard(header);
             refuse(server, refusal);
-            return Ok(true);
+            return Ok(Bindable::Refused);
         }
         if executed.shows {
             self.show_statements(server)?;
@@ -226,13 +226,21 @@ impl Talk {
             let names = executed.spoken_of.iter().map(|(name, _)| name.clone());
             self.trail.lent.extend(names);
         }
+        Ok(Bindable::Marked(Box::new((verdict, executed))))
+    }
+
+    /// Marks what is bound next. What has to be prepared for it has gone out before: it is not behind it.
+    pub(super) fn mark_bound(&mut self, header: Header, text: &[u8], bindable: Bindable) {
+        let Bindable::Marked(marked) = bindable else {
+            return;
+        };
+        let (mut verdict, executed) = *marked;
         let details = verdict.details();
         let names = self.bound_names(header, &details.bound_settings);
         let locals = self.bound_names(header, &details.bound_locals);
         if names.is_none() || locals.is_none() {
             verdict.effects.insert(Effects::ANY_SETTING);
         }
-        let text = bound.map_or(&b""[..], Bound::text);
         self.trail.mark(&verdict, text, Barrier::AtSync);
         let body = self.input.get(..self.input.len().min(header.len));
         self.trail
@@ -240,7 +248,6 @@ impl Talk {
         self.trail
             .mark_settings(names.unwrap_or_default(), locals.unwrap_or_default());
         self.mark_executed(&executed, Barrier::AtSync);
-        Ok(false)
     }
 
     /// The statement that is bound next is to find the client's own statements, up to the next Sync.
@@ -334,17 +341,18 @@ pub(super) struct Stage {
     pub(super) frees: Vec<Deallocates>,
 }
 
+/// What is to be done with a Bind.
+pub(super) enum Bindable {
+    /// Nothing: it has been refused, and is dealt with.
+    Refused,
+    /// It goes on.
+    Unmarked,
+    /// It goes on, and leaves marks.
+    Marked(Box<(Box<Verdict>, Executed)>),
+}
+
 /// A statement that a portal is bound to.
 pub(super) enum Bound<'a> {
     Named(&'a Statement),
     Unnamed(&'a Unnamed),
-}
-
-impl Bound<'_> {
-    fn text(&self) -> &[u8] {
-        match self {
-            Self::Named(statement) => statement.text(),
-            Self::Unnamed(unnamed) => unnamed.text(),
-        }
-    }
 }
