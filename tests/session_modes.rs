@@ -525,3 +525,66 @@ fn what_cannot_be_cleaned_costs_the_server() {
         });
     }
 }
+
+/// Before anybody could ask what there is, and where nobody ever does.
+#[test]
+fn what_cannot_be_cleaned_costs_the_server_of_who_vanishes_and_in_session_mode_too() {
+    let cluster = Cluster::start();
+    let slot = "PERFORM pg_create_physical_replication_slot('s', false, true)";
+    let vanishes = [
+        "LOAD 'plpgsql'; SELECT pg_sleep(60)".to_owned(),
+        "SELECT pg_create_physical_replication_slot('s', false, true), pg_sleep(60)".to_owned(),
+    ];
+    let block = format!("BEGIN; DO $$ BEGIN {slot}; END $$");
+    let leaves = [
+        "LOAD 'plpgsql'".to_owned(),
+        format!("SELECT 1; {}", slot.replace("PERFORM", "SELECT")),
+    ];
+    for mode in ["transaction", "session"] {
+        let howdah = before(&cluster, 1).set("pool_mode", mode).start();
+        if !howdah.is_howdah() {
+            return;
+        }
+        let changes_server = |does: &dyn Fn(Wire)| {
+            let mut wire = Wire::login(howdah.target(), "postgres", "app");
+            let server = wire.value(PID);
+            does(wire);
+            let mut next = Wire::login(howdah.target(), "postgres", "app");
+            let changed = next.value(PID) != server;
+            wait_until("the slot is gone with its session", || {
+                next.value("SELECT count(*) FROM pg_replication_slots") == "0"
+            });
+            changed
+        };
+        for sql in &vanishes {
+            assert!(
+                changes_server(&|mut wire| {
+                    wire.send(&msg::query(sql));
+                    wait_until("it sleeps", || cluster.backends("wait_event = 'PgSleep'") == 1);
+                    wire.vanish();
+                }),
+                "{mode}: {sql}"
+            );
+        }
+        for sql in &leaves {
+            assert!(
+                changes_server(&|mut wire| {
+                    does(&mut wire, sql);
+                    wire.terminate();
+                }),
+                "{mode}: {sql}"
+            );
+        }
+        assert!(
+            changes_server(&|mut wire| {
+                does(&mut wire, &block);
+                wire.vanish();
+            }),
+            "{mode}: {block}"
+        );
+        assert!(
+            !changes_server(&|wire| wire.terminate()),
+            "{mode}: nothing was left"
+        );
+    }
+}

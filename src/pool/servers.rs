@@ -265,6 +265,9 @@ impl Servers {
         if matches!(dirt, Dirt::Reset) || is_session || policy.server_reset_query_always {
             conn.reset(&policy.server_reset_query).await?;
         }
+        if is_session {
+            conn.must_have_no_slots().await?;
+        }
         conn.come_to_rest().await?;
         // What it was told meanwhile was its last client's.
         conn.notifications = BytesMut::new();

@@ -24,6 +24,14 @@ use super::statements::{NOTHING, text_of};
 use super::unseen::{SOMEBODY, Unseen};
 use super::{CancelKey, Prepared, Remains, Settings};
 
+/// A row if the session has temporary replication slots, which DISCARD ALL does not drop.
+const HAS_SLOTS: &[u8] = b"SELECT 1 FROM pg_catalog.pg_replication_slots WHERE temporary \
+AND active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()";
+
+fn doomed_by(kinds: Remains) -> Failure {
+    Failure::Lost(format!("its client has left what cannot be cleaned: {kinds}"))
+}
+
 /// A client's unnamed statement.
 #[derive(Debug)]
 pub struct Unnamed {
@@ -507,10 +515,14 @@ impl Connection {
                 self.has_nothing_set(false);
                 self.has_nothing_prepared();
                 self.has_unseen_of(SOMEBODY);
-                return Ok(());
+                return self.must_have_no_slots().await;
             }
             Leftovers::Kinds(kinds) => kinds,
         };
+        let for_life = kinds.intersection(Remains::FOR_LIFE);
+        if !for_life.is_empty() {
+            return Err(doomed_by(for_life));
+        }
         if kinds.contains(Remains::SETTING) {
             // Nobody may set it, but everybody may reset all.
             self.run("DISCARD ALL").await?;
@@ -537,14 +549,16 @@ impl Connection {
             self.run("DEALLOCATE ALL").await?;
             self.has_nothing_prepared();
         }
-        for doomed in [Remains::SLOT, Remains::STICKY, Remains::UNKNOWN] {
-            if kinds.contains(doomed) {
-                return Err(Failure::Lost(format!(
-                    "its client has left what cannot be cleaned: {doomed}"
-                )));
-            }
-        }
         Ok(())
+    }
+
+    /// Fails if there is what DISCARD ALL does not drop.
+    pub async fn must_have_no_slots(&mut self) -> Result<(), Failure> {
+        let slots = self.query(HAS_SLOTS).await?;
+        match slots.into_iter().flatten().next() {
+            Some(_) => Err(doomed_by(Remains::SLOT)),
+            None => Ok(()),
+        }
     }
 
     fn has_nothing_prepared(&mut self) {

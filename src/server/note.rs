@@ -46,6 +46,8 @@ pub enum Note {
     },
     /// A Parse of howdah's own, in a unit of its own, of what the query behind it speaks of.
     Lent,
+    /// The same of what it may only look at.
+    Shown,
     /// An Execute of a DEALLOCATE by a client.
     Deallocate(Box<Freeing>),
     /// An Execute of a BEGIN that the client has been told is done.
@@ -88,6 +90,7 @@ impl Weigh for Note {
             | Self::Query(None)
             | Self::Asks(_)
             | Self::Lent
+            | Self::Shown
             | Self::Begin => 0,
         }
     }

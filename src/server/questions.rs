@@ -112,6 +112,9 @@ impl Remains {
     /// Settings that the client's role may not set.
     pub const SETTING: Self = Self(512);
 
+    /// What no cleaning takes away: such a server is closed.
+    pub const FOR_LIFE: Self = Self::SLOT.union(Self::STICKY).union(Self::UNKNOWN);
+
     /// Every kind with its word, as the console and the metrics spell it.
     pub const WORDS: [(Self, &'static str); 10] = [
         (Self::TEMP, "temp"),

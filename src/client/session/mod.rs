@@ -529,11 +529,14 @@ impl Session {
     fn give_up(&mut self, mut lease: Lease<Servers>, farewell: &Farewell) {
         let tally = &mut self.talk.tally;
         let kept = self.pin.as_ref().map_or(Remains::NONE, |pin| pin.remains);
-        lease.leftovers = match &self.talk.trail.marks {
-            Some(marks) if marks.may_stick() => Leftovers::Kinds(Remains::STICKY),
-            Some(_) if !kept.contains(Remains::STICKY) => Leftovers::Unknown,
+        let marks = self.talk.trail.marks.as_ref();
+        let kept = kept.union(self.talk.trail.spoilt);
+        let left = kept.union(marks.map_or(Remains::NONE, |marks| marks.may_have_left()));
+        lease.leftovers = match marks {
+            _ if !left.intersection(Remains::FOR_LIFE).is_empty() => Leftovers::Kinds(left),
+            Some(_) => Leftovers::Unknown,
             None if kept.is_empty() => Leftovers::None,
-            _ => Leftovers::Kinds(kept),
+            None => Leftovers::Kinds(kept),
         };
         // In the middle of a message the server could only wait for the rest.
         lease.is_spent = !self.talk.up.is_done() || lease.pipeline.is_doubtful();

@@ -33,9 +33,11 @@ impl Talk {
         self.trail.alter_none();
         self.trail.is_answered();
         let head = server.pipeline.head().and_then(|entry| entry.note.as_ref());
-        if matches!(head, Some(Note::Lent)) && !is_fatal {
-            // It is the client's error if the client's query comes to need the statement.
-            self.trail.excuse(body);
+        if matches!(head, Some(Note::Lent | Note::Shown)) && !is_fatal {
+            if matches!(head, Some(Note::Lent)) {
+                // It is the client's error if the client's query comes to need the statement.
+                self.trail.excuse(body);
+            }
             self.received(b'E', Status::Idle, server)?;
             self.send_on(header, Route::Skip, server);
             return Ok(());

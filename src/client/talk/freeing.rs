@@ -138,7 +138,7 @@ impl Talk {
             if in_block {
                 run_quietly(b"SAVEPOINT howdah", server);
             }
-            self.lend(std::slice::from_ref(statement), || Some(Note::Lent), server);
+            self.lend(std::slice::from_ref(statement), || Some(Note::Shown), server);
             sync(server);
             if in_block {
                 run_quietly(b"ROLLBACK TO SAVEPOINT howdah", server);

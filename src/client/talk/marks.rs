@@ -205,9 +205,15 @@ impl Marks {
         }
     }
 
-    /// Whether there may be what can neither be seen nor undone, be it by a function that nobody has read.
-    pub(in crate::client) fn may_stick(&self) -> bool {
-        self.effects.contains(Effects::STICKY) || !self.unread.is_empty()
+    /// What there may be, if nobody asks any more. A function that nobody has read may have left what can neither be seen
+    /// nor undone.
+    pub(in crate::client) fn may_have_left(&self) -> Remains {
+        let unread = if self.unread.is_empty() {
+            Remains::NONE
+        } else {
+            Remains::STICKY
+        };
+        pinned_by(self.effects).union(unread)
     }
 
     /// What was there and that no question finds, after this. `has_reset`: something has been reset, and that was not

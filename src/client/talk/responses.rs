@@ -377,6 +377,7 @@ impl Talk {
             | Note::Alias(_)
             | Note::Asks(_)
             | Note::Lent
+            | Note::Shown
             | Note::Uses { .. } => {}
         }
     }

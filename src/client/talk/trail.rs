@@ -95,6 +95,8 @@ pub(in crate::client) struct Trail {
     pub(in crate::client) functions: Arc<FunctionTable>,
     pub(in crate::client) marks: Option<Box<Marks>>,
     pub(in crate::client) licence: Licence,
+    /// What no cleaning takes away of what the client may have done, in session mode.
+    pub(in crate::client) spoilt: Remains,
     /// What the last statement would have left that had to wait for that.
     pub(in crate::client) wanted: Remains,
     pub(super) barrier: Barrier,
@@ -125,6 +127,11 @@ const CALLS_UNSEEN: Effects = UNSEEN.union(Effects::PREPARE);
 
 /// Effects that matter only to a client that keeps its server.
 const RELEASING: Effects = Effects::RELEASES.union(Effects::FREES).union(Effects::UNLISTEN);
+
+/// What such a statement may leave that no cleaning takes away.
+fn spoils(verdict: &Verdict) -> Remains {
+    pinned_by(verdict.effects).intersection(Remains::FOR_LIFE)
+}
 
 /// Whether every session reads a text in the same way.
 fn is_read_alike(text: &[u8]) -> bool {
@@ -160,6 +167,7 @@ impl Trail {
             functions,
             marks: None,
             licence: Licence::Nothing,
+            spoilt: Remains::NONE,
             wanted: Remains::NONE,
             barrier: Barrier::None,
             interlude: None,
@@ -253,6 +261,7 @@ impl Trail {
         if self.following == Following::Resets
             && !self.takes_own(&verdict.details().resets)
             && !verdict.effects.intersects(SPEAKS_OF_NAMES)
+            && spoils(&verdict).is_empty()
         {
             return Judged::Passing;
         }
@@ -338,6 +347,7 @@ impl Trail {
         }
         self.restore_after(&verdict.details().resets);
         if self.following == Following::Resets {
+            self.spoilt.insert(spoils(verdict));
             // Nobody asks the server, which is the client's: so a name counts as taken from here on.
             // That there is one is all that is ever looked at.
             if self.sql_names.is_empty() {
