@@ -241,7 +241,7 @@ settings! {
             max_pinned: Count(u32) = "0", Live, max_pinned in [Database User];
             /// From where clients hear that LISTEN, with `session_state = "follow"`. `share`: from a connection that listens
             /// for all clients of a pool with the same `client_encoding`, beside the servers of the pool, and counts under
-            /// `max_db_connections` and `max_user_connections`. `pin`: from their server, which each of them keeps.
+            /// `max_db_connections` and `max_user_connections`. `pin`: from their server, which each of them keeps; so does who comes with a fourth encoding.
             listen: Listen(Listen) = "share", Live, listen in [Database User];
             /// What becomes of clients when the connection that listens for them is lost, and with it, perhaps,
             /// notifications. `disconnect`: they are told (57P01) and disconnected. `resume`: nothing; another takes its place.

@@ -179,23 +179,26 @@ impl Session {
         }
         let mut ear = self.talk.ear.take();
         ear = ear.filter(|ear| ear.subscription.encoding() == self.talk.encoding());
-        let mut ear = ear.unwrap_or_else(|| Box::new(self.new_ear()));
-        if ear.channels != channels {
+        let mut ear = ear.or_else(|| self.new_ear().map(Box::new));
+        if let Some(ear) = &mut ear
+            && ear.channels != channels
+        {
             ear.subscription.tune(channels.clone());
             ear.channels = channels;
         }
-        self.talk.ear = Some(ear);
+        self.talk.ear = ear;
         self.obey_policy();
     }
 
-    fn new_ear(&self) -> Ear {
+    /// `None` if there is no hub for the client's encoding, nor may be.
+    fn new_ear(&self) -> Option<Ear> {
         let bytes_max = usize::try_from(self.policy.max_client_notification_bytes).unwrap_or(usize::MAX);
         let hubs = &self.pool.source().hubs;
-        Ear {
-            subscription: hubs.subscribe(&self.pool, self.talk.encoding(), bytes_max),
+        Some(Ear {
+            subscription: hubs.subscribe(&self.pool, self.talk.encoding(), bytes_max)?,
             channels: Vec::new(),
             place: Place::Server,
-        }
+        })
     }
 
     /// Moves the client to the hub, so that it needs its server no longer. False if the hub does not hear all of it yet.

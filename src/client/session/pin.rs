@@ -96,7 +96,7 @@ impl Session {
     /// and where it is one too many, the client has a grace to give it up.
     pub(super) fn count_pin(&self, pin: &mut Pin, now: Instant) {
         // Who listens moves to the hub.
-        if pin.permit.is_some() || pin.remains == Remains::LISTEN && self.shares_listening() {
+        if pin.permit.is_some() || pin.remains == Remains::LISTEN && self.talk.ear.is_some() {
             return;
         }
         let (permit, has_room) = PinPermit::insist(&self.pool);

@@ -205,9 +205,10 @@ async fn listen(hub: &Arc<Hub>, pool: &Weak<Pool<Servers>>, connection: &mut Con
             return End::Severed;
         }
         let is_needed = hub.core.lock().len() > 0;
+        let is_in_the_way = hub.is_in_the_way.load(Ordering::Acquire);
         let linger = match pool.upgrade() {
-            Some(pool) => pool.source().policy().server_idle_timeout,
-            None => RETRY_MIN,
+            Some(pool) if !is_in_the_way => pool.source().policy().server_idle_timeout,
+            _ => RETRY_MIN,
         };
         if asked_at.is_none() && hub.core.lock().is_complete() {
             settle(hub, connection);

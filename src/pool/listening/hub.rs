@@ -33,11 +33,16 @@ pub(super) struct Hub {
     pub(super) info: Mutex<Option<Arc<server::Info>>>,
     /// Its connection is to go.
     is_severed: AtomicBool,
+    /// Another encoding would have its place as soon as nobody needs it.
+    pub(super) is_in_the_way: AtomicBool,
     /// It has a connection, or is about to have one.
     is_connected: AtomicBool,
     /// Notifications that have been heard, markers left out.
     pub(super) notifications: AtomicU64,
 }
+
+/// So many encodings of a pool have a hub: each takes a connection beside the pool's own.
+const HUBS_MAX: usize = 3;
 
 /// All hubs of a pool.
 #[derive(Default)]
@@ -84,9 +89,22 @@ impl std::fmt::Debug for Hub {
 
 impl Hubs {
     /// Somebody begins to listen, with notifications in this encoding. A hub that there is none of is made; it goes
-    /// when nobody has needed it for `server_idle_timeout`.
-    pub fn subscribe(&self, pool: &Arc<Pool<Servers>>, encoding: &[u8], bytes_max: usize) -> Subscription {
+    /// when nobody has needed it for `server_idle_timeout`. `None` if there are as many as there may be; those that nobody
+    /// needs make way.
+    pub fn subscribe(
+        &self,
+        pool: &Arc<Pool<Servers>>,
+        encoding: &[u8],
+        bytes_max: usize,
+    ) -> Option<Subscription> {
         let mut hubs = self.by_encoding.lock();
+        if hubs.len() >= HUBS_MAX && !hubs.contains_key(encoding) {
+            for hub in hubs.values() {
+                hub.is_in_the_way.store(true, Ordering::Release);
+                hub.bell.ring();
+            }
+            return None;
+        }
         let hub = hubs.entry(encoding.into()).or_insert_with(|| {
             let hub = Arc::new(Hub::new(encoding));
             pool.runtime.spawn(keep(hub.clone(), Arc::downgrade(pool)));
@@ -95,11 +113,11 @@ impl Hubs {
         let mailbox = Arc::new(Mailbox::new(bytes_max));
         // Under the lock of all hubs: this one is not given up meanwhile.
         let ear = hub.core.lock().join(mailbox.clone());
-        Subscription {
+        Some(Subscription {
             hub: hub.clone(),
             ear,
             mailbox,
-        }
+        })
     }
 
     /// Whether there is a hub for this encoding, and it works.
@@ -163,6 +181,7 @@ impl Hub {
             bell: Arc::default(),
             info: Mutex::new(None),
             is_severed: AtomicBool::new(false),
+            is_in_the_way: AtomicBool::new(false),
             is_connected: AtomicBool::new(false),
             notifications: AtomicU64::new(0),
         }
