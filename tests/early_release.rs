@@ -100,3 +100,37 @@ fn an_answer_that_nobody_reads_does_not_fill_the_memory() {
     let rows = slow[0].until_ready();
     assert_eq!(rows.iter().filter(|frame| frame.kind == b'D').count(), 100_000);
 }
+
+/// What the server is asked afterwards waits here for a lock, and the client does not.
+#[test]
+fn the_answer_does_not_wait_for_what_howdah_asks_about_it() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let mut wire = Wire::app(howdah.target());
+    let block = "DO $$BEGIN PERFORM set_config('work_mem', '7MB', false); END$$";
+    assert_eq!(wire.query(block).code(), "");
+    wire.query("SELECT 'nothing is asked any more'");
+    let mut locks = Wire::login(cluster.target(), "postgres", "app");
+    let lock = "BEGIN; LOCK TABLE pg_catalog.pg_depend IN ACCESS EXCLUSIVE MODE";
+    assert_eq!(locks.query(lock).code(), "");
+    assert_eq!(
+        wire.query("DO $$BEGIN PERFORM set_config('work_mem', '8MB', false); END$$")
+            .code(),
+        ""
+    );
+    // The next one may depend on what has been asked.
+    wire.send(&msg::query("SHOW work_mem"));
+    if howdah.is_howdah() {
+        wire.expect_silence(Duration::from_millis(100));
+    }
+    locks.query("ROLLBACK");
+    assert_eq!(wire.answer().value(), "8MB");
+    // Who goes with the answer leaves what it has done to nobody.
+    assert_eq!(locks.query(lock).code(), "");
+    assert_eq!(wire.query(block).code(), "");
+    wire.terminate();
+    let mut other = Wire::app(howdah.target());
+    other.send(&msg::query("SHOW work_mem"));
+    locks.query("ROLLBACK");
+    assert_eq!(other.answer().value(), "4MB");
+}

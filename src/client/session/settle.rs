@@ -46,6 +46,7 @@ pub(super) enum After {
 impl Session {
     /// Asks the server what the client has left, if anything says that there may be something.
     pub(super) async fn look_back(&mut self, server: &mut Connection) -> Result<After, Farewell> {
+        self.answer().await?;
         let mut marks = self.talk.trail.marks.take();
         let keeps = self.pin.as_ref().map_or(Remains::NONE, |pin| pin.remains);
         let now = Instant::now();
@@ -54,9 +55,6 @@ impl Session {
             self.know_functions(marks, server).await?;
             if marks.may_be_unseen() {
                 server.has_unseen_of(self.seat.id);
-            }
-            if self.talk.doings.done.take(Done::ALTERED) {
-                self.renew(&marks.beginners);
             }
         }
         let functions_set = self.talk.trail.functions.customs();
@@ -114,6 +112,24 @@ impl Session {
             server.leftovers = Leftovers::Kinds(remains);
         }
         Ok(after)
+    }
+
+    /// The client need not wait for what howdah asks: it is given what there is for it, as far as it takes that at once. What
+    /// may be others' business is dealt with before, for they may have been waiting for it to be done.
+    async fn answer(&mut self) -> Result<(), Farewell> {
+        if let Some(marks) = &self.talk.trail.marks {
+            if self.talk.doings.done.take(Done::ALTERED) {
+                self.renew(&marks.beginners);
+            }
+            if !marks.suspects.is_empty() {
+                return Ok(());
+            }
+        }
+        poll_fn(|cx| match self.poll_write_client(cx) {
+            Poll::Ready(Err(farewell)) => Poll::Ready(Err(farewell)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(())),
+        })
+        .await
     }
 
     /// Whether there are settings that would have to be set elsewhere, and may not be.
