@@ -185,3 +185,34 @@ fn nobody_can_foretell_what_random_gives_another() {
         }
     }
 }
+
+#[test]
+fn a_server_that_has_had_a_thousand_custom_settings_is_closed() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut wire = Wire::app(howdah.target());
+    let backend = "SELECT pg_backend_pid()";
+    let first = wire.value(backend);
+    let mut use_names = |names: std::ops::Range<u32>| {
+        let set: String = names.map(|n| format!("SET LOCAL a.b{n} = 1;")).collect();
+        assert_eq!(wire.query(&format!("BEGIN; {set} COMMIT")).code(), "");
+    };
+    use_names(0..500);
+    use_names(0..500);
+    assert_eq!(
+        Wire::app(howdah.target()).value(backend),
+        first,
+        "those are not many"
+    );
+    use_names(500..1000);
+    use_names(900..1100);
+    assert_ne!(Wire::app(howdah.target()).value(backend), first);
+    howdah.wait_log("it has had too many custom settings");
+    // Nor does their client bring them to others.
+    let second = wire.value(backend);
+    wire.query("SELECT 1");
+    assert_eq!(Wire::app(howdah.target()).value(backend), second);
+}

@@ -103,9 +103,9 @@ impl<S: Source> Lease<S> {
 }
 
 impl Lease<Servers> {
-    /// Gives it back as it is, or, where it could be ended for being idle, after it has been brought to rest.
+    /// Gives it back as it is, or, where it could be ended for being idle or is not to be used again, to the janitor.
     pub fn release_at_rest(self, now: Instant, tally: &mut Tally) {
-        if self.is_disturbed() {
+        if self.is_disturbed() || self.is_crowded() {
             self.release_dirty(Dirt::CancelInFlight, tally);
         } else {
             self.release_at(now, tally);

@@ -508,6 +508,9 @@ impl Connection {
 
     /// Cleans exactly what the last client has left. Fails where it cannot be cleaned.
     pub async fn clean_leftovers(&mut self) -> Result<(), Failure> {
+        if self.is_crowded() {
+            return Err(Failure::Lost("it has had too many custom settings".to_owned()));
+        }
         let kinds = match std::mem::replace(&mut self.leftovers, Leftovers::None) {
             Leftovers::None => return Ok(()),
             Leftovers::Unknown => {

@@ -40,6 +40,11 @@ impl Extra {
         self.pairs.iter().map(|(name, value)| (&**name, &**value))
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()

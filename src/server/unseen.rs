@@ -3,7 +3,8 @@
 
 use super::{Connection, Extra, Failure, Settings};
 
-/// So many names of custom settings are remembered of a server.
+/// So many custom settings, of whomever, a server may have had. It never forgets one, and goes through all of them whenever it is
+/// asked for every setting: with 100,000 it takes 160 ms for that instead of 3.
 const CUSTOMS_MAX: usize = 1024;
 
 /// A client that has gone.
@@ -49,6 +50,11 @@ impl Connection {
             .customs
             .binary_search_by(|have| (**have).cmp(name))
             .is_ok()
+    }
+
+    /// Whether the session has had so many custom settings that nobody else is to have it.
+    pub fn is_crowded(&self) -> bool {
+        self.unseen.customs.len() >= CUSTOMS_MAX
     }
 
     /// Brings the session to what this client left elsewhere. Costs nothing if it is there already, and nothing that

@@ -33,6 +33,8 @@ pub(super) const TRIES: usize = 5;
 /// How long to wait before a client that keeps its server is asked again whether it still has to; doubled every time.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(50);
 const ASK_AGAIN_MAX: Duration = Duration::from_secs(10);
+/// A custom setting that is only the trace of one is not brought to other servers by who has so many settings.
+const TRACES_MAX: usize = 256;
 /// How long a server may take to answer a question.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(30);
 
@@ -263,6 +265,7 @@ impl Session {
             match own_value(&value.name) {
                 Some(own) if restored || value.current.is_none() => extra.put(&value.name, Some(own)),
                 Some(_) => extra.put(&value.name, value.current.as_deref()),
+                None if is_trace && extra.len() >= TRACES_MAX => {}
                 None => extra.put(&value.name, kept),
             }
         }
