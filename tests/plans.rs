@@ -100,6 +100,72 @@ fn no_plan_holds_what_a_function_has_read_of_another_clients_session() {
     a.query("SET ROLE pg_read_all_data");
     let _ = run(&mut a, "w");
     assert_eq!(run(&mut b, "w").as_deref(), Some("app"));
+    // What functions there are is not known any more after that.
+    a.query("RESET ROLE");
+    for _ in 0..2 {
+        assert_eq!(run(&mut a, "s").as_deref(), Some("of a"));
+        a.query("CREATE OR REPLACE FUNCTION another() RETURNS int LANGUAGE sql AS 'SELECT 1'");
+        assert_eq!(run(&mut b, "s").as_deref(), Some("of b"));
+    }
+}
+
+/// A session reads a function's text once, when it is first called there.
+#[test]
+fn a_literal_in_a_function_means_what_its_caller_is_set_to() {
+    let pair = Pair::with_pool(1);
+    pair.cluster.sql(
+        "CREATE FUNCTION year() RETURNS text LANGUAGE plpgsql AS
+             $$ BEGIN RETURN extract(epoch FROM '2020-01-01'::timestamptz); END $$;
+         CREATE FUNCTION inlined() RETURNS text LANGUAGE sql STABLE AS
+             $$ SELECT extract(epoch FROM '2020-01-01'::timestamptz)::text $$",
+    );
+    const UTC: &str = "1577836800";
+    const CET: &str = "1577833200";
+    let client = |zone: &str| {
+        let params = [("user", "app"), ("database", "app"), ("TimeZone", zone)];
+        let mut wire = Wire::login_with(pair.howdah.target(), &params, None).expect("it logs in");
+        for (name, text) in [("p", "SELECT year()"), ("i", "SELECT inlined()")] {
+            wire.batch(&[msg::parse(name, text)]);
+        }
+        wire
+    };
+    let (mut utc, mut cet) = (client("UTC"), client("CET"));
+    let means = |wire: &mut Wire, wanted: &str| {
+        for name in ["p", "i"] {
+            let told = run(wire, name).expect("a row");
+            assert!(told.starts_with(wanted), "{name}: {told}, not {wanted}");
+        }
+    };
+    for _ in 0..2 {
+        means(&mut utc, UTC);
+        means(&mut cet, CET);
+    }
+    // For a transaction only, or for a while.
+    let mut other = client("UTC");
+    for set in [
+        "SET LOCAL TimeZone = 'CET'",
+        "SET TimeZone = 'CET'",
+        "SELECT set_config('TimeZone', 'CET', true)",
+    ] {
+        for end in ["COMMIT", "ROLLBACK"] {
+            pair.cluster.sql(
+                "CREATE OR REPLACE FUNCTION year() RETURNS text LANGUAGE plpgsql AS
+                 $$ BEGIN RETURN extract(epoch FROM '2020-01-01'::timestamptz); END $$",
+            );
+            other.query("BEGIN");
+            other.query(set);
+            means(&mut other, CET);
+            other.query(end);
+            means(&mut utc, UTC);
+            other.query("RESET TimeZone");
+        }
+    }
+    // Who goes in the middle has left it too.
+    other.query("BEGIN");
+    other.query("SET LOCAL TimeZone = 'CET'");
+    means(&mut other, CET);
+    other.vanish();
+    means(&mut utc, UTC);
 }
 
 #[test]

@@ -57,8 +57,8 @@ impl Settings {
     pub fn detour(&self, has: Option<&Self>) -> Option<Vec<u8>> {
         let (mut had, mut steps) = (Vec::new(), Vec::new());
         for name in FIXED_AT_PARSE {
-            let value = self.fixed(name);
-            if has.is_some_and(|has| has.fixed(name) == value) {
+            let value = self.value(name);
+            if has.is_some_and(|has| has.value(name) == value) {
                 continue;
             }
             // NULL is what a new session has.
@@ -86,10 +86,10 @@ impl Settings {
         self.is_shared_with(other)
             || FIXED_AT_PARSE
                 .iter()
-                .all(|name| self.fixed(name) == other.fixed(name))
+                .all(|name| self.value(name) == other.value(name))
     }
 
-    fn fixed(&self, name: &[u8]) -> Option<&[u8]> {
+    pub(super) fn value(&self, name: &[u8]) -> Option<&[u8]> {
         self.reported.get(name).or_else(|| self.extra.get(name))
     }
 }

@@ -61,6 +61,15 @@ const CONSTANT_14: &[u8] =
     b" OR CASE WHEN pg_catalog.octet_length(prosqlbody::pg_catalog.text) OPERATOR(pg_catalog.>) 262144 THEN true \
 ELSE prosqlbody::pg_catalog.text OPERATOR(pg_catalog.~) ':funcid (2077|3294|1402|1403) |SQLVALUEFUNCTION' END";
 
+/// Whether functions have literals in them that settings may decide the meaning of: a date, a duration, an amount, NULL. A
+/// session reads a function's text when it is first called there, and keeps what it has read.
+const LITERALS: &[u8] = b"),EXISTS(SELECT FROM pg_catalog.pg_proc WHERE oid OPERATOR(pg_catalog.>=) 16384 \
+AND prolang OPERATOR(pg_catalog.<>) ALL (SELECT oid FROM pg_catalog.pg_language \
+WHERE lanname OPERATOR(pg_catalog.=) ANY (ARRAY['internal','c'])) \
+AND CASE WHEN pg_catalog.octet_length(prosrc) OPERATOR(pg_catalog.>) 262144 THEN true \
+ELSE pg_catalog.left(prosrc,16384) OPERATOR(pg_catalog.~*) \
+'''[^'']*([0-9]|now|today|tomorrow|yesterday|allballs)|=[[:space:]]*null' END)";
+
 /// Volatile functions that may leave what no question finds (`sql::hidden_effects`), their languages and bodies; none where
 /// that is too long.
 const HIDING: &[u8] = b";SELECT proname,\
@@ -134,9 +143,17 @@ struct Known {
     customs: Vec<Box<[u8]>>,
     /// Functions that leave what no question finds, and what that is.
     hiding: Vec<(Box<[u8]>, Effects)>,
-    /// Functions that are declared to be constant read what a session is set to.
-    reads_settings: bool,
+    plans: PlansKeep,
     read_at: Instant,
+}
+
+/// What plans may keep of the session that they were made in, beside what every function of PostgreSQL's own reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlansKeep {
+    /// What functions have read that are declared to be constant.
+    pub readings: bool,
+    /// What literals in functions mean.
+    pub literals: bool,
 }
 
 /// Whether the name that stands there is no part of a longer one.
@@ -222,10 +239,14 @@ impl FunctionTable {
         known.as_ref().map_or(Effects::NONE, |known| union(&known.hiding))
     }
 
-    /// Whether plans may keep what functions have read of the session that they were made in.
-    pub fn reads_settings(&self) -> bool {
+    /// What plans keep where these functions are; everything, if nobody knows them.
+    pub fn plans_keep(&self) -> PlansKeep {
+        let everything = PlansKeep {
+            readings: true,
+            literals: true,
+        };
         let known = self.current.load();
-        known.as_ref().is_some_and(|known| known.reads_settings)
+        known.as_ref().map_or(everything, |known| known.plans)
     }
 
     /// Reads the catalogs if that `is_wanted` when nobody else does so any more. Nothing else may be in flight on the
@@ -274,7 +295,12 @@ impl FunctionTable {
             b""
         };
         let mut results = connection
-            .query_in_peace(&[PATIENCE, VOLATILE, CUSTOMS, CONSTANT, parsed, b"))", HIDING].concat())
+            .query_in_peace(
+                &[
+                    PATIENCE, VOLATILE, CUSTOMS, CONSTANT, parsed, b")", LITERALS, HIDING,
+                ]
+                .concat(),
+            )
             .await?
             .into_iter();
         let pair = |mut row: Vec<Option<Box<[u8]>>>| {
@@ -284,8 +310,12 @@ impl FunctionTable {
         let is_volatile = results.next().into_iter().flatten().filter_map(pair).collect();
         let customs = results.next().into_iter().flatten();
         let customs = customs.filter_map(|mut row| row.pop()?);
-        let reads_settings = results.next().into_iter().flatten().flatten().flatten();
-        let reads_settings = reads_settings.into_iter().any(|flag| *flag == *b"t");
+        let mut keeps = results.next().into_iter().flatten().flatten();
+        let mut keeps = || keeps.next().flatten().is_none_or(|flag| *flag == *b"t");
+        let plans = PlansKeep {
+            readings: keeps(),
+            literals: keeps(),
+        };
         let hiding = results.flatten().filter_map(|mut row| {
             let effects = row.pop()?.map_or(HIDDEN, |body| hidden_effects(&body));
             row.pop()?
@@ -299,7 +329,7 @@ impl FunctionTable {
             is_volatile,
             customs: customs.into_iter().take(CUSTOMS_MAX).collect(),
             hiding,
-            reads_settings,
+            plans,
             read_at: Instant::now(),
         };
         self.learn(version, known);
@@ -376,7 +406,10 @@ mod tests {
             is_volatile: HashMap::from([(name.as_bytes().into(), false)]),
             customs: Vec::new(),
             hiding: Vec::new(),
-            reads_settings: false,
+            plans: PlansKeep {
+                readings: false,
+                literals: false,
+            },
             read_at: Instant::now(),
         }
     }

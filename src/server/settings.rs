@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::literal::{text, text_in};
 use super::{Chosen, Parameters};
-use crate::sql::{Bearing, is_folded};
+use crate::sql::Bearing;
 
 /// A name and a value.
 type Pair = (Box<[u8]>, Box<[u8]>);
@@ -83,7 +83,7 @@ fn digest<'a>(before: u64, pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>) ->
 /// The roles that a session goes by.
 const SESSION_AUTHORIZATION: &[u8] = b"session_authorization";
 const ROLE: &[u8] = b"role";
-const CLIENT_ENCODING: &[u8] = b"client_encoding";
+pub(super) const CLIENT_ENCODING: &[u8] = b"client_encoding";
 
 impl Settings {
     /// A digest of all that may decide what a statement means.
@@ -110,7 +110,7 @@ impl Settings {
             && self.chosen == other.chosen
     }
 
-    fn has_extra_of(&self, other: &Self) -> bool {
+    pub(super) fn has_extra_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.extra, &other.extra) || self.extra == other.extra
     }
 
@@ -175,23 +175,6 @@ impl Settings {
     pub(super) fn chosen_over(&self, defaults: &Parameters) -> Chosen {
         let others = self.reported.differing(defaults);
         Chosen::among(others.map(|(name, _)| name)).union(self.chosen)
-    }
-
-    /// Whether a function that reads what a session is set to may read something else where these are.
-    pub fn reads_unlike(&self, other: &Self) -> bool {
-        let of_nobody: [&[u8]; 2] = [b"application_name", CLIENT_ENCODING];
-        let differing = self.reported.differing(&other.reported);
-        !self.has_extra_of(other) || { differing }.any(|(name, _)| !of_nobody.contains(&name))
-    }
-
-    /// Whether plans that are made under these may hold what a session with `wanted` would not find.
-    pub fn is_planned_unlike(&self, wanted: &Self) -> bool {
-        !self.is_shared_with(wanted) && !self.folded().eq(wanted.folded())
-    }
-
-    fn folded(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let all = self.reported.iter().chain(self.extra.iter());
-        all.filter(|(name, _)| is_folded(name))
     }
 
     /// The calls that put right what is neither role.

@@ -1,6 +1,7 @@
 //! What a client may have set that no question finds: a custom setting whose name a function has computed, the seed of
 //! `random()`. Nobody else is to find it.
 
+use super::plans::Outdated;
 use super::{Connection, Extra, Failure, Settings};
 
 /// So many custom settings, of whomever, a server may have had. It never forgets one, and goes through all of them whenever it is
@@ -17,19 +18,14 @@ pub(super) struct Unseen {
     of: u64,
     /// Custom settings that had a value here once, sorted: they are empty from then on, and never again without one.
     customs: Vec<Box<[u8]>>,
-    /// Plans may have been made under settings that are over.
-    pub(super) outdated_plans: bool,
+    /// Why plans may hold what is no longer so.
+    pub(super) outdated: Outdated,
 }
 
 impl Connection {
     /// This client may have set what no question finds.
     pub fn has_unseen_of(&mut self, client: u64) {
         self.unseen.of = client;
-    }
-
-    /// Plans that were made so far may hold what is no longer so: they are made anew for whoever comes next.
-    pub fn outdate_plans(&mut self) {
-        self.unseen.outdated_plans = true;
     }
 
     /// The session has, or had, these settings.
@@ -72,7 +68,7 @@ impl Connection {
         self.input.is_empty()
             && self.notifications.is_empty()
             && is_nobodys
-            && !self.unseen.outdated_plans
+            && self.unseen.outdated == Outdated::NOT
             && self.has_no_news()
             && self.settings.is_shared_with(wanted)
     }

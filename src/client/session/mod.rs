@@ -297,10 +297,8 @@ impl Session {
 
     /// Brings a server to where this client left the last one.
     async fn align(&mut self, lease: &mut Lease<Servers>) -> Result<(), Failure> {
-        let reads = self.talk.trail.functions.reads_settings();
-        if reads && lease.settings.reads_unlike(&self.talk.settings) {
-            lease.outdate_plans();
-        }
+        let functions = &self.talk.trail.functions;
+        lease.judge_plans(&self.talk.settings, functions).await?;
         lease.align_for(self.seat.id, &self.talk.settings).await?;
         if !lease.has_no_news() {
             // What it has heard of on the way may be the client's too.
@@ -529,9 +527,14 @@ impl Session {
     fn give_up(&mut self, mut lease: Lease<Servers>, farewell: &Farewell) {
         let tally = &mut self.talk.tally;
         let kept = self.pin.as_ref().map_or(Remains::NONE, |pin| pin.remains);
-        let marks = self.talk.trail.marks.as_ref();
+        let marks = self.talk.trail.marks.take();
+        self.talk.trail.settle(marks.as_deref(), &mut lease);
         let kept = kept.union(self.talk.trail.spoilt);
-        let left = kept.union(marks.map_or(Remains::NONE, |marks| marks.may_have_left()));
+        let left = kept.union(
+            marks
+                .as_ref()
+                .map_or(Remains::NONE, |marks| marks.may_have_left()),
+        );
         lease.leftovers = match marks {
             _ if !left.intersection(Remains::FOR_LIFE).is_empty() => Leftovers::Kinds(left),
             Some(_) => Leftovers::Unknown,

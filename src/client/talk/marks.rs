@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::server::{FunctionTable, NewDefault, Parameters, Question, Remains, Settings};
+use crate::server::{
+    FunctionTable, NewDefault, Outdated, Parameters, Question, Remains, Settings, is_read_in_functions,
+};
 use crate::sql::{Effects, Resets, SEED, dotted_names, is_folded};
 use crate::wire::backend::Status;
 
@@ -122,13 +124,28 @@ impl Marks {
         known
     }
 
-    /// Whether plans may have been made under settings that held for the transaction only, or that were taken back.
-    pub(in crate::client) fn outdates_plans(&self, functions: &FunctionTable) -> bool {
-        let named = self.settings.iter().chain(&self.locals);
+    /// Why plans may have been made under settings that held for the transaction only, or that were taken back.
+    pub(super) fn outdated(&self) -> Outdated {
+        let is_named =
+            |is_one: fn(&[u8]) -> bool| self.settings.iter().chain(&self.locals).any(|name| is_one(name));
         let reads = Effects::LOCAL_CUSTOM.union(UNSEEN).union(Effects::SETTINGS);
-        self.effects.contains(Effects::LOCAL_PLANS)
-            || { named }.any(|name| is_folded(name))
-            || (functions.reads_settings() && self.effects.intersects(reads))
+        let mut why = Outdated::NOT;
+        for (holds, reason) in [
+            (
+                self.effects.contains(Effects::LOCAL_PLANS) || is_named(is_folded),
+                Outdated::CERTAINLY,
+            ),
+            (self.effects.intersects(reads), Outdated::BY_READINGS),
+            (
+                self.effects.contains(Effects::ANY_SETTING) || is_named(is_read_in_functions),
+                Outdated::BY_LITERALS,
+            ),
+        ] {
+            if holds {
+                why.insert(reason);
+            }
+        }
+        why
     }
 
     /// Whether something may have been changed that no question finds.

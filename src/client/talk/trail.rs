@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::config::{Opaque, PoolMode, PoolSettings, SessionState};
 use crate::error::{Refusal, SqlState};
 use crate::server::{
-    Answer, Connection, FunctionTable, NewDefault, Parameters, Remains, Settings, Statement,
+    Answer, Connection, FunctionTable, NewDefault, Outdated, Parameters, Remains, Settings, Statement,
 };
 use crate::sql::{
     Bearing, Effects, Reading, Resets, Verdict, contains_name, encoding_is_safe, hidden_effects, verdict,
@@ -120,6 +120,8 @@ pub(in crate::client) struct Trail {
     pub(super) clears: Option<Arc<BTreeSet<Box<[u8]>>>>,
     /// What may be decided otherwise than the client's settings say: something has been set since they were learnt.
     pub(in crate::client) shifted: Bearing,
+    /// Why plans may hold what is over with the transaction, as far as no mark tells.
+    outdated: Outdated,
 }
 
 /// Effects of texts that may call what sets them; a prepared statement does so when it is executed.
@@ -180,6 +182,7 @@ impl Trail {
             cleared: Names::new(),
             clears: None,
             shifted: Bearing::None,
+            outdated: Outdated::NOT,
         }
     }
 
@@ -342,6 +345,9 @@ impl Trail {
             self.barrier = at;
         }
         self.shifted = self.shifted.max(verdict.bearing());
+        if verdict.effects.contains(Effects::LOCAL_MEANING) {
+            self.outdated.insert(Outdated::BY_LITERALS);
+        }
         if LOCAL.contains(verdict.effects) {
             return;
         }
@@ -404,11 +410,11 @@ impl Trail {
 
     /// What the session is set to is known again, after these marks.
     pub(in crate::client) fn settle(&mut self, marks: Option<&Marks>, server: &mut Connection) {
-        let has_set = std::mem::take(&mut self.shifted) > Bearing::None;
-        let bends = |marks: &Marks| marks.outdates_plans(&self.functions);
-        if (has_set && self.functions.reads_settings()) || marks.is_some_and(bends) {
-            server.outdate_plans();
+        if std::mem::take(&mut self.shifted) > Bearing::None {
+            server.outdate_plans(Outdated::BY_READINGS);
         }
+        server.outdate_plans(std::mem::take(&mut self.outdated));
+        server.outdate_plans(marks.map_or(Outdated::NOT, Marks::outdated));
     }
 
     /// What such a statement takes away of what the client logged in with is put back before the client hears of it.
