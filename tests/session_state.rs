@@ -371,6 +371,7 @@ fn reset_leads_back_to_what_the_client_logged_in_with() {
         "BEGIN; RESET ALL; ROLLBACK",
         "RESET ALL; SELECT 1/0",
         "DO $$ BEGIN RESET statement_timeout; END $$",
+        "SELECT set_config('statement_timeout', NULL, false), set_config('TimeZone', NULL::text, false)",
     ] {
         let told = |target, noise: Option<&mut Wire>| {
             let mut wire = login(target);

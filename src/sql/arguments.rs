@@ -20,6 +20,16 @@ pub(super) enum First<'a> {
     Computed,
 }
 
+/// The second argument of a call: a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Second {
+    Null,
+    /// `$1`
+    Parameter(u16),
+    /// Anything else.
+    Other,
+}
+
 /// The third argument of a call: a truth value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Third {
@@ -33,6 +43,7 @@ pub(super) enum Third {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arguments<'a> {
     pub(super) first: First<'a>,
+    pub(super) second: Second,
     pub(super) third: Third,
     /// The second may have `pg_temp` in it: it does, or it is no simple string.
     pub(super) may_be_temporary: bool,
@@ -125,8 +136,16 @@ impl<'a> Arguments<'a> {
         };
         let value = second.only().filter(|_| !named && closed);
         let is_known = value.is_some_and(|token| token.kind == Kind::String);
+        let second = match value {
+            Some(token) if token.is_word("null") => Second::Null,
+            Some(token) if token.kind == Kind::Parameter => {
+                number(token.text).map_or(Second::Other, Second::Parameter)
+            }
+            _ => Second::Other,
+        };
         Self {
             first,
+            second,
             third,
             may_be_temporary: !is_known || value.is_some_and(|token| may_be_temporary(&token)),
         }

@@ -68,4 +68,4 @@ pub use quiet::is_quiet;
 pub use settings::SEED;
 pub use statement::{Statement, Statements};
 pub use transaction::{Bare, bare};
-pub use verdict::{Details, Effects, Prepared, Resets, Verdict};
+pub use verdict::{Details, Effects, Nullable, Prepared, Resets, SettingName, Verdict};

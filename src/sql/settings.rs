@@ -1,10 +1,10 @@
 //! SET, RESET and `set_config`.
 
-use super::arguments::{Arguments, First, Third, may_be_temporary};
+use super::arguments::{Arguments, First, Second, Third, may_be_temporary};
 use super::cursor::Cursor;
 use super::identifier;
 use super::lexer::{Kind, Token};
-use super::verdict::{Effects, Verdict};
+use super::verdict::{Effects, SettingName, Verdict};
 
 /// What `SET SESSION CHARACTERISTICS AS TRANSACTION …` may set.
 const CHARACTERISTICS: [&[u8]; 3] = [
@@ -112,8 +112,9 @@ pub(super) fn reset(verdict: &mut Verdict, cursor: &mut Cursor<'_>) {
 
 /// `set_config(name, value, is_local)`
 pub(super) fn set_config(verdict: &mut Verdict, arguments: &Arguments<'_>) {
-    let change = match arguments.third {
-        Third::True => Change::Local,
+    let change = match (arguments.third, arguments.second) {
+        (Third::True, _) => Change::Local,
+        (_, Second::Null) => Change::Reset,
         _ => Change::Set,
     };
     let may_be_path = match arguments.first {
@@ -122,6 +123,20 @@ pub(super) fn set_config(verdict: &mut Verdict, arguments: &Arguments<'_>) {
     };
     if may_be_path && arguments.may_be_temporary {
         verdict.add(Effects::TEMP_PATH);
+    }
+    let name = match arguments.first {
+        First::Literal(name) => Some(SettingName::Is(name.to_ascii_lowercase().into())),
+        First::Parameter(number) => Some(SettingName::Comes(number)),
+        First::Computed => None,
+    };
+    if change != Change::Local
+        && let Some(name) = name
+    {
+        match arguments.second {
+            Second::Parameter(number) => verdict.add_nullable(name, Some(number)),
+            Second::Null => verdict.add_nullable(name, None),
+            Second::Other => {}
+        }
     }
     match (arguments.first, change) {
         (First::Literal(name), change) => touch(verdict, &name.to_ascii_lowercase(), change),

@@ -158,6 +158,8 @@ pub struct Details {
     pub settings: Vec<Box<[u8]>>,
     /// Which settings get their startup values back.
     pub resets: Resets,
+    /// Settings that are set to what may be NULL, which resets them.
+    pub nullables: Vec<Nullable>,
     /// Parameters that name a setting: 1 for `set_config($1, …)`.
     pub bound_settings: Vec<u16>,
     /// Custom settings (`app.x`) that are set for the transaction, in lower case.
@@ -176,6 +178,24 @@ pub struct Details {
     pub beginners: Vec<Box<[u8]>>,
     /// The effects without what EXECUTE may do.
     beside_executed: Effects,
+}
+
+/// `set_config(name, value, false)` with a value that may be NULL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nullable {
+    /// The setting.
+    pub name: SettingName,
+    /// The parameter that the value is; `None` if it is NULL.
+    pub value: Option<u16>,
+}
+
+/// How a setting is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettingName {
+    /// By this, in lower case.
+    Is(Box<[u8]>),
+    /// By the parameter of this number.
+    Comes(u16),
 }
 
 /// One `PREPARE`.
@@ -220,6 +240,7 @@ impl Details {
         Self {
             settings: Vec::new(),
             resets: Resets::NONE,
+            nullables: Vec::new(),
             bound_settings: Vec::new(),
             local_customs: Vec::new(),
             bound_locals: Vec::new(),
@@ -308,7 +329,12 @@ impl Verdict {
         self.details_mut().bound_settings.push(number);
     }
 
-    pub(super) fn add_reset(&mut self, name: Box<[u8]>) {
+    pub(super) fn add_nullable(&mut self, name: SettingName, value: Option<u16>) {
+        self.details_mut().nullables.push(Nullable { name, value });
+    }
+
+    /// The setting of this name, in lower case, gets back what it was at login.
+    pub fn add_reset(&mut self, name: Box<[u8]>) {
         self.add(Effects::RESETS);
         self.details_mut().resets.names.insert(name.clone());
         self.add_setting(name);

@@ -64,6 +64,19 @@ pub fn bind_names(body: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The value of parameter `$number` in the body of a Bind, if it is given as text (which is how drivers give a string).
 pub fn bound_value(body: &[u8], number: u16) -> Option<&[u8]> {
+    bound(body, number)?.ok()
+}
+
+/// Whether parameter `$number` in the body of a Bind is NULL.
+pub fn is_bound_to_null(body: &[u8], number: u16) -> bool {
+    bound(body, number) == Some(Err(Null))
+}
+
+/// What is given for a parameter that has no value.
+#[derive(PartialEq)]
+struct Null;
+
+fn bound(body: &[u8], number: u16) -> Option<Result<&[u8], Null>> {
     let mut reader = Reader::new(body);
     reader.cstr().ok()?;
     reader.cstr().ok()?;
@@ -72,11 +85,11 @@ pub fn bound_value(body: &[u8], number: u16) -> Option<&[u8]> {
     let count = reader.u16().ok()?;
     for at in 1..=count {
         let value = match usize::try_from(reader.i32().ok()?) {
-            Ok(len) => Some(reader.bytes(len).ok()?),
-            Err(_) => None,
+            Ok(len) => Ok(reader.bytes(len).ok()?),
+            Err(_) => Err(Null),
         };
         if at == number {
-            return value;
+            return Some(value);
         }
     }
     None
@@ -122,6 +135,7 @@ mod tests {
     fn a_bound_value_is_found_by_its_number() {
         let body = b"p\0s\0\0\x01\0\0\0\x02\xff\xff\xff\xff\0\0\0\x02ab\0\0";
         assert_eq!(bound_value(body, 1), None);
+        assert!(is_bound_to_null(body, 1) && !is_bound_to_null(body, 2) && !is_bound_to_null(body, 3));
         assert_eq!(bound_value(body, 2), Some(&b"ab"[..]));
         assert_eq!(bound_value(body, 3), None);
         assert_eq!(bound_value(&body[..12], 2), None);

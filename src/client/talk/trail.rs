@@ -263,6 +263,7 @@ impl Trail {
         }
         if self.following == Following::Resets
             && !self.takes_own(&verdict.details().resets)
+            && verdict.details().nullables.is_empty()
             && !verdict.effects.intersects(SPEAKS_OF_NAMES)
             && spoils(&verdict).is_empty()
         {

@@ -2,7 +2,9 @@
 
 use crate::error::Refusal;
 use crate::server::{Connection, Deallocates, NAME_PREFIX, NOTHING, Note, Statement, Unnamed, UnnamedSlot};
-use crate::sql::{Effects, Verdict, contains_either, has_escaped_name, is_described_by_session};
+use crate::sql::{
+    Effects, Nullable, SettingName, Verdict, contains_either, has_escaped_name, is_described_by_session,
+};
 use crate::wire::backend::Status;
 use crate::wire::frontend;
 use crate::wire::pipeline::{Answer, Request};
@@ -241,6 +243,9 @@ impl Talk {
         if names.is_none() || locals.is_none() {
             verdict.effects.insert(Effects::ANY_SETTING);
         }
+        for name in self.bound_resets(header, &verdict.details().nullables) {
+            verdict.add_reset(name);
+        }
         self.trail.mark(&verdict, text, Barrier::AtSync);
         let body = self.input.get(..self.input.len().min(header.len));
         self.trail
@@ -283,6 +288,20 @@ impl Talk {
             )
         };
         numbers.iter().map(name).collect()
+    }
+
+    /// `set_config(name, $2, false)`: which settings get NULL, so that they are reset.
+    fn bound_resets(&self, header: Header, nullables: &[Nullable]) -> Vec<Box<[u8]>> {
+        let whole = (self.input.len() >= header.len).then(|| self.body(header));
+        let is_null = |value| whole.is_some_and(|body| frontend::is_bound_to_null(body, value));
+        let reset = nullables
+            .iter()
+            .filter(|nullable| nullable.value.is_none_or(is_null));
+        let name = |nullable: &Nullable| match &nullable.name {
+            SettingName::Is(name) => Some(name.clone()),
+            SettingName::Comes(number) => self.bound_names(header, &[*number])?.pop(),
+        };
+        reset.filter_map(name).collect()
     }
 
     /// Whether a statement may run: now, not yet, or never.
