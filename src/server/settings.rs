@@ -82,7 +82,7 @@ fn digest<'a>(before: u64, pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>) ->
 
 /// The roles that a session goes by.
 const SESSION_AUTHORIZATION: &[u8] = b"session_authorization";
-const ROLE: &[u8] = b"role";
+pub(super) const ROLE: &[u8] = b"role";
 pub(super) const CLIENT_ENCODING: &[u8] = b"client_encoding";
 
 impl Settings {

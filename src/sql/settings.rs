@@ -25,6 +25,8 @@ enum Change {
     Reset,
     /// For the transaction.
     Local,
+    /// Set back for the transaction.
+    LocalReset,
 }
 
 /// `SET …`, from behind that word.
@@ -34,11 +36,14 @@ pub(super) fn set(verdict: &mut Verdict, cursor: &mut Cursor<'_>) {
     // `SET LOCAL SESSION AUTHORIZATION`, and `SET SESSION SESSION …`, which means nothing else.
     let again = (session || local) && take_keyword(cursor, "session");
     let session = session || again;
-    let change = |cursor: &Cursor<'_>| match cursor.peek() {
-        _ if local => Change::Local,
-        None => Change::Reset,
-        Some(token) if token.is_word("default") => Change::Reset,
-        Some(_) => Change::Set,
+    let change = |cursor: &Cursor<'_>| {
+        let is_reset = cursor.peek().is_none_or(|token| token.is_word("default"));
+        match (is_reset, local) {
+            (true, true) => Change::LocalReset,
+            (true, false) => Change::Reset,
+            (false, true) => Change::Local,
+            (false, false) => Change::Set,
+        }
     };
     if session && take_keyword(cursor, "authorization") {
         return touch(verdict, b"session_authorization", change(cursor));
@@ -64,8 +69,11 @@ pub(super) fn set(verdict: &mut Verdict, cursor: &mut Cursor<'_>) {
     }
     let Some(word) = cursor.next() else { return };
     if word.is_word("time") && cursor.take_word("zone") {
-        let to_default = cursor.is_word("local") && !local;
-        let change = if to_default { Change::Reset } else { change(cursor) };
+        let change = match change(cursor) {
+            Change::Set if cursor.is_word("local") => Change::Reset,
+            Change::Local if cursor.is_word("local") => Change::LocalReset,
+            change => change,
+        };
         touch(verdict, b"timezone", change);
     } else if word.is_word("names") {
         touch(verdict, b"client_encoding", change(cursor));
@@ -113,6 +121,7 @@ pub(super) fn reset(verdict: &mut Verdict, cursor: &mut Cursor<'_>) {
 /// `set_config(name, value, is_local)`
 pub(super) fn set_config(verdict: &mut Verdict, arguments: &Arguments<'_>) {
     let change = match (arguments.third, arguments.second) {
+        (Third::True, Second::Null) => Change::LocalReset,
         (Third::True, _) => Change::Local,
         (_, Second::Null) => Change::Reset,
         _ => Change::Set,
@@ -124,26 +133,25 @@ pub(super) fn set_config(verdict: &mut Verdict, arguments: &Arguments<'_>) {
     if may_be_path && arguments.may_be_temporary {
         verdict.add(Effects::TEMP_PATH);
     }
+    let is_local = arguments.third == Third::True;
     let name = match arguments.first {
         First::Literal(name) => Some(SettingName::Is(name.to_ascii_lowercase().into())),
         First::Parameter(number) => Some(SettingName::Comes(number)),
         First::Computed => None,
     };
-    if change != Change::Local
-        && let Some(name) = name
-    {
+    if !is_local && let Some(name) = name {
         match arguments.second {
             Second::Parameter(number) => verdict.add_nullable(name, Some(number)),
             Second::Null => verdict.add_nullable(name, None),
             Second::Other => {}
         }
     }
-    match (arguments.first, change) {
-        (First::Literal(name), change) => touch(verdict, &name.to_ascii_lowercase(), change),
-        (First::Parameter(number), Change::Local) => verdict.add_bound_local(number),
-        (First::Parameter(number), _) => verdict.add_bound_setting(number),
-        (First::Computed, Change::Local) => verdict.add(Effects::LOCAL_CUSTOM.union(Effects::LOCAL_MEANING)),
-        (First::Computed, _) => verdict.add(Effects::ANY_SETTING),
+    match (arguments.first, is_local) {
+        (First::Literal(name), _) => touch(verdict, &name.to_ascii_lowercase(), change),
+        (First::Parameter(number), true) => verdict.add_bound_local(number),
+        (First::Parameter(number), false) => verdict.add_bound_setting(number),
+        (First::Computed, true) => verdict.add(Effects::LOCAL_CUSTOM.union(Effects::LOCAL_MEANING)),
+        (First::Computed, false) => verdict.add(Effects::ANY_SETTING),
     }
 }
 
@@ -151,6 +159,11 @@ pub(super) fn set_config(verdict: &mut Verdict, arguments: &Arguments<'_>) {
 pub(super) fn reset_everything(verdict: &mut Verdict) {
     verdict.add_reset_all();
     touch(verdict, b"session_authorization", Change::Reset);
+}
+
+/// A setting whose name is in lower case goes back to what it was at login.
+pub(super) fn lead_back(verdict: &mut Verdict, name: &[u8]) {
+    touch(verdict, name, Change::Reset);
 }
 
 /// A setting changes, whose name is in lower case.
@@ -165,9 +178,12 @@ fn touch(verdict: &mut Verdict, name: &[u8], change: Change) {
         SEED => return verdict.add(Effects::SEED),
         name => name,
     };
+    if change == Change::LocalReset {
+        verdict.add_local_reset(name.into());
+    }
     match change {
-        Change::Local if name.contains(&b'.') => verdict.add_local_custom(name.into()),
-        Change::Local => verdict.add_local(name),
+        Change::Local | Change::LocalReset if name.contains(&b'.') => verdict.add_local_custom(name.into()),
+        Change::Local | Change::LocalReset => verdict.add_local(name),
         Change::Set => verdict.add_setting(name.into()),
         Change::Reset => verdict.add_reset(name.into()),
     }

@@ -73,7 +73,10 @@ impl Effects {
     /// Decides what `random()` gives from now on.
     pub const SEED: Self = Self(1 << 26);
 
-    const NAMES: [(Self, &'static str); 27] = [
+    /// Gives settings back their startup values for the transaction only: see [`Details::local_resets`].
+    pub const LOCAL_RESETS: Self = Self(1 << 27);
+
+    const NAMES: [(Self, &'static str); 28] = [
         (Self::SETTINGS, "SETTINGS"),
         (Self::ANY_SETTING, "ANY_SETTING"),
         (Self::RESETS, "RESETS"),
@@ -101,6 +104,7 @@ impl Effects {
         (Self::LOCAL_MEANING, "LOCAL_MEANING"),
         (Self::LOCAL_PLANS, "LOCAL_PLANS"),
         (Self::SEED, "SEED"),
+        (Self::LOCAL_RESETS, "LOCAL_RESETS"),
     ];
 
     /// Whether nothing is in the set.
@@ -158,6 +162,8 @@ pub struct Details {
     pub settings: Vec<Box<[u8]>>,
     /// Which settings get their startup values back.
     pub resets: Resets,
+    /// Which get them back for the transaction.
+    pub local_resets: Resets,
     /// Settings that are set to what may be NULL, which resets them.
     pub nullables: Vec<Nullable>,
     /// Parameters that name a setting: 1 for `set_config($1, …)`.
@@ -222,6 +228,11 @@ impl Resets {
         names: BTreeSet::new(),
     };
 
+    /// Whether there are none.
+    pub fn is_nothing(&self) -> bool {
+        !self.all && self.names.is_empty()
+    }
+
     /// Whether the setting of this name does.
     pub fn contains(&self, name: &[u8]) -> bool {
         let is_left = matches!(name, b"role" | b"session_authorization");
@@ -240,6 +251,7 @@ impl Details {
         Self {
             settings: Vec::new(),
             resets: Resets::NONE,
+            local_resets: Resets::NONE,
             nullables: Vec::new(),
             bound_settings: Vec::new(),
             local_customs: Vec::new(),
@@ -343,6 +355,11 @@ impl Verdict {
     pub(super) fn add_reset_all(&mut self) {
         self.add(Effects::RESETS);
         self.details_mut().resets.all = true;
+    }
+
+    pub(super) fn add_local_reset(&mut self, name: Box<[u8]>) {
+        self.add(Effects::LOCAL_RESETS);
+        self.details_mut().local_resets.names.insert(name);
     }
 
     pub(super) fn add_local_custom(&mut self, name: Box<[u8]>) {

@@ -51,20 +51,33 @@ impl Pair {
     /// The script gets a logged-in connection of `app`. Before each run the schema `public` is made afresh.
     #[track_caller]
     pub fn alike(&self, script: impl Fn(&mut Wire)) {
-        let direct = self.transcript(self.cluster.target(), None, &script);
-        let alone = self.transcript(self.howdah.target(), None, &script);
+        self.alike_as(&[], script);
+    }
+
+    /// The same for a client with these startup parameters beside its user and database.
+    #[track_caller]
+    pub fn alike_as(&self, parameters: &[(&str, &str)], script: impl Fn(&mut Wire)) {
+        let login = [&[("user", "app"), ("database", "app")], parameters].concat();
+        let direct = self.transcript(&login, self.cluster.target(), None, &script);
+        let alone = self.transcript(&login, self.howdah.target(), None, &script);
         compare("alone", &direct, &alone);
         let noise = Noise::new(self.howdah.target(), self.size);
-        let disturbed = self.transcript(self.howdah.target(), Some(noise), &script);
+        let disturbed = self.transcript(&login, self.howdah.target(), Some(noise), &script);
         compare("disturbed by another client", &direct, &disturbed);
     }
 
-    fn transcript(&self, target: Target, noise: Option<Noise>, script: impl Fn(&mut Wire)) -> Vec<String> {
+    fn transcript(
+        &self,
+        login: &[(&str, &str)],
+        target: Target,
+        noise: Option<Noise>,
+        script: impl Fn(&mut Wire),
+    ) -> Vec<String> {
         self.cluster
             .sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION app");
         // A pooler that shares statements is to know that the schema is another one.
         Wire::app(target).query("CREATE TABLE made_afresh (); DROP TABLE made_afresh");
-        let mut wire = Wire::app(target);
+        let mut wire = Wire::login_with(target, login, None).expect("a login");
         settle_parameters(&mut wire.transcript);
         if let Some(mut noise) = noise {
             wire.disturbance = Some(Box::new(move || noise.turn()));

@@ -235,6 +235,16 @@ fn set(rest: &str) -> Option<Statement> {
             Tag::Set,
         ));
     }
+    if rest.starts_with('"') {
+        // Howdah's own.
+        let (name, value) = rest.split_once(" TO ")?;
+        let values: Vec<_> = literals(value).into_iter().map(|(value, _)| value).collect();
+        let name = name.replace('"', "");
+        return Some(Statement::Set(
+            vec![setting(&name, Some(values.join(", ")), is_local)],
+            Tag::Set,
+        ));
+    }
     let (name, value) = rest.split_once('=')?;
     let quoted = literals(value).into_iter().next();
     let value = quoted.map_or_else(|| word(value), |(value, _)| value);

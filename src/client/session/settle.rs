@@ -14,10 +14,9 @@ use crate::farewell::Farewell;
 use crate::net::within;
 use crate::pool::PinPermit;
 use crate::server::{
-    Answer, Connection, Extra, Failure, IDLE_SESSION_TIMEOUT, Leftovers, Manner, Question, Remains,
-    assignments,
+    Answer, Connection, Extra, Failure, IDLE_SESSION_TIMEOUT, Leftovers, Manner, Question, Remains, restoring,
 };
-use crate::sql::{CURRENT_USER, Effects};
+use crate::sql::{CURRENT_USER, Effects, Resets};
 use crate::wire::store::CHUNK;
 use crate::wire::write;
 
@@ -258,7 +257,7 @@ impl Session {
             let kept = value.current.as_deref().filter(|_| is_news);
             there.put(&value.name, kept);
             // Within a function that nobody has read, RESET and a SET to the same value cannot be told apart.
-            let is_reset = answer.set.is_some() || marks.is_some_and(|marks| marks.resets(&value.name));
+            let is_reset = answer.set.is_some() || marks.is_some_and(|marks| marks.is_led_back(&value.name));
             // What the client has had before is what it has again, or still: its RESET has been undone.
             let is_as_before = had.get(&value.name) == value.current.as_deref();
             let restored = is_reset && is_default && !is_as_before;
@@ -462,21 +461,21 @@ impl Session {
                 None => !interlude.failed,
             }
         };
-        let restores: Vec<_> = interlude
-            .restores(&self.talk.trail.own)
-            .filter(|(name, value)| is_taken(name, value))
-            .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.to_vec()))
-            .collect();
-        let believed = interlude
-            .believed
-            .unwrap_or_else(|| server.settings.reported.clone());
-        if !restores.is_empty() {
-            let done = Self::put_back(&assignments(&restores), server).await;
+        let restores = interlude.restores(&self.talk.trail.own);
+        let restores = restores.filter(|(name, value)| is_taken(name, value));
+        let sql = restoring(restores.map(|(name, value)| (&**name, &**value)), false);
+        let believed = interlude.believed;
+        let believed = believed.unwrap_or_else(|| server.settings.reported.clone());
+        if !sql.is_empty() {
+            let done = Self::put_back(&sql.join(&b";"[..]), server).await;
             done.map_err(|failure| match failure {
                 Failure::Lost(why) => lost(&why),
                 // Its session is not what it was promised.
                 Failure::Sql(refusal) => Farewell::Limit(refusal),
             })?;
+        }
+        if let Some(marks) = self.talk.trail.marks.as_mut().filter(|_| !interlude.failed) {
+            marks.led_back = Resets::default();
         }
         self.tell_since(&believed, server);
         self.hear_meanwhile(server);

@@ -59,6 +59,7 @@ impl Talk {
             // A function may have deallocated what we had prepared, or the client may have made the error up.
             server.prepared.doubt_all();
         }
+        let position = self.position_in_clients(fields, server);
         self.received(b'E', Status::Idle, server)?;
         if let Some(excuse) = self.trail.excuse_for(code) {
             self.send_on(header, Route::Skip, server);
@@ -69,6 +70,9 @@ impl Talk {
         } else if let Some((id, name)) = renamed {
             self.send_on(header, Route::Skip, server);
             self.error_in_clients_words(fields, id, &name);
+        } else if let Some(position) = position {
+            self.send_on(header, Route::Skip, server);
+            self.error_at(fields, &position);
         } else {
             self.send_on(header, Route::Forward, server);
         }

@@ -86,6 +86,7 @@ impl Talk {
     pub(super) fn mark_executed(&mut self, executed: &Executed, at: Barrier) {
         for (verdict, statement) in &executed.verdicts {
             self.trail.mark(verdict, statement.text(), at);
+            self.trail.lead_back_at_end(&verdict.details().resets);
         }
     }
 }

@@ -21,7 +21,7 @@ use super::quiet::{
 use super::requests::{looks_like_ours, wait_for_answers};
 use super::trail::{Barrier, Following, Judged};
 use super::watch::{Bindable, Bound, shows_statements};
-use super::{Does, Pause, Talk};
+use super::{Does, Pause, Portal, Talk};
 
 static NEXT_UNNAMED: AtomicU64 = AtomicU64::new(1);
 
@@ -488,14 +488,24 @@ impl Talk {
     }
 
     pub(super) fn execute(&mut self, header: Header, server: &mut Connection) -> Result<(), Pause> {
-        let known = match frontend::execute_portal(self.body(header)) {
-            Ok(portal) if !self.portals.is_empty() => {
-                self.portals.iter().position(|known| *known.name == *key(portal))
-            }
-            _ => None,
-        };
         self.trail.note_use(Barrier::AtSync);
-        let Some(at) = known else {
+        let portal = match frontend::execute_portal(self.body(header)) {
+            Ok(portal) if !self.portals.is_empty() => portal.to_vec(),
+            _ => {
+                self.pass_on(header, Request::Execute, server);
+                return Ok(());
+            }
+        };
+        self.execute_known(&portal, header, server)?;
+        self.lead_back_in_batch(&portal, server);
+        Ok(())
+    }
+
+    /// Executes what may be one of the portals that are known of.
+    fn execute_known(&mut self, portal: &[u8], header: Header, server: &mut Connection) -> Result<(), Pause> {
+        let is_it =
+            |known: &Portal| *known.name == *key(portal) && !matches!(known.does, Does::LeadsBack(..));
+        let Some(at) = self.portals.iter().position(is_it) else {
             self.pass_on(header, Request::Execute, server);
             return Ok(());
         };

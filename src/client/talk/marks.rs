@@ -9,6 +9,7 @@ use crate::server::{
 use crate::sql::{Effects, Resets, SEED, dotted_names, is_folded};
 use crate::wire::backend::Status;
 
+use super::leading_back::Added;
 use super::shown::Beginning;
 use super::unread::Unread;
 
@@ -51,10 +52,14 @@ pub(super) fn pinned_by(effects: Effects) -> Remains {
 /// What is done before the client hears that its request is done.
 #[derive(Debug, Default)]
 pub(in crate::client) struct Interlude {
-    /// What may have been reset of what the client has asked for when it logged in.
+    /// What may have been reset last of what the client has asked for when it logged in.
     pub(super) resets: Resets,
+    /// What puts back, within the query on its way, what was reset before.
+    pub(super) added: Added,
     /// Something failed, so that there may be nothing to put back.
     pub(in crate::client) failed: bool,
+    /// DISCARD ALL was carried out within a batch, where it is a transaction of its own.
+    pub(super) discarded: bool,
     /// What the client was told of its session before something was kept from it.
     pub(in crate::client) believed: Option<Arc<Parameters>>,
     /// What the client will be told once it is over.
@@ -71,6 +76,8 @@ pub(in crate::client) struct Marks {
     /// Names in texts that may do anything: some may be those of custom settings.
     pub(super) candidates: Vec<Box<[u8]>>,
     pub(super) resets: Resets,
+    /// Of which nobody has put back yet what the client has asked for.
+    pub(in crate::client) led_back: Resets,
     pub(super) unread: Unread,
     /// Reported settings that nothing in sight has set, and that may be new defaults.
     pub(in crate::client) suspects: Vec<NewDefault>,
@@ -265,7 +272,12 @@ impl Marks {
         self.resets.all
     }
 
-    /// Whether a setting's value is what RESET made of it, should it be the one of a new session.
+    /// Whether a setting is still to be led back to what the client has asked for, should it be what a new session has.
+    pub(in crate::client) fn is_led_back(&self, name: &[u8]) -> bool {
+        self.led_back.contains(name)
+    }
+
+    /// Whether a setting has been reset.
     pub(in crate::client) fn resets(&self, name: &[u8]) -> bool {
         self.resets.contains(name)
     }

@@ -9,6 +9,7 @@ mod extended;
 mod freeing;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+pub(super) mod leading_back;
 pub(super) mod marks;
 #[cfg(any(test, fuzzing))]
 mod model;
@@ -32,6 +33,7 @@ use bytes::{Buf, BytesMut};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::server::{Connection, Deallocates, Parameters, Settings, StatementCache};
+use crate::sql::Resets;
 use crate::stats::Tally;
 use crate::wire::scan::HEADER_LEN;
 use crate::wire::store::{self, CHUNK};
@@ -196,6 +198,8 @@ pub(super) enum Does {
     },
     /// It concerns others than the client.
     Concerns(concerns::Concerns),
+    /// It leads these settings back to what they were at login, with `true` for the transaction only.
+    LeadsBack(Resets, bool),
 }
 
 /// What commands have done, until it has been taken note of.

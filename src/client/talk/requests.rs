@@ -110,6 +110,9 @@ impl Talk {
                 Pause::WantsChannels
             });
         }
+        if header.tag != b'S' && self.lead_back_from_discard(server) {
+            return Err(wait_for_answers(server));
+        }
         if server.pipeline.is_skipping() && !matches!(header.tag, b'S' | b'X') {
             // The server would pass over it as well.
             self.discard(header);
@@ -224,7 +227,7 @@ impl Talk {
         let segment = server.pipeline.segment();
         self.trail.note_use(Barrier::Now);
         self.unnamed.change(None, segment);
-        self.forward(header, server);
+        self.forward_query(header, server);
         server.unnamed = UnnamedSlot::Expects(0, segment);
         server
             .pipeline

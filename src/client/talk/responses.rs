@@ -60,6 +60,9 @@ impl Talk {
 
     /// The messages that carry results go on together, in one copy.
     fn run_of_rows(&mut self, server: &mut Connection) -> Result<(), scan_error::ScanError> {
+        if self.answers_added(server) {
+            return Ok(());
+        }
         let mut end = 0;
         let limit = HIGH_WATER.saturating_sub(self.output.len());
         while end < limit {
@@ -148,10 +151,11 @@ impl Talk {
             b'Z' => return self.ready_for_query(header, server, heard),
             _ => {}
         }
+        let is_added = self.answers_added(server);
         let route = self
             .received(header.tag, Status::Idle, server)
             .map_err(unexpected)?;
-        self.send_on(header, route, server);
+        self.send_on(header, if is_added { Route::Skip } else { route }, server);
         Ok(())
     }
 
@@ -214,6 +218,11 @@ impl Talk {
     fn command_complete(&mut self, header: Header, server: &mut Connection) -> Result<(), Unexpected> {
         let body = server.input.get(HEADER_LEN..header.len).unwrap_or_default();
         let tag = backend::command_tag(body).unwrap_or_default();
+        if self.completes_added(server) {
+            self.received(b'C', Status::Idle, server)?;
+            self.send_on(header, Route::Skip, server);
+            return Ok(());
+        }
         self.trail.has_completed();
         self.trail.is_answered();
         let everything = matches!(tag, b"DEALLOCATE ALL" | b"DISCARD ALL");
@@ -233,6 +242,7 @@ impl Talk {
         self.schema_changed(touched);
         if let Some(interlude) = &mut self.trail.interlude {
             interlude.failed |= tag == b"ROLLBACK";
+            interlude.discarded |= tag == b"DISCARD ALL" && server.pipeline.is_segment_open();
         }
         if everything {
             self.names.clear();

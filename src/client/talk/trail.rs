@@ -12,7 +12,7 @@ use crate::server::{
     Answer, Connection, FunctionTable, NewDefault, Outdated, Parameters, Remains, Settings, Statement,
 };
 use crate::sql::{
-    Bearing, Effects, Reading, Resets, Verdict, contains_name, encoding_is_safe, hidden_effects, verdict,
+    Bearing, Effects, Reading, Verdict, contains_name, encoding_is_safe, hidden_effects, verdict,
 };
 
 use super::marks::{Interlude, Marks, Own, UNSEEN, pinned_by};
@@ -66,7 +66,9 @@ const PASSING: Effects = Effects::NOTIFY
     .union(Effects::LOCAL_CUSTOM);
 
 /// Effects that are over with the transaction.
-const LOCAL: Effects = Effects::LOCAL_NAMES.union(Effects::LOCAL_MEANING);
+const LOCAL: Effects = Effects::LOCAL_NAMES
+    .union(Effects::LOCAL_MEANING)
+    .union(Effects::LOCAL_RESETS);
 
 /// Effects of statements that are about prepared ones by the names that the client has for them.
 const SPEAKS_OF_NAMES: Effects = Effects::PREPARE.union(Effects::EXECUTE);
@@ -257,12 +259,17 @@ impl Trail {
         if verdict.is_inert() {
             return Judged::Inert;
         }
+        // To others it may be of consequence.
+        let takes_own = self.takes_own(verdict.details());
+        if !takes_own {
+            verdict.effects = verdict.effects.without(Effects::LOCAL_RESETS);
+        }
         if verdict.effects.intersects(CALLS_UNSEEN) {
             let called = self.functions.hidden_effects(text);
             verdict.effects.insert(hidden_effects(text).union(called));
         }
         if self.following == Following::Resets
-            && !self.takes_own(&verdict.details().resets)
+            && !takes_own
             && verdict.details().nullables.is_empty()
             && !verdict.effects.intersects(SPEAKS_OF_NAMES)
             && spoils(&verdict).is_empty()
@@ -352,7 +359,6 @@ impl Trail {
         if LOCAL.contains(verdict.effects) {
             return;
         }
-        self.restore_after(&verdict.details().resets);
         if self.following == Following::Resets {
             self.spoilt.insert(spoils(verdict));
             // Nobody asks the server, which is the client's: so a name counts as taken from here on.
@@ -418,13 +424,6 @@ impl Trail {
         server.outdate_plans(marks.map_or(Outdated::NOT, Marks::outdated));
     }
 
-    /// What such a statement takes away of what the client logged in with is put back before the client hears of it.
-    fn restore_after(&mut self, resets: &Resets) {
-        if self.takes_own(resets) {
-            self.interlude.get_or_insert_default().resets.add(resets);
-        }
-    }
-
     /// Learns from an answer which settings the client's role may not set.
     pub(in crate::client) fn learn_stuck(&mut self, answer: &Answer) {
         let asked = |name: &[u8]| answer.values.iter().any(|value| *value.name == *name);
@@ -483,10 +482,5 @@ impl Trail {
     pub(super) fn mark_release(&mut self) {
         let marks = self.marks.get_or_insert_default();
         marks.effects.insert(Effects::RELEASES);
-    }
-
-    /// Whether a RESET would take away values of the client's own.
-    fn takes_own(&self, resets: &Resets) -> bool {
-        self.own.iter().any(|(name, _)| resets.contains(name))
     }
 }

@@ -87,6 +87,7 @@ impl Talk {
             let here = self.input.len().min(header.len);
             let text = self.input.get(HEADER_LEN..here).unwrap_or_default();
             self.trail.mark(&verdict, text, Barrier::Now);
+            self.lead_back_in_query(&verdict, header, server);
             self.mark_executed(&executed, Barrier::Now);
             let concerns = Self::concerns(&verdict, &executed);
             self.trail.concern(concerns);
@@ -247,6 +248,7 @@ impl Talk {
             verdict.add_reset(name);
         }
         self.trail.mark(&verdict, text, Barrier::AtSync);
+        self.lead_back_when_executed(&verdict, text);
         let body = self.input.get(..self.input.len().min(header.len));
         self.trail
             .mark_candidates(verdict.effects, body.unwrap_or_default());

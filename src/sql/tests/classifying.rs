@@ -119,11 +119,19 @@ fn what_is_set_for_the_transaction_changes_what_comes_behind_it() {
     );
     each(
         &[
-            "SET LOCAL TIME ZONE LOCAL",
+            "SET LOCAL TIME ZONE 5",
             "SET LOCAL standard_conforming_strings = off",
             "SELECT set_config('transform_null_equals', 'on', true)",
         ],
         Effects::LOCAL_MEANING,
+    );
+    each(
+        &[
+            "SET LOCAL TIME ZONE LOCAL",
+            "SET LOCAL TIME ZONE DEFAULT",
+            "SET LOCAL xmloption = DEFAULT",
+        ],
+        Effects::LOCAL_MEANING.union(Effects::LOCAL_RESETS),
     );
 }
 

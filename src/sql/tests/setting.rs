@@ -234,7 +234,8 @@ fn custom_settings_of_the_transaction() {
         (r#"SET LOCAL U&"a" = 1"#, ""),
     ] {
         let verdict = judged(text);
-        let effects = verdict.effects.without(Effects::LOCAL_MEANING);
+        let beside = Effects::LOCAL_MEANING.union(Effects::LOCAL_RESETS);
+        let effects = verdict.effects.without(beside);
         assert_eq!(effects, Effects::LOCAL_CUSTOM, "{text}");
         assert_eq!(names(&verdict.details().local_customs), wanted, "{text}");
     }

@@ -161,10 +161,11 @@ pub(super) fn custom(author: &mut Author<'_>) -> Step {
 
 /// Settings of any kind.
 pub(super) fn any(author: &mut Author<'_>) -> Step {
-    match author.rng.below(4) {
+    match author.rng.below(6) {
         0 => unreported(author),
         1 => reported(author),
         2 => custom(author),
+        3 | 4 => among_others(author),
         _ => {
             let sql = author.pick(&[
                 "RESET ALL",
@@ -176,6 +177,42 @@ pub(super) fn any(author: &mut Author<'_>) -> Step {
             ]);
             author.send(sql)
         }
+    }
+}
+
+/// What leads back to startup parameters, among statements that depend on it: in one query, or in one batch.
+fn among_others(author: &mut Author<'_>) -> Step {
+    let in_query = author.rng.percent(50);
+    let statements: Vec<_> = (0..2 + author.rng.below(3))
+        .map(|_| one_of_several(author))
+        .collect();
+    if in_query {
+        return author.send(statements.join("; "));
+    }
+    let batches = statements.into_iter().map(super::run_unnamed);
+    let mut messages: Vec<_> = batches
+        .flatten()
+        .filter(|message| *message != Message::Sync)
+        .collect();
+    messages.push(Message::Sync);
+    Step::Send(messages)
+}
+
+fn one_of_several(author: &mut Author<'_>) -> String {
+    let choices: &[Choice] = [&UNREPORTED[..], &REPORTED, &CUSTOM][author.rng.below(3)];
+    let (name, values) = choices[author.rng.below(choices.len())];
+    match author.rng.below(12) {
+        0 => format!("SET {name} = '{}'", author.pick(values)),
+        1 => format!("SET LOCAL {name} = '{}'", author.pick(values)),
+        2 | 3 => format!("RESET {name}"),
+        4 => format!("SET {name} TO DEFAULT"),
+        5 => format!("SET LOCAL {name} TO DEFAULT"),
+        6 => "RESET ALL".to_owned(),
+        7 if author.rng.percent(30) => "SELECT 1/0".to_owned(),
+        _ => "SELECT current_setting('search_path'), current_setting('work_mem'), current_setting('timezone'), \
+              nullif(current_setting('app.a', true), ''), current_setting('statement_timeout'), \
+              current_setting('datestyle'), current_setting('application_name')"
+            .to_owned(),
     }
 }
 
