@@ -213,7 +213,9 @@ impl Handle {
     /// Asks the client to do something.
     pub fn order(&self, order: Order) {
         let mut orders = self.orders.lock();
-        orders.given.push(order);
+        if orders.given.last() != Some(&order) {
+            orders.given.push(order);
+        }
         self.ordered.store(true, Ordering::Release);
         // It stays where it is: the client tells it once.
         let waker = orders.waker.clone();
@@ -239,11 +241,6 @@ impl Handle {
         self.requested
             .store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.state.store(State::Waiting as u8, Ordering::Relaxed);
-    }
-
-    /// It waits no longer, and is again what it was before.
-    pub(super) fn resumes(&self, state: State) {
-        self.state.store(state as u8, Ordering::Relaxed);
     }
 
     pub(super) fn now_holds(&self, info: &Arc<server::Info>) {

@@ -200,6 +200,10 @@ fn question(rest: &str) -> Option<Statement> {
         Statement::IdleLimit
     } else if plain.starts_with("lower(name)") {
         Statement::EverySetting
+    } else if plain.starts_with("EXISTS(SELECT FROM pg_proc")
+        || plain.starts_with("1 FROM pg_replication_slots")
+    {
+        Statement::NoNames
     } else if plain.starts_with("EXISTS(") {
         Statement::State
     } else if plain.starts_with("name FROM") {

@@ -394,8 +394,6 @@ impl Session {
     /// Waits for permission to keep a server, and for the client. `None` if that took too long.
     async fn attend<T>(&mut self, granted: impl Future<Output = T>) -> Result<Option<T>, Farewell> {
         let limit = self.policy.query_wait_timeout;
-        let state = self.seat.state();
-        self.seat.now_waits(Instant::now());
         let result = {
             let permit = within(limit, granted);
             tokio::pin!(permit);
@@ -410,7 +408,6 @@ impl Session {
             })
             .await?
         };
-        self.seat.resumes(state);
         match result {
             Ok(granted) => Ok(Some(granted)),
             Err(refusal) => {
