@@ -11,7 +11,7 @@ use super::lease::LeaseError;
 use super::limits::{Approval, Need};
 use super::line::{Line, Ticket};
 use super::settings::Settings;
-use super::slots::{ServerState, SlotId, Slots, State, Who};
+use super::slots::{ServerState, SlotId, Slots, State, Wish};
 use super::source::Source;
 use super::wait::{Cell, Grant, Waiter};
 use crate::error::Refusal;
@@ -104,13 +104,13 @@ impl<S: Source> Core<S> {
         fx: &mut Effects<S>,
     ) -> Requested<S::Conn> {
         self.stats.requests_num += 1;
-        let who = waiter.who();
+        let wish = waiter.wish(mark);
         if self.line.is_empty()
             && self.is_open()
-            && let Some((slot, conn)) = self.take_fresh(Some((mark, who)), now, world, fx)
+            && let Some((slot, conn)) = self.take_fresh(Some(wish), now, world, fx)
         {
             self.stats.assigned(Duration::ZERO);
-            return Requested::Granted(self.slots.grant(slot, conn, who));
+            return Requested::Granted(self.slots.grant(slot, conn, wish.who));
         }
         if let Some(error) = self.refusal(now) {
             self.stats.requests_errors += 1;
@@ -147,11 +147,11 @@ impl<S: Source> Core<S> {
     }
 
     /// The idle connection to be taken next, by somebody who is looking for one with a mark.
-    fn next_idle(&self, wish: Option<(u64, Who)>, now: Instant) -> Option<SlotId> {
+    fn next_idle(&self, wish: Option<Wish>, now: Instant) -> Option<SlotId> {
         if self.settings.server_round_robin {
             return self.slots.longest_idle();
         }
-        let fitting = wish.and_then(|(mark, who)| self.slots.idle_marked(mark, who, now));
+        let fitting = wish.and_then(|wish| self.slots.idle_wished(wish, now));
         fitting.or_else(|| self.slots.latest_idle())
     }
 
@@ -164,7 +164,7 @@ impl<S: Source> Core<S> {
     /// An idle connection that needs no check first. Those found dead on the way are dropped.
     fn take_fresh(
         &mut self,
-        wish: Option<(u64, Who)>,
+        wish: Option<Wish>,
         now: Instant,
         world: &impl World<S>,
         fx: &mut Effects<S>,

@@ -109,7 +109,10 @@ impl<S: Source> Pool<S> {
         mark: u64,
     ) -> Result<Asked<'a, S>, LeaseError> {
         match self.act(|core, fx| core.request(waiter, mark, now, &**self, fx)) {
-            Requested::Granted(grant) => Ok(Asked::Granted(Lease::new(Arc::clone(self), grant, now))),
+            Requested::Granted(grant) => {
+                waiter.has_got(grant.slot);
+                Ok(Asked::Granted(Lease::new(Arc::clone(self), grant, now)))
+            }
             Requested::Refused(error) => Err(error),
             Requested::Queued(ticket) => Ok(Asked::Queued(Queued {
                 pool: self,
@@ -181,6 +184,8 @@ impl<S: Source> Pool<S> {
 
     fn carry_out(&self, fx: Effects<S>) {
         if fx.is_nothing() {
+            // Nothing is in it that could be dropped, which to find out would cost more than all of the above.
+            std::mem::forget(fx);
             return;
         }
         for cell in fx.wake {

@@ -121,6 +121,16 @@ impl Who {
     }
 }
 
+/// What a client would like best of all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// What the connection's session is to be set to.
+    pub(super) mark: u64,
+    pub(super) who: Who,
+    /// Where the connection was that it had last; by now that may be anybody's.
+    pub(super) last: Option<SlotId>,
+}
+
 pub(super) struct Slot<S: Source> {
     state: State<S::Conn>,
     pub(super) info: Option<Arc<S::Info>>,
@@ -275,25 +285,24 @@ impl<S: Source> Slots<S> {
         self.idle.back().copied()
     }
 
-    /// Of the idle ones with this mark, among those that have not been idle for longest, the one that `who` has just had,
-    /// to find there what cannot follow (the last value of a sequence); else the latest.
-    pub(super) fn idle_marked(&self, mark: u64, who: Who, now: Instant) -> Option<SlotId> {
-        let mut latest = None;
-        for id in self.idle.iter().rev().take(LOOKED_AT_MAX) {
-            let slot = self.get(*id);
-            if slot.mark != mark {
-                continue;
-            }
-            let is_over = now.duration_since(slot.since) > REMEMBERED_FOR;
-            if slot.last == who && !is_over {
-                return Some(*id);
-            }
-            latest.get_or_insert(*id);
-            if is_over {
-                break;
-            }
-        }
-        latest
+    /// Of the idle ones with this mark, the one that the client has just had, to find there what cannot follow (the last
+    /// value of a sequence); else the latest, of those that have not been idle for longest.
+    pub(super) fn idle_wished(&self, wish: Wish, now: Instant) -> Option<SlotId> {
+        let fits = |id: &SlotId| self.get(*id).mark == wish.mark;
+        let own = wish
+            .last
+            .filter(|id| self.is_still_of(*id, wish.who, now) && fits(id));
+        own.or_else(|| self.idle.iter().rev().take(LOOKED_AT_MAX).copied().find(fits))
+    }
+
+    /// Whether a slot, if it is one, is idle and nobody has had its connection since.
+    fn is_still_of(&self, id: SlotId, who: Who, now: Instant) -> bool {
+        let slot = self.slab.get(id.0 as usize).and_then(Option::as_ref);
+        slot.is_some_and(|slot| {
+            slot.last == who
+                && slot.kind() == ServerState::Idle
+                && now.duration_since(slot.since) <= REMEMBERED_FOR
+        })
     }
 
     /// A connection goes to somebody.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::house::Pool;
 use super::lease::{Lease, LeaseError};
 use super::line::Ticket;
-use super::slots::{SlotId, Who};
+use super::slots::{SlotId, Who, Wish};
 use super::source::Source;
 
 /// A server, given to somebody.
@@ -60,16 +60,34 @@ impl<C> Cell<C> {
 /// after the first time.
 pub struct Waiter<S: Source> {
     cell: Option<Arc<Cell<S::Conn>>>,
+    /// Where the server was that it had last.
+    last: Option<SlotId>,
 }
 
 impl<S: Source> Waiter<S> {
     /// A waiter for any pool of this kind.
     pub fn new() -> Self {
-        Self { cell: None }
+        Self {
+            cell: None,
+            last: None,
+        }
+    }
+
+    /// What it would like best of all: a server with this mark, and of these the one that it had last.
+    pub(super) fn wish(&self, mark: u64) -> Wish {
+        Wish {
+            mark,
+            who: self.who(),
+            last: self.last,
+        }
+    }
+
+    pub(super) fn has_got(&mut self, slot: SlotId) {
+        self.last = Some(slot);
     }
 
     /// Whose it is, as long as it is not moved.
-    pub(super) fn who(&self) -> Who {
+    fn who(&self) -> Who {
         Who::owner_of(self)
     }
 
@@ -118,7 +136,10 @@ impl<S: Source> Future for Queued<'_, S> {
         };
         self.ticket = None;
         Poll::Ready(match outcome {
-            Ok(grant) => Ok(Lease::new(Arc::clone(self.pool), grant, Instant::now())),
+            Ok(grant) => {
+                self.waiter.has_got(grant.slot);
+                Ok(Lease::new(Arc::clone(self.pool), grant, Instant::now()))
+            }
             Err(error) => Err(*error),
         })
     }

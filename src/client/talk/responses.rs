@@ -319,8 +319,11 @@ impl Talk {
                 }
             }
         })?;
-        for (note, outcome) in first.into_iter().chain(more) {
+        if let Some((note, outcome)) = first {
             self.settle(note, outcome, server);
+            for (note, outcome) in more {
+                self.settle(note, outcome, server);
+            }
         }
         Ok(route)
     }
