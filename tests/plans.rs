@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Pair, Wire, msg};
+use common::{Cluster, Howdah, Pair, Wire, msg};
 
 /// The first column of the first row.
 fn run(wire: &mut Wire, name: &str) -> Option<String> {
@@ -275,4 +275,39 @@ fn what_is_prepared_behind_tables_that_are_not_committed_is_nobody_elses() {
         );
         held.query("COMMIT");
     }
+}
+
+/// What is created and altered where no command tag tells of it.
+#[test]
+fn what_is_prepared_behind_unseen_definitions_is_planned_behind_them() {
+    let cluster = Cluster::options().conf("max_prepared_transactions = 2").start();
+    let howdah = Howdah::with_pool(&cluster, 2);
+    Pair::of(cluster, howdah, 2).alike(|wire| {
+        for sql in [
+            "CREATE FUNCTION alters() RETURNS void LANGUAGE plpgsql AS $$BEGIN ALTER TABLE t ADD b int; END$$",
+            "CREATE PROCEDURE commits() LANGUAGE plpgsql AS $$BEGIN EXECUTE 'ALTER TABLE t ADD b int'; COMMIT; END$$",
+            "DO $$BEGIN END$$",
+        ] {
+            wire.query(sql);
+        }
+        for way in [
+            &["DO $$BEGIN ALTER TABLE t ADD b int; END$$"][..],
+            &["BEGIN", "DO $$BEGIN DROP TABLE t; CREATE TABLE t (a int, b int); END$$", "COMMIT"],
+            &["SELECT alters()"],
+            &["CALL commits()"],
+            &["BEGIN", "ALTER TABLE t ADD b int", "PREPARE TRANSACTION 'p'", "SELECT 1", "COMMIT PREPARED 'p'"],
+        ] {
+            wire.query("CREATE TABLE t (a int)");
+            wire.batch(&[msg::parse("before", "SELECT * FROM t"), msg::run("before", &[])]);
+            for sql in way {
+                wire.query(sql);
+            }
+            for name in ["behind", "again"] {
+                wire.batch(&[msg::parse(name, "SELECT * FROM t"), msg::describe_statement(name)]);
+                wire.batch(&[msg::run(name, &[])]);
+                wire.batch(&[msg::close_statement(name)]);
+            }
+            wire.query("DEALLOCATE ALL; DROP TABLE t");
+        }
+    });
 }

@@ -568,6 +568,8 @@ fn a_procedure_that_commits_can_be_called_by_a_prepared_statement_on_any_server(
     wire.batch(&[msg::parse("call", "CALL commits('2020-01-01')")]);
     for _ in 0..2 {
         assert_eq!(wire.batch(&call), "2CZ");
+        // Until then its server is asked what the procedure has left.
+        wire.query("SELECT 'nothing is asked any more'");
         let pids = cluster.backend_pids("usename = 'app'");
         cluster.sql(&format!("SELECT pg_terminate_backend({})", pids[0]));
         wait_until("the server is gone", || cluster.backends("usename = 'app'") == 0);

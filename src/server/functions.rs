@@ -79,7 +79,7 @@ FROM pg_catalog.pg_proc JOIN pg_catalog.pg_language AS l ON l.oid OPERATOR(pg_ca
 WHERE pronamespace OPERATOR(pg_catalog.<>) ALL (SELECT oid FROM pg_catalog.pg_namespace \
 WHERE nspname OPERATOR(pg_catalog.~) '^pg_temp_') AND provolatile OPERATOR(pg_catalog.=) 'v' \
 AND pronamespace OPERATOR(pg_catalog.<>) 11) AS f WHERE body IS NULL OR body OPERATOR(pg_catalog.~*) \
-'set_config|[''$;][[:space:]]*set[[:space:]]|dblink_|_backup|replication_origin_session|load[[:space:]]+''' \
+'set_config|[''$;][[:space:]]*set[[:space:]]|dblink_|_backup|replication_origin_session|load[[:space:]]+''|[[:<:]](alter|create)[[:>:]]' \
 OR (lanname OPERATOR(pg_catalog.~) '^pl(perl|py|tcl|v8|r)' AND body OPERATOR(pg_catalog.~) \
 '_SHARED|main::|[GS]D|global|variable|<<-|assign') LIMIT 1000";
 /// Volatile functions in whose bodies one of the names stands that come behind this, with `|` between them.
@@ -338,7 +338,7 @@ impl FunctionTable {
 }
 
 /// What a function may leave whose body is too long to be looked at.
-const HIDDEN: Effects = Effects::COMPUTED.union(Effects::STICKY);
+const HIDDEN: Effects = Effects::COMPUTED.union(Effects::STICKY).union(Effects::DEFINES);
 /// So many functions that call each other are gone through.
 const CALLERS_DEPTH: usize = 3;
 

@@ -147,6 +147,8 @@ pub(super) fn text_of(definition: &[u8]) -> &[u8] {
 pub struct StatementCache {
     hasher: RandomState,
     epoch: AtomicU64,
+    /// A change is prepared, and not yet committed, or was once.
+    may_change: AtomicBool,
     found: Mutex<HashMap<u64, Vec<Weak<Statement>>>>,
 }
 
@@ -182,6 +184,16 @@ impl StatementCache {
     /// Tables or functions may have changed: what is prepared from now on is prepared anew.
     pub fn schema_changed(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A transaction that has changed tables or functions has been prepared: nobody knows when it will be committed.
+    pub fn schema_may_change(&self) {
+        self.may_change.store(true, Ordering::Release);
+    }
+
+    /// Whether there has ever been one.
+    pub fn may_change(&self) -> bool {
+        self.may_change.load(Ordering::Acquire)
     }
 
     /// The schema's age.

@@ -118,7 +118,7 @@ fn sets_computed_name(behind: &[u8]) -> bool {
     !is_whole && (ends_string || name.contains(&b'%'))
 }
 
-fn begins_with(text: &[u8], word: &[u8]) -> bool {
+pub(super) fn begins_with(text: &[u8], word: &[u8]) -> bool {
     text.get(..word.len())
         .is_some_and(|begin| begin.eq_ignore_ascii_case(word))
 }

@@ -1,7 +1,7 @@
 //! What a text leaves that only a word in it tells of, wherever that stands: in strings, in the bodies of functions and
 //! blocks.
 
-use super::computed::{computes_setting, starts_of};
+use super::computed::{begins_with, computes_setting, starts_of};
 use super::functions::{Special, special};
 use super::keywords::Folded;
 use super::scan;
@@ -48,13 +48,27 @@ const GLOBALS: [Globals; 5] = [
 /// Words that mean something only where a statement begins; elsewhere they are words of comments.
 const STATEMENTS: [&[u8]; 2] = [b"global", b"variable"];
 
-/// What a text that may do anything leaves, by the words in it: [`Effects::COMPUTED`], [`Effects::STICKY`]. A function's body
-/// is such a text, with `language name:` before it.
+/// What a text that may do anything leaves, by the words in it: [`Effects::COMPUTED`], [`Effects::STICKY`],
+/// [`Effects::DEFINES`]. A function's body is such a text, with `language name:` before it.
 pub fn hidden_effects(text: &[u8]) -> Effects {
     let computes = computes_setting(text);
     let sticks = calls_sticky(text) || loads(text) || keeps_globals(text);
     let effect = |is_there, effect| if is_there { effect } else { Effects::NONE };
-    effect(computes, Effects::COMPUTED).union(effect(sticks, Effects::STICKY))
+    effect(computes, Effects::COMPUTED)
+        .union(effect(sticks, Effects::STICKY))
+        .union(effect(defines(text), Effects::DEFINES))
+}
+
+/// Whether something is altered, or created that is not temporary. What is only dropped nobody can have a plan for.
+fn defines(text: &[u8]) -> bool {
+    let is_temporary = |behind: &[u8]| {
+        let object = scan::skip_spaces(behind);
+        [&b"temp"[..], b"local", b"global"]
+            .iter()
+            .any(|word| begins_with(object, word))
+    };
+    starts_of(text, b"alter").next().is_some()
+        || starts_of(text, b"create").any(|behind| !is_temporary(behind))
 }
 
 /// Whether a function is named that leaves what can neither be seen nor undone. All of them have a `_` in their names.
@@ -127,6 +141,24 @@ mod tests {
 
     fn sticks(text: &str) -> bool {
         hidden_effects(text.as_bytes()).contains(Effects::STICKY)
+    }
+
+    #[test]
+    fn what_is_created_or_altered_is_known_by_its_words() {
+        let defines = |text: &str| hidden_effects(text.as_bytes()).contains(Effects::DEFINES);
+        for text in [
+            "DO $$BEGIN ALTER TABLE t ADD b int; END$$",
+            "DO $$BEGIN EXECUTE format('create table %I ()', name); END$$",
+            "language plpgsql: BEGIN CREATE OR REPLACE VIEW v AS SELECT 1; END",
+        ] {
+            assert!(defines(text), "{text}");
+        }
+        for text in [
+            "DO $$BEGIN CREATE TEMP TABLE t (); create\n TEMPORARY table u (); DROP TABLE t; END$$",
+            "language plpgsql: BEGIN UPDATE t SET created = now(), altered = now(); END",
+        ] {
+            assert!(!defines(text), "{text}");
+        }
     }
 
     #[test]

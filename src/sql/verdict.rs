@@ -75,8 +75,10 @@ impl Effects {
 
     /// Gives settings back their startup values for the transaction only: see [`Details::local_resets`].
     pub const LOCAL_RESETS: Self = Self(1 << 27);
+    /// Runs what may create or alter something: what is prepared from then on is to be prepared anew.
+    pub const DEFINES: Self = Self(1 << 28);
 
-    const NAMES: [(Self, &'static str); 28] = [
+    const NAMES: [(Self, &'static str); 29] = [
         (Self::SETTINGS, "SETTINGS"),
         (Self::ANY_SETTING, "ANY_SETTING"),
         (Self::RESETS, "RESETS"),
@@ -105,6 +107,7 @@ impl Effects {
         (Self::LOCAL_PLANS, "LOCAL_PLANS"),
         (Self::SEED, "SEED"),
         (Self::LOCAL_RESETS, "LOCAL_RESETS"),
+        (Self::DEFINES, "DEFINES"),
     ];
 
     /// Whether nothing is in the set.

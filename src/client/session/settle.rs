@@ -170,6 +170,9 @@ impl Session {
         };
         // Somebody else may have read them meanwhile.
         marks.look_again(&functions);
+        if marks.take_defined() {
+            self.talk.statements.schema_changed();
+        }
         read.map_err(|failure| match failure {
             Failure::Lost(why) => lost(&why),
             Failure::Sql(refusal) => lost(&refusal.to_string()),

@@ -240,6 +240,13 @@ impl Marks {
         pinned_by(self.effects).union(unread)
     }
 
+    /// Whether something may have been created or altered unseen, since this was last asked.
+    pub(in crate::client) fn take_defined(&mut self) -> bool {
+        let defines = self.effects.contains(Effects::DEFINES);
+        self.effects = self.effects.without(Effects::DEFINES);
+        defines
+    }
+
     /// What was there and that no question finds, after this. `has_reset`: something has been reset, and that was not
     /// rolled back.
     pub(in crate::client) fn still_unseen(&self, keeps: Remains, has_reset: bool) -> Remains {

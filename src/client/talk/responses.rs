@@ -13,6 +13,7 @@ use crate::wire::write;
 
 use super::deferral::Deferral;
 use super::detour::asked_by;
+use super::marks::Marks;
 use super::{Done, HIGH_WATER, Passing, Talk, Touched, move_on};
 
 /// The longest error that is read; longer ones go on unread.
@@ -204,7 +205,7 @@ impl Talk {
             self.trail.settle(None, server);
         }
         if status == Status::Idle {
-            let touched = std::mem::take(&mut self.doings.touched);
+            let touched = std::mem::take(&mut self.doings.touched).max(self.touched_unseen());
             self.schema_changed(touched);
         }
         if route == Route::Forward && status == Status::Idle && self.ear.is_some() {
@@ -229,8 +230,13 @@ impl Talk {
         // What a savepoint gives up is gone like after a DROP.
         let touched = match tag {
             b"ROLLBACK" => self.doings.touched,
+            b"COMMIT PREPARED" if self.statements.may_change() => Touched::Schema,
             tag => touched_by(tag),
         };
+        let touched = touched.max(self.touched_unseen());
+        if tag == b"PREPARE TRANSACTION" && self.doings.touched > Touched::Nothing {
+            self.statements.schema_may_change();
+        }
         self.doings.touched = self.doings.touched.max(touched);
         self.doings.done.insert(Done::SOMETHING);
         match tag {
@@ -268,6 +274,16 @@ impl Talk {
             self.send_on(header, route, server);
         }
         Ok(())
+    }
+
+    /// What a function or block has changed, as far as words tell.
+    fn touched_unseen(&mut self) -> Touched {
+        let marks = self.trail.marks.as_deref_mut();
+        if marks.is_some_and(Marks::take_defined) {
+            Touched::Schema
+        } else {
+            Touched::Nothing
+        }
     }
 
     /// What is known of the schema may have become wrong.
