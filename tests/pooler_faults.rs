@@ -59,6 +59,8 @@ fn what_reset_leaves_as_the_client_asked_for_it_is_not_sent_again() {
         ("extra_float_digits", "1"),
     ];
     let mut wire = Wire::login_with(howdah.target(), &params[..3], None).expect("a login");
+    // What functions do is found out the first time.
+    assert_eq!(wire.query("RESET ALL").code(), "");
     assert_eq!(wire.value("SELECT 'from here on'"), "from here on");
     for _ in 0..3 {
         assert_eq!(wire.query("RESET ALL").code(), "");
