@@ -70,4 +70,4 @@ pub use rewind::{Rewind, Rewinds, rewinds};
 pub use settings::SEED;
 pub use statement::{Statement, Statements};
 pub use transaction::{Bare, bare};
-pub use verdict::{Details, Effects, Nullable, Prepared, Resets, SettingName, Verdict};
+pub use verdict::{Details, Effects, NAMES_MAX, Nullable, Prepared, Resets, SettingName, Verdict};

@@ -225,6 +225,10 @@ pub struct Resets {
     pub names: BTreeSet<Box<[u8]>>,
 }
 
+/// So many names are remembered of what the statements of one transaction set, or reset. No program comes near it, but one that
+/// means to take memory: PostgreSQL keeps nothing of what has failed.
+pub const NAMES_MAX: usize = 1000;
+
 impl Resets {
     const NONE: Self = Self {
         all: false,
@@ -242,10 +246,11 @@ impl Resets {
         (self.all && !is_left) || self.names.contains(name)
     }
 
-    /// Adds those of another text.
+    /// Adds those of another text; past [`NAMES_MAX`] no more are remembered.
     pub fn add(&mut self, other: &Self) {
         self.all |= other.all;
-        self.names.extend(other.names.iter().cloned());
+        let room = NAMES_MAX.saturating_sub(self.names.len());
+        self.names.extend(other.names.iter().take(room).cloned());
     }
 }
 

@@ -57,7 +57,7 @@ impl Trail {
         self.cleared.extend(concerns.databases);
         if !concerns.beginners.is_empty() && self.follows() {
             let marks = self.marks.get_or_insert_default();
-            marks.beginners.extend(concerns.beginners);
+            marks.add_beginners(concerns.beginners);
         }
     }
 

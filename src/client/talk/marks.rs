@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::server::{
     FunctionTable, NewDefault, Outdated, Parameters, Question, Remains, Settings, is_read_in_functions,
 };
-use crate::sql::{Effects, Resets, SEED, dotted_names, is_folded};
+use crate::sql::{Effects, NAMES_MAX, Resets, SEED, dotted_names, is_folded};
 use crate::wire::backend::Status;
 
 use super::leading_back::Added;
@@ -119,6 +119,20 @@ impl Marks {
         self.settings.extend(names);
         let locals = self.known(locals);
         self.locals.extend(locals);
+        if self.settings.len() + self.locals.len() > NAMES_MAX {
+            // As if nobody knew them.
+            self.settings.clear();
+            self.locals.clear();
+            self.effects.insert(Effects::COMPUTED.union(Effects::ANY_SETTING));
+        }
+    }
+
+    /// New sessions of these roles or databases begin with other settings.
+    pub(super) fn add_beginners(&mut self, names: Vec<Box<[u8]>>) {
+        self.beginners.extend(names);
+        if self.beginners.len() > NAMES_MAX {
+            self.beginners = [Box::default()].into();
+        }
     }
 
     /// The names that can be asked for. One that is not ASCII would be another in another encoding: for such a setting,
@@ -287,5 +301,23 @@ impl Marks {
     /// Whether a setting has been reset.
     pub(in crate::client) fn resets(&self, name: &[u8]) -> bool {
         self.resets.contains(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_names_count_as_none_that_is_known() {
+        let mut marks = Marks::default();
+        let name = |n: usize| format!("a.b{n}").into_bytes().into_boxed_slice();
+        marks.add_settings((0..NAMES_MAX).map(name), []);
+        assert_eq!((marks.settings.len(), marks.effects), (NAMES_MAX, Effects::NONE));
+        marks.add_settings([name(NAMES_MAX)], []);
+        assert!(marks.settings.is_empty() && marks.effects.contains(Effects::ANY_SETTING));
+        assert_eq!(pinned_by(marks.effects), Remains::CUSTOM);
+        marks.add_beginners((0..=NAMES_MAX).map(name).collect());
+        assert_eq!(marks.beginners.len(), 1);
     }
 }
