@@ -109,6 +109,39 @@ fn no_plan_holds_what_a_function_has_read_of_another_clients_session() {
     }
 }
 
+/// Nor by another function, nor by a policy of what it reads.
+#[test]
+fn no_plan_holds_what_a_function_has_others_read() {
+    for (number, constant) in [
+        "CREATE FUNCTION constant() RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN asks(); END $$",
+        "CREATE FUNCTION constant() RETURNS text IMMUTABLE LANGUAGE sql RETURN asks()",
+        "CREATE FUNCTION constant() RETURNS text IMMUTABLE LANGUAGE sql AS $$ SELECT t FROM mine $$",
+        "CREATE FUNCTION constant() RETURNS text IMMUTABLE LANGUAGE sql BEGIN ATOMIC SELECT t FROM mine; END",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let pair = Pair::with_pool(1);
+        pair.cluster.sql(
+            "CREATE FUNCTION asks() RETURNS text STABLE LANGUAGE sql AS $$ SELECT current_setting('app.tenant', true) $$;
+             CREATE TABLE mine (t text); INSERT INTO mine VALUES ('a'), ('b'); GRANT SELECT ON mine TO app;
+             ALTER TABLE mine ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON mine USING (t = current_setting('app.tenant', true))",
+        );
+        pair.cluster.sql(constant);
+        let client = |tenant: &str| {
+            let mut wire = Wire::app(pair.howdah.target());
+            wire.batch(&[msg::parse("s", "SELECT constant()")]);
+            wire.query(&format!("SET app.tenant = '{tenant}'"));
+            wire
+        };
+        let (mut a, mut b) = (client("a"), client("b"));
+        for _ in 0..2 {
+            assert_eq!(run(&mut a, "s").as_deref(), Some("a"), "{number}");
+            assert_eq!(run(&mut b, "s").as_deref(), Some("b"), "{number}");
+        }
+    }
+}
+
 /// A session reads a function's text once, when it is first called there.
 #[test]
 fn a_literal_in_a_function_means_what_its_caller_is_set_to() {

@@ -50,20 +50,28 @@ LATERAL (SELECT DISTINCT found[1] AS found FROM pg_catalog.regexp_matches(body,\
 (\"?[a-z_][a-z0-9_$]*(?:\"?[.]\"?[a-z_][a-z0-9_$]*)+)','gi') AS found LIMIT 32) AS names LIMIT 1024";
 
 /// Whether functions that are declared to be constant read what a session is set to: plans keep what they returned. One
-/// that is too long to be looked at may.
+/// that is too long to be looked at may, and one that reads tables, which may have policies, or calls what is not constant.
 const CONSTANT: &[u8] =
     b";SELECT EXISTS(SELECT FROM pg_catalog.pg_proc WHERE provolatile OPERATOR(pg_catalog.=) 'i' \
 AND oid OPERATOR(pg_catalog.>=) 16384 AND (CASE WHEN pg_catalog.octet_length(prosrc) OPERATOR(pg_catalog.>) 262144 THEN true \
-ELSE pg_catalog.left(prosrc,16384) OPERATOR(pg_catalog.~*) 'current_(setting|user|role|schema)|session_user' END";
+ELSE pg_catalog.left(prosrc,16384) OPERATOR(pg_catalog.~*) 'current_(setting|user|role|schema)|session_user|[[:<:]](user|from|execute)[[:>:]]' END";
 /// What such a function of SQL is parsed to: calls of `current_setting()`, and `current_user` with its like. From
 /// PostgreSQL 14 on.
 const CONSTANT_14: &[u8] =
     b" OR CASE WHEN pg_catalog.octet_length(prosqlbody::pg_catalog.text) OPERATOR(pg_catalog.>) 262144 THEN true \
-ELSE prosqlbody::pg_catalog.text OPERATOR(pg_catalog.~) ':funcid (2077|3294|1402|1403) |SQLVALUEFUNCTION' END";
+ELSE prosqlbody::pg_catalog.text OPERATOR(pg_catalog.~) \
+':funcid (2077|3294|1402|1403|[1-9][0-9]{4,}) |SQLVALUEFUNCTION|:rtekind 0' END";
+/// The same of those that name a function of the database's own which is not constant. Behind [`CONSTANT_14`].
+const CALLING: &[u8] = b")) OR EXISTS(SELECT FROM (SELECT pg_catalog.regexp_split_to_table(pg_catalog.lower(body),'[^[:alnum:]_$]+') \
+AS word FROM (SELECT CASE WHEN pg_catalog.octet_length(prosrc) OPERATOR(pg_catalog.<=) 262144 \
+THEN pg_catalog.left(prosrc,16384) END AS body FROM pg_catalog.pg_proc WHERE provolatile OPERATOR(pg_catalog.=) 'i' \
+AND oid OPERATOR(pg_catalog.>=) 16384 LIMIT 1000) AS constant) AS words \
+WHERE word OPERATOR(pg_catalog.=) ANY (SELECT pg_catalog.lower(proname) FROM pg_catalog.pg_proc \
+WHERE provolatile OPERATOR(pg_catalog.<>) 'i' AND oid OPERATOR(pg_catalog.>=) 16384))";
 
 /// Whether functions have literals in them that settings may decide the meaning of: a date, a duration, an amount, NULL. A
 /// session reads a function's text when it is first called there, and keeps what it has read.
-const LITERALS: &[u8] = b"),EXISTS(SELECT FROM pg_catalog.pg_proc WHERE oid OPERATOR(pg_catalog.>=) 16384 \
+const LITERALS: &[u8] = b",EXISTS(SELECT FROM pg_catalog.pg_proc WHERE oid OPERATOR(pg_catalog.>=) 16384 \
 AND prolang OPERATOR(pg_catalog.<>) ALL (SELECT oid FROM pg_catalog.pg_language \
 WHERE lanname OPERATOR(pg_catalog.=) ANY (ARRAY['internal','c'])) \
 AND CASE WHEN pg_catalog.octet_length(prosrc) OPERATOR(pg_catalog.>) 262144 THEN true \
@@ -297,7 +305,7 @@ impl FunctionTable {
         let mut results = connection
             .query_in_peace(
                 &[
-                    PATIENCE, VOLATILE, CUSTOMS, CONSTANT, parsed, b")", LITERALS, HIDING,
+                    PATIENCE, VOLATILE, CUSTOMS, CONSTANT, parsed, CALLING, LITERALS, HIDING,
                 ]
                 .concat(),
             )
