@@ -219,6 +219,8 @@ fn who_keeps_a_server_unannounced_and_past_the_limit_gives_it_up_in_time_for_oth
     let login = || Wire::app(howdah.target());
     let (mut one, mut two) = (login(), login());
     assert!(one.query(&locks(1)).error.is_none());
+    // It is known by then that it keeps its server.
+    assert_eq!(one.value("SELECT 'kept'"), "kept");
     assert!(two.query(&locks(2)).error.is_none());
     assert_eq!(two.value("SELECT 'meanwhile'"), "meanwhile");
     let mut waits = login();
