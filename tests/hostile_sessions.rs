@@ -21,9 +21,10 @@ fn a_client_that_stops_within_a_message_keeps_no_server_from_others() {
     let cluster = Cluster::start();
     let howdah = Howdah::with_pool(&cluster, 1);
     let bind = msg::bind("", "", &[Some("a value")]);
-    let query = msg::query(&format!("SELECT 1 -- {}", "x".repeat(10_000)));
+    let [query, long] =
+        [10_000, 1_000_000].map(|len| msg::query(&format!("SELECT 1 -- {}", "x".repeat(len))));
     let call = msg::function_call(1, &["a value"]);
-    for message in [&bind, &query, &call] {
+    for message in [&bind, &query, &long, &call] {
         let mut slow = Wire::app(howdah.target());
         let (first, second) = message.split_at(message.len() - 3);
         slow.send(first);
@@ -46,14 +47,14 @@ fn a_client_that_stops_within_a_long_message_is_idle_with_a_server() {
     if !howdah.is_howdah() {
         return;
     }
-    let query = msg::query(&format!("SELECT 1 -- {}", "x".repeat(1_000_000)));
+    let query = msg::query(&format!("SELECT 1 -- {}", "x".repeat(2_000_000)));
     let mut slow = Wire::app(howdah.target());
     slow.send(&query[..200_000]);
     assert_eq!(Wire::app(howdah.target()).value("SELECT 'served'"), "served");
     assert_eq!(slow.expect_fatal().code(), "25P03");
     // Whoever goes on is not idle.
     let mut steady = Wire::app(howdah.target());
-    for piece in query.chunks(100_000) {
+    for piece in query.chunks(200_000) {
         steady.send(piece);
         thread::sleep(std::time::Duration::from_millis(100));
     }

@@ -10,6 +10,7 @@ use crate::sql::{Effects, NAMES_MAX, Resets, SEED, dotted_names, is_folded};
 use crate::wire::backend::Status;
 
 use super::leading_back::Added;
+use super::long::Long;
 use super::shown::Beginning;
 use super::unread::Unread;
 
@@ -79,6 +80,8 @@ pub(in crate::client) struct Marks {
     /// Of which nobody has put back yet what the client has asked for.
     pub(in crate::client) led_back: Resets,
     pub(super) unread: Unread,
+    /// What is still to pass of a query that is too long to be read.
+    pub(super) long: Option<Long>,
     /// Reported settings that nothing in sight has set, and that may be new defaults.
     pub(in crate::client) suspects: Vec<NewDefault>,
     /// Roles and databases whose new sessions begin with other settings; an empty name is any.
@@ -107,6 +110,21 @@ impl Marks {
             self.candidates.extend(names);
             self.candidates.truncate(CANDIDATES_MAX);
         }
+    }
+
+    /// So much of the client's message is sent on, of which that `is_end`.
+    pub(super) fn pass(&mut self, part: &[u8], is_end: bool) {
+        let Some(long) = &mut self.long else { return };
+        let names = long.read(part, is_end);
+        if is_end {
+            self.long = None;
+        }
+        let names = self.known(names);
+        let new: Vec<_> = { names.into_iter() }
+            .filter(|name| !self.candidates.contains(name))
+            .collect();
+        self.candidates.extend(new);
+        self.candidates.truncate(CANDIDATES_MAX);
     }
 
     /// These settings may have been changed; the second ones for the transaction only.

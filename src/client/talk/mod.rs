@@ -10,6 +10,7 @@ mod freeing;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub(super) mod leading_back;
+mod long;
 pub(super) mod marks;
 #[cfg(any(test, fuzzing))]
 mod model;
@@ -47,8 +48,10 @@ use super::session::listening::Ear;
 
 /// Output is not added to beyond this many bytes before it is written.
 pub(super) const HIGH_WATER: usize = 4 * CHUNK;
-/// Longer queries are streamed and not looked at.
-pub(super) const QUERY_LOOK_MAX: usize = 4 * CHUNK;
+/// Longer queries are streamed, and looked at in passing only.
+pub(super) const QUERY_LOOK_MAX: usize = 64 * CHUNK;
+/// A message up to this is waited for before there is a server for it.
+const MESSAGE_WAIT_MAX: usize = 4 * CHUNK;
 /// The longest message of a type that is always short; PostgreSQL's `PQ_SMALL_MESSAGE_LIMIT`.
 pub(super) const SMALL_MAX: usize = 10_000;
 /// The longest names that a Bind may begin with, in bytes.
@@ -335,6 +338,16 @@ impl Talk {
     /// Sends the client's message on as it is, whatever of it is there now and the rest when it comes.
     pub(super) fn forward(&mut self, header: scan::Header, server: &mut Connection) {
         self.up = Passing::Forward(header.len);
+        self.pass_up(server);
+    }
+
+    /// Sends on what is there of the client's message.
+    fn pass_up(&mut self, server: &mut Connection) {
+        let left = self.up.left();
+        if let (Some(marks), true) = (&mut self.trail.marks, left > 0) {
+            let here = left.min(self.input.len());
+            marks.pass(self.input.get(..here).unwrap_or_default(), here == left);
+        }
         self.up.pass(&mut self.input, &mut server.output);
     }
 

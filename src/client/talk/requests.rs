@@ -13,7 +13,7 @@ use crate::wire::write::{self, Severity};
 use super::quiet::sync;
 use super::trail::{Barrier, Judged};
 use super::watch::{Stage, Watched};
-use super::{Batch, HIGH_WATER, Pause, QUERY_LOOK_MAX, Talk};
+use super::{Batch, HIGH_WATER, MESSAGE_WAIT_MAX, Pause, QUERY_LOOK_MAX, Talk};
 
 impl Talk {
     /// Deals with what the client has sent while it holds no server: the few messages that need none.
@@ -52,7 +52,9 @@ impl Talk {
                 b'Q' if self.transact_without_server(header) => {}
                 b'Q' if self.deallocate_without_server(header) => {}
                 // A client that stops within a message should keep no server from others meanwhile.
-                _ if header.len <= QUERY_LOOK_MAX && self.input.len() < header.len => return Pause::NeedMore,
+                _ if header.len <= MESSAGE_WAIT_MAX && self.input.len() < header.len => {
+                    return Pause::NeedMore;
+                }
                 _ => return Pause::NeedServer,
             }
         }
@@ -89,7 +91,7 @@ impl Talk {
             if server.output.len() >= HIGH_WATER || self.output.len() >= HIGH_WATER {
                 return Pause::Full;
             }
-            self.up.pass(&mut self.input, &mut server.output);
+            self.pass_up(server);
             if !self.up.is_done() {
                 return Pause::NeedMore;
             }

@@ -13,6 +13,7 @@ use crate::wire::write;
 
 use super::concerns::{Concerns, clears};
 use super::executed::{Executed, Lent};
+use super::long::Long;
 use super::quiet::{close_quietly, hide_shared, refuse};
 use super::requests::wait_for_answers;
 use super::trail::{Barrier, Following, Judged};
@@ -87,6 +88,9 @@ impl Talk {
             let here = self.input.len().min(header.len);
             let text = self.input.get(HEADER_LEN..here).unwrap_or_default();
             self.trail.mark(&verdict, text, Barrier::Now);
+            if let Some(marks) = self.trail.marks.as_mut().filter(|_| header.len > QUERY_LOOK_MAX) {
+                marks.long = Some(Long::default());
+            }
             self.lead_back_in_query(&verdict, header, server);
             self.mark_executed(&executed, Barrier::Now);
             let concerns = Self::concerns(&verdict, &executed);
