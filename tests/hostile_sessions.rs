@@ -235,7 +235,7 @@ fn a_query_too_long_to_be_read_finds_its_own_clients_statements_and_no_others() 
     let cluster = Cluster::start();
     let howdah = Howdah::with_pool(&cluster, 1);
     let (mut owner, mut thief) = (Wire::app(howdah.target()), Wire::app(howdah.target()));
-    let padded = |sql: &str| format!("{sql}{}", " ".repeat(70_000));
+    let padded = |sql: &str| format!("{sql}{}", " ".repeat(1_100_000));
     owner.batch(&[msg::parse("mine", "SELECT 'mine'")]);
     assert_eq!(owner.extended(&[msg::run("mine", &[])]).value(), "mine");
     assert_eq!(thief.value(&padded(LOOK)), "0");
