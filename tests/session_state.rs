@@ -430,6 +430,10 @@ fn no_statement_runs_under_settings_that_failed_to_apply() {
     one.send(&msg::query("INSERT INTO who VALUES (current_user)"));
     let error = one.expect_fatal();
     assert_eq!(error.code(), "42501", "{error:?}");
+    if howdah.is_howdah() {
+        let why = &error.0[&'D'];
+        assert_eq!(why, "The server says: permission denied to set role \"writer\".");
+    }
     assert_eq!(two.value("SELECT count(*) FROM who"), "0");
 }
 

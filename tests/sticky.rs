@@ -197,8 +197,8 @@ fn a_server_that_has_had_a_thousand_custom_settings_is_closed() {
     let backend = "SELECT pg_backend_pid()";
     let first = wire.value(backend);
     let mut use_names = |names: std::ops::Range<u32>| {
-        let set: String = names.map(|n| format!("SET LOCAL a.b{n} = 1;")).collect();
-        assert_eq!(wire.query(&format!("BEGIN; {set} COMMIT")).code(), "");
+        let set: Vec<_> = names.map(|n| format!("SET LOCAL a.b{n} = 1;")).collect();
+        assert_eq!(wire.query(&format!("BEGIN; {} COMMIT", set.concat())).code(), "");
     };
     use_names(0..500);
     use_names(0..500);

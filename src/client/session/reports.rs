@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::error::Refusal;
 use crate::server::{Connection, Parameters};
 use crate::wire::write;
 
@@ -53,4 +54,20 @@ impl Session {
         self.seat
             .set_application_name(reported.get(b"application_name").unwrap_or_default());
     }
+}
+
+/// Why a client is ended whose settings a new server has refused. Nothing of what it has just asked for has run, nor is that
+/// to blame.
+pub(super) fn cannot_follow(refusal: &Refusal) -> Refusal {
+    let message =
+        "terminating connection because no server can be set to what this session was set to before";
+    let detail = refusal.detail.as_deref().map(|detail| format!(" {detail}"));
+    let why = format!(
+        "The server says: {}.{}",
+        refusal.message,
+        detail.unwrap_or_default()
+    );
+    Refusal::new(refusal.code, message)
+        .detail(why)
+        .hint("A role may have been dropped, renamed or taken away, or a value be allowed no longer.")
 }
