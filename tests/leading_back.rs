@@ -34,8 +34,13 @@ const LOCAL_RESETS: [&str; 3] = [
     "SET LOCAL TIME ZONE DEFAULT",
 ];
 
+/// Before a pool of one there is the default version, else one that reports the `search_path`.
 fn tenants(size: u32) -> Pair {
-    let cluster = Cluster::start();
+    let cluster = if size == 1 {
+        Cluster::start()
+    } else {
+        Cluster::version(18)
+    };
     cluster.sql(
         "CREATE ROLE reader; CREATE ROLE writer; GRANT reader, writer TO app; CREATE SCHEMA tenant; CREATE SCHEMA other;
          GRANT ALL ON SCHEMA tenant, other TO reader, writer; CREATE TABLE tenant.mine (n int);
@@ -196,6 +201,13 @@ fn what_is_put_back_hinders_nothing_that_may_come_behind_it() {
         ] {
             wire.query(sql);
         }
+        let to_null = "SELECT set_config('work_mem', $1, false) IS NULL";
+        wire.batch(&[
+            msg::extended(to_null, &[None]),
+            msg::extended("SHOW work_mem", &[]),
+            msg::extended("SET work_mem = '5MB'", &[]),
+        ]);
+        wire.query("SHOW work_mem");
         wire.batch(&["RESET app.own", "SET app.own = 'new'"].map(|sql| msg::extended(sql, &[])));
         wire.query("SHOW app.own");
     });

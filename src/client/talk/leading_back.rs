@@ -201,20 +201,20 @@ impl Talk {
         if !self.trail.takes_own(details) {
             return;
         }
-        let mut found = rewinds(text, self.trail.reading.standard_conforming_strings).found;
-        match found.pop() {
-            Some(rewind) if !verdict.effects.contains(Effects::FREES) => {
-                // Whatever comes of it, the client hears of nothing before it is whole.
-                self.trail.interlude.get_or_insert_default();
-                let body = self.input.get(HEADER_LEN..).unwrap_or_default();
-                let portal = frontend::bind_names(body).map(|(portal, _)| portal.to_vec());
-                self.note_portal(
-                    &portal.unwrap_or_default(),
-                    Does::LeadsBack(rewind.resets, rewind.is_local),
-                );
-            }
-            _ => self.trail.lead_back_at_end(&details.resets),
+        if verdict.effects.contains(Effects::FREES) {
+            // DISCARD ALL: see `lead_back_from_discard`.
+            return self.trail.lead_back_at_end(&details.resets);
         }
+        let rewinds = rewinds(text, self.trail.reading.standard_conforming_strings);
+        let (resets, is_local) = match rewinds.found.into_iter().next() {
+            Some(rewind) => (rewind.resets, rewind.is_local),
+            None => (details.resets.clone(), false),
+        };
+        // Whatever comes of it, the client hears of nothing before it is whole.
+        self.trail.interlude.get_or_insert_default();
+        let body = self.input.get(HEADER_LEN..).unwrap_or_default();
+        let portal = frontend::bind_names(body).map(|(portal, _)| portal.to_vec());
+        self.note_portal(&portal.unwrap_or_default(), Does::LeadsBack(resets, is_local));
     }
 
     /// Something stands behind a DISCARD ALL in its batch. That was a transaction of its own, behind which PostgreSQL begins
