@@ -215,4 +215,9 @@ fn a_server_that_has_had_a_thousand_custom_settings_is_closed() {
     let second = wire.value(backend);
     wire.query("SELECT 1");
     assert_eq!(Wire::app(howdah.target()).value(backend), second);
+    // More at once than are remembered.
+    let set: Vec<_> = (0..3000).map(|n| format!("SET LOCAL c.d{n} = 1;")).collect();
+    assert_eq!(wire.query(&format!("BEGIN; {} COMMIT", set.concat())).code(), "");
+    wire.query("RESET ALL");
+    assert_ne!(Wire::app(howdah.target()).value(backend), second);
 }

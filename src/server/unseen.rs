@@ -18,6 +18,8 @@ pub(super) struct Unseen {
     of: u64,
     /// Custom settings that had a value here once, sorted: they are empty from then on, and never again without one.
     customs: Vec<Box<[u8]>>,
+    /// There have been more than anybody remembers.
+    is_crowded: bool,
     /// Why plans may hold what is no longer so.
     pub(super) outdated: Outdated,
 }
@@ -48,9 +50,14 @@ impl Connection {
             .is_ok()
     }
 
+    /// The session has had more custom settings than anybody remembers.
+    pub fn crowd(&mut self) {
+        self.unseen.is_crowded = true;
+    }
+
     /// Whether the session has had so many custom settings that nobody else is to have it.
     pub fn is_crowded(&self) -> bool {
-        self.unseen.customs.len() >= CUSTOMS_MAX
+        self.unseen.is_crowded || self.unseen.customs.len() >= CUSTOMS_MAX
     }
 
     /// Brings the session to what this client left elsewhere. Costs nothing if it is there already, and nothing that

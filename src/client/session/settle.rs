@@ -57,6 +57,9 @@ impl Session {
             if marks.may_be_unseen() {
                 server.has_unseen_of(self.seat.id);
             }
+            if marks.crowds {
+                server.crowd();
+            }
         }
         let functions_set = self.talk.trail.functions.customs();
         let mut question = marks

@@ -90,6 +90,8 @@ pub(in crate::client) struct Marks {
     pub(in crate::client) statement: Beginning,
     /// Some command has been carried out since.
     pub(super) completed: bool,
+    /// There were more settings than are remembered.
+    pub(in crate::client) crowds: bool,
     /// The error for which a statement could not be put in its place for the query that speaks of it.
     pub(super) excuse: Option<Vec<u8>>,
 }
@@ -141,6 +143,7 @@ impl Marks {
             // As if nobody knew them.
             self.settings.clear();
             self.locals.clear();
+            self.crowds = true;
             self.effects.insert(Effects::COMPUTED.union(Effects::ANY_SETTING));
         }
     }
