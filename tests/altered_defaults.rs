@@ -299,3 +299,46 @@ fn a_choice_that_is_the_default_outlives_the_default() {
         }
     }
 }
+
+/// A session with a value of its own hears of no new default, and RESET leads there all the same.
+#[test]
+fn reset_leads_back_to_what_the_client_has_asked_for_whatever_the_default_has_become() {
+    let pair = Pair::with_pool(1);
+    let mut admin = Wire::login(pair.cluster.target(), "postgres", "app");
+    let params = [("user", "app"), ("database", "app"), ("TimeZone", "PST8PDT")];
+    let mut own = Wire::login_with(pair.howdah.target(), &params, None).expect("it logs in");
+    for (at, reset) in [
+        "RESET ALL",
+        "RESET TimeZone",
+        "DISCARD ALL",
+        "SELECT 1; RESET TimeZone",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(own.value("SHOW TimeZone"), "PST8PDT");
+        let zone = ["Asia/Tokyo", "Europe/Paris"][at % 2];
+        admin.query(&format!("ALTER SYSTEM SET TimeZone = '{zone}'"));
+        admin.query("SELECT pg_reload_conf()");
+        wait_until("it has been read", || {
+            Wire::app(pair.cluster.target()).value("SHOW TimeZone") == zone
+        });
+        own.query(reset);
+        for _ in 0..2 {
+            assert_eq!(own.params["TimeZone"], "PST8PDT", "{reset}");
+            assert_eq!(own.value("SHOW TimeZone"), "PST8PDT", "{reset}");
+        }
+        // What it has set behind that stays.
+        own.query(&format!("{reset}; SET TimeZone = 'UTC'"));
+        own.query(
+            "BEGIN; SELECT set_config('TimeZone', NULL, false), set_config('TimeZone', 'UTC', false); COMMIT",
+        );
+        assert_eq!(own.value("SHOW TimeZone"), "UTC", "{reset}");
+        own.query("RESET TimeZone");
+        assert_eq!(
+            Wire::app(pair.howdah.target()).value("SHOW TimeZone"),
+            zone,
+            "{reset}"
+        );
+    }
+}

@@ -174,6 +174,8 @@ fn a_literal_in_a_function_means_what_its_caller_is_set_to() {
         means(&mut cet, CET);
     }
     // For a transaction only, or for a while.
+    let again = "CREATE OR REPLACE FUNCTION year() RETURNS text LANGUAGE plpgsql AS
+                 $$ BEGIN RETURN extract(epoch FROM '2020-01-01'::timestamptz); END $$";
     let mut other = client("UTC");
     for set in [
         "SET LOCAL TimeZone = 'CET'",
@@ -181,10 +183,7 @@ fn a_literal_in_a_function_means_what_its_caller_is_set_to() {
         "SELECT set_config('TimeZone', 'CET', true)",
     ] {
         for end in ["COMMIT", "ROLLBACK"] {
-            pair.cluster.sql(
-                "CREATE OR REPLACE FUNCTION year() RETURNS text LANGUAGE plpgsql AS
-                 $$ BEGIN RETURN extract(epoch FROM '2020-01-01'::timestamptz); END $$",
-            );
+            pair.cluster.sql(again);
             other.query("BEGIN");
             other.query(set);
             means(&mut other, CET);
@@ -193,10 +192,17 @@ fn a_literal_in_a_function_means_what_its_caller_is_set_to() {
             other.query("RESET TimeZone");
         }
     }
+    // By the trial of a login, and by what has to be cleaned behind its client.
+    let mut new = client("Asia/Tokyo");
+    means(&mut new, "1577804400");
+    new.query("SELECT pg_advisory_lock(7)");
+    new.terminate();
+    means(&mut utc, UTC);
     // Who goes in the middle has left it too.
+    pair.cluster.sql(again);
     other.query("BEGIN");
     other.query("SET LOCAL TimeZone = 'CET'");
-    means(&mut other, CET);
+    let _ = run(&mut other, "p");
     other.vanish();
     means(&mut utc, UTC);
 }

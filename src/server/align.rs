@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use crate::wire::backend::Status;
 
-use super::plans::Outdated;
 use super::repose::IDLE_SESSION_TIMEOUT;
-use super::{Connection, Failure, Settings, UnnamedSlot, questions};
+use super::{Connection, Failure, Settings, questions};
 
 /// Settings under which the simplest statement may fail, or wait for others: a serializable, deferrable transaction waits
 /// for those that write, and there is none on a standby.
@@ -20,7 +19,6 @@ impl Connection {
     /// Brings the session to `wanted`, as far as it is known what it has. Costs nothing if it is there already.
     pub(super) async fn align_known(&mut self, wanted: &Settings) -> Result<(), Failure> {
         self.hear_while_idle().map_err(|gone| Failure::Lost(gone.0))?;
-        self.outdate_plans(self.settings.certainly_outdated_for(wanted));
         // What RESET leads to may turn out to be something else.
         for _ in 0..2 {
             let Some(query) = self.settings.towards(wanted, self.defaults()) else {
@@ -30,13 +28,6 @@ impl Connection {
             self.hears_in(wanted);
             self.has_been_led(wanted);
             self.has_extra_of(wanted);
-        }
-        if self.unseen.outdated != Outdated::NOT {
-            self.set(b"DISCARD PLANS").await?;
-            // PostgreSQL reads them again from the beginning then, under the settings of whoever comes first.
-            self.prepared.doubt_all();
-            self.unnamed = UnnamedSlot::Unknown;
-            self.unseen.outdated = Outdated::NOT;
         }
         self.has_extra_of(wanted);
         if self.settings.reported == wanted.reported {

@@ -6,7 +6,13 @@
 
 use std::sync::Arc;
 
-use super::{Chosen, Connection, Parameters, Settings};
+use super::literal::text;
+use super::plans::Outdated;
+use super::{Chosen, Connection, Failure, Parameters, Settings};
+
+/// Which of these settings the session has not set.
+const NOT_SET: &[u8] =
+    b"SELECT name FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.<>) 'session' AND name IN (";
 
 /// A default has changed, of which sessions that are there have heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +80,7 @@ impl Connection {
     pub fn has_new_default(&mut self, change: NewDefault) -> bool {
         let was_default = self.defaults().get(&change.name) == Some(&change.before);
         if was_default {
+            self.outdate_plans(Outdated::by(&change.name));
             Arc::make_mut(&mut self.defaults.reported).set(&change.name, &change.after);
             if !self.is_begun_with(&change.name) {
                 Arc::make_mut(&mut self.baseline.reported).set(&change.name, &change.after);
@@ -88,6 +95,23 @@ impl Connection {
         for change in self.settings.reported.new_defaults(before) {
             self.has_new_default(change);
         }
+    }
+
+    /// These reported settings have been reset, and perhaps set again behind that. Tells which have not been: what they are
+    /// now is what RESET leads to, which an administrator may have changed unheard, where the session had a value of its own.
+    pub async fn found_reset(&mut self, names: &[Box<[u8]>]) -> Result<Vec<Box<[u8]>>, Failure> {
+        let list: Vec<_> = names.iter().map(|name| text(name)).collect();
+        let sql = [NOT_SET, &list.join(&b","[..]), b")"].concat();
+        let found = self.query(&sql).await?.into_iter().flatten().flatten().flatten();
+        let found: Vec<_> = found.collect();
+        for name in &found {
+            let pair = (self.defaults().get(name), self.settings.reported.get(name));
+            if let (Some(before), Some(after)) = pair {
+                let (name, before, after) = (name.clone(), before.into(), after.into());
+                self.has_new_default(NewDefault { name, before, after });
+            }
+        }
+        Ok(found)
     }
 
     /// The session has been brought to `wanted`. What was not set is by default, whatever that is now.

@@ -6,7 +6,7 @@ use crate::sql::is_folded;
 
 use super::functions::PlansKeep;
 use super::settings::CLIENT_ENCODING;
-use super::{Connection, Failure, FunctionTable, Settings};
+use super::{Connection, Failure, FunctionTable, Settings, UnnamedSlot};
 
 /// Settings that decide what a literal in a function means. That of the text around it is decided once, when it is called first.
 const READ_IN_FUNCTIONS: [&[u8]; 8] = [
@@ -33,6 +33,20 @@ impl Outdated {
     pub const BY_READINGS: Self = Self(2);
     /// One was that decides what a literal in a function means.
     pub const BY_LITERALS: Self = Self(4);
+
+    /// Because the setting of this name, in any case, has become another.
+    pub(super) fn by(name: &[u8]) -> Self {
+        let mut why = Self::BY_READINGS;
+        for (holds, reason) in [
+            (is_folded(name), Self::CERTAINLY),
+            (is_read_in_functions(name), Self::BY_LITERALS),
+        ] {
+            if holds {
+                why.insert(reason);
+            }
+        }
+        why
+    }
 
     /// Adds `other`.
     pub fn insert(&mut self, other: Self) {
@@ -61,25 +75,22 @@ pub fn is_read_in_functions(name: &[u8]) -> bool {
 
 impl Settings {
     /// Why plans that are made under these may hold what a session with `wanted` would not find.
-    fn outdated_for(&self, wanted: &Self) -> Outdated {
-        let mut why = self.certainly_outdated_for(wanted);
-        if self.reads_unlike(wanted) {
-            why.insert(Outdated::BY_READINGS);
+    pub fn outdated_for(&self, wanted: &Self) -> Outdated {
+        let mut why = Outdated::NOT;
+        if self.is_shared_with(wanted) {
+            return why;
         }
         let differs = |name: &&[u8]| self.value(name) != wanted.value(name);
-        if READ_IN_FUNCTIONS.iter().any(differs) {
-            why.insert(Outdated::BY_LITERALS);
+        for (holds, reason) in [
+            (!self.folded().eq(wanted.folded()), Outdated::CERTAINLY),
+            (self.reads_unlike(wanted), Outdated::BY_READINGS),
+            (READ_IN_FUNCTIONS.iter().any(differs), Outdated::BY_LITERALS),
+        ] {
+            if holds {
+                why.insert(reason);
+            }
         }
         why
-    }
-
-    /// The same as far as it does not depend on what functions there are.
-    pub(super) fn certainly_outdated_for(&self, wanted: &Self) -> Outdated {
-        if self.is_shared_with(wanted) || self.folded().eq(wanted.folded()) {
-            Outdated::NOT
-        } else {
-            Outdated::CERTAINLY
-        }
     }
 
     /// Whether a function that reads what a session is set to may read something else where these are.
@@ -101,17 +112,22 @@ impl Connection {
         self.unseen.outdated.insert(why);
     }
 
-    /// Finds out which plans there can be that hold what is not so for who comes next, with other settings perhaps. Reads the
-    /// catalogs if that depends on what functions there are, and nobody knows these.
-    pub async fn judge_plans(&mut self, wanted: &Settings, functions: &FunctionTable) -> Result<(), Failure> {
-        self.outdate_plans(self.settings.outdated_for(wanted));
-        if !self.unseen.outdated.is_for_functions_to_tell() {
-            return Ok(());
+    /// Has plans made anew, if there can be some that hold what is not so for who has the session now. Reads the catalogs if
+    /// that depends on what functions there are, and nobody knows these.
+    pub async fn renew_plans(&mut self, functions: &FunctionTable) -> Result<(), Failure> {
+        if self.unseen.outdated.is_for_functions_to_tell() {
+            if functions.is_unread() {
+                functions.read(self, || functions.is_unread()).await?;
+            }
+            self.unseen.outdated = self.unseen.outdated.where_plans_keep(functions.plans_keep());
         }
-        if functions.is_unread() {
-            functions.read(self, || functions.is_unread()).await?;
+        if self.unseen.outdated != Outdated::NOT {
+            self.set(b"DISCARD PLANS").await?;
+            // PostgreSQL reads them again from the beginning then, under the settings of whoever comes first.
+            self.prepared.doubt_all();
+            self.unnamed = UnnamedSlot::Unknown;
+            self.unseen.outdated = Outdated::NOT;
         }
-        self.unseen.outdated = self.unseen.outdated.where_plans_keep(functions.plans_keep());
         Ok(())
     }
 }

@@ -63,6 +63,7 @@ impl Connection {
     /// Brings the session to what this client left elsewhere. Costs nothing if it is there already, and nothing that
     /// only another client knows of is on it.
     pub async fn align_for(&mut self, client: u64, wanted: &Settings) -> Result<(), Failure> {
+        self.outdate_plans(self.settings.outdated_for(wanted));
         if self.unseen.of != 0 && self.unseen.of != client {
             self.reset_settings().await?;
         }

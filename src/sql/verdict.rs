@@ -227,7 +227,7 @@ pub struct Resets {
 
 /// So many names are remembered of what the statements of one transaction set, or reset. No program comes near it, but one that
 /// means to take memory: PostgreSQL keeps nothing of what has failed.
-pub const NAMES_MAX: usize = 1000;
+pub const NAMES_MAX: usize = 10_000;
 
 impl Resets {
     const NONE: Self = Self {

@@ -261,6 +261,7 @@ async fn try_out(wishes: &Wishes, server: &mut Connection) -> Result<Settings, F
         extra: Arc::new(extra),
         chosen: Chosen::among(asked_for).union(baseline.chosen),
     };
+    server.outdate_plans(baseline.outdated_for(&settings));
     server.settings.extra = settings.extra.clone();
     server.settings.chosen = settings.chosen;
     server.see(&settings.extra);

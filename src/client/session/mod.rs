@@ -297,14 +297,13 @@ impl Session {
 
     /// Brings a server to where this client left the last one.
     async fn align(&mut self, lease: &mut Lease<Servers>) -> Result<(), Failure> {
-        let functions = &self.talk.trail.functions;
-        lease.judge_plans(&self.talk.settings, functions).await?;
         lease.align_for(self.seat.id, &self.talk.settings).await?;
         if !lease.has_no_news() {
             // What it has heard of on the way may be the client's too.
             self.follow_defaults(lease);
             lease.align_for(self.seat.id, &self.talk.settings).await?;
         }
+        lease.renew_plans(&self.talk.trail.functions).await?;
         if self.is_session() {
             let limited = lease.limit_idleness().await;
             limited.map_err(|failure| Failure::Lost(failure.refusal().to_string()))?;

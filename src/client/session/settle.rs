@@ -17,6 +17,7 @@ use crate::server::{
     Answer, Connection, Extra, Failure, IDLE_SESSION_TIMEOUT, Leftovers, Manner, Question, Remains, restoring,
 };
 use crate::sql::{CURRENT_USER, Effects, Resets};
+use crate::wire::backend::Status;
 use crate::wire::store::CHUNK;
 use crate::wire::write;
 
@@ -24,7 +25,7 @@ use super::pin::{Pin, too_many_pinned};
 use super::{Session, cancelled};
 use crate::client::handle::{Order, PinView};
 use crate::client::talk::Done;
-use crate::client::talk::marks::{Marks, UNASKED};
+use crate::client::talk::marks::{Interlude, Marks, Own, UNASKED};
 use crate::client::talk::trail::{Following, Licence};
 
 /// A question that a timeout of the client's own, or its cancel request, may have spoilt is asked again.
@@ -452,21 +453,10 @@ impl Session {
         let Some(interlude) = self.talk.trail.interlude.take() else {
             return Ok(());
         };
-        let before = &self.talk.settings.reported;
-        let is_taken = |name: &[u8], value: &[u8]| {
-            let now = &server.settings.reported;
-            match now.spelling(name) {
-                // It asked for what it would have had anyway, as drivers do with their encoding.
-                Some(name) if now.get(name) == Some(value) => false,
-                // What has failed has been undone, but not DISCARD ALL, which is a transaction of its own.
-                Some(name) if interlude.failed && now.get(name) == before.get(name) => false,
-                Some(name) => now.get(name) == server.defaults().get(name),
-                None => !interlude.failed,
-            }
-        };
-        let restores = interlude.restores(&self.talk.trail.own);
-        let restores = restores.filter(|(name, value)| is_taken(name, value));
-        let sql = restoring(restores.map(|(name, value)| (&**name, &**value)), false);
+        let own = self.talk.trail.own.clone();
+        let taken = self.taken(&interlude, &own, server).await?;
+        let taken = taken.into_iter().map(|(name, value)| (&**name, &**value));
+        let sql = restoring(taken, false);
         let believed = interlude.believed;
         let believed = believed.unwrap_or_else(|| server.settings.reported.clone());
         if !sql.is_empty() {
@@ -490,6 +480,45 @@ impl Session {
 }
 
 impl Session {
+    /// What RESET has taken away of the client's own.
+    async fn taken<'o>(
+        &self,
+        interlude: &'o Interlude,
+        own: &'o [Own],
+        server: &mut Connection,
+    ) -> Result<Vec<&'o Own>, Farewell> {
+        let before = &self.talk.settings.reported;
+        let (mut taken, mut unclear, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for own in interlude.restores(own) {
+            let (name, value) = own;
+            let now = &server.settings.reported;
+            match now.spelling(name) {
+                // It asked for what it would have had anyway, as drivers do with their encoding.
+                Some(name) if now.get(name) == Some(value) => {}
+                // What has failed has been undone, but not DISCARD ALL, which is a transaction of its own.
+                Some(name) if interlude.failed && now.get(name) == before.get(name) => {}
+                // It has been set behind that, or led to a default that nobody has heard of.
+                Some(name) if now.get(name) != server.defaults().get(name) => {
+                    names.push(Box::from(name));
+                    unclear.push(own);
+                }
+                None if interlude.failed => {}
+                _ => taken.push(own),
+            }
+        }
+        if names.is_empty() || server.pipeline.status() == Status::Failed {
+            return Ok(taken);
+        }
+        let reset = match server.found_reset(&names).await {
+            Ok(reset) => reset,
+            Err(Failure::Sql(_)) => Vec::new(),
+            Err(Failure::Lost(why)) => return Err(lost(&why)),
+        };
+        let found = names.iter().zip(unclear).filter(|(name, _)| reset.contains(name));
+        taken.extend(found.map(|(_, own)| own));
+        Ok(taken)
+    }
+
     /// Runs SQL of howdah's own which the client's cancel request must not hit.
     async fn put_back(sql: &[u8], server: &mut Connection) -> Result<(), Failure> {
         let mut done = Ok(());

@@ -187,9 +187,10 @@ fn what_many_settings_of_one_transaction_cost_is_in_proportion_to_their_number()
     let question = marks
         .question(&Settings::default(), Remains::NONE, &[])
         .expect("a question");
-    assert_eq!(question.names.len(), MANY);
-    let resets = question.names.iter().filter(|name| marks.resets(name));
-    assert_eq!(resets.count(), MANY / 2);
+    assert!(
+        question.every_setting && question.names.len() == 1,
+        "past some, nobody remembers them"
+    );
 }
 
 #[tokio::test]
