@@ -36,7 +36,7 @@ fn query(text: &[u8]) -> Option<&[u8]> {
     match word.len() {
         4 if is(b"with") => Some(text),
         6 if is(b"select") || is(b"update") || is(b"delete") || is(b"values") => Some(text),
-        6 if is(b"insert") => behind_table(rest),
+        6 if is(b"insert") => behind_table(rest).map(behind_rows),
         _ => None,
     }
 }
@@ -76,6 +76,71 @@ fn behind_table(text: &[u8]) -> Option<&[u8]> {
             None => return Some(rest),
         }
     }
+}
+
+/// What comes behind `(columns) VALUES` and rows that are nothing but plain values: a bulk INSERT is long, and people's words
+/// in its strings look like traps. All of the text, if it goes on otherwise.
+fn behind_rows(text: &[u8]) -> &[u8] {
+    let list = scan::skip_spaces(text);
+    let behind_columns = match list.first() {
+        Some(b'(') => columns(list).and_then(|len| list.get(len..)),
+        _ => Some(list),
+    };
+    let values = behind_columns.map(scan::skip_spaces).unwrap_or_default();
+    let Some((word, mut rest)) = values.split_at_checked(6) else {
+        return text;
+    };
+    if !word.eq_ignore_ascii_case(b"values") || rest.first().is_some_and(|byte| scan::is_word(*byte)) {
+        return text;
+    }
+    let mut next = scan::skip_spaces(rest);
+    while let Some(behind) = row(next).and_then(|len| next.get(len..)) {
+        rest = behind;
+        let comma = scan::skip_spaces(behind).strip_prefix(b",");
+        next = comma.map(scan::skip_spaces).unwrap_or_default();
+    }
+    rest
+}
+
+/// The length of a list of plain names in parentheses.
+fn columns(text: &[u8]) -> Option<usize> {
+    let end = memchr::memchr(b')', text)?;
+    let is_part = |byte: &u8| scan::is_word(*byte) || scan::is_space(*byte) || matches!(byte, b',' | b'"');
+    let names = text.get(1..end)?;
+    let quotes = names.iter().filter(|byte| **byte == b'"').count();
+    (names.iter().all(is_part) && quotes.is_multiple_of(2)).then_some(end.saturating_add(1))
+}
+
+/// The length of a row of plain values: strings without backslashes, numbers, NULL and its like, perhaps with a cast.
+fn row(text: &[u8]) -> Option<usize> {
+    let mut at = usize::from(text.first() == Some(&b'('));
+    while at > 0 {
+        let rest = text.get(at..)?;
+        let len = match rest.first()? {
+            b')' => return Some(at.saturating_add(1)),
+            b'\'' => {
+                let len = scan::quoted(rest, b'\'')?;
+                memchr::memchr(b'\\', rest.get(..len)?).is_none().then_some(len)?
+            }
+            b':' if rest.starts_with(b"::") => {
+                let name = scan::run(rest.get(2..)?, scan::is_word);
+                name.saturating_add(2)
+            }
+            b'-' if rest.get(1) != Some(&b'-') => 1,
+            b'0'..=b'9' | b'.' | b',' => 1,
+            blank if scan::is_space(*blank) => 1,
+            first if scan::is_word_start(*first) => {
+                let len = scan::run(rest, scan::is_word);
+                let word = rest.get(..len)?;
+                let is = |value: &&[u8]| word.eq_ignore_ascii_case(value);
+                let plain: [&[u8]; 4] = [b"null", b"true", b"false", b"default"];
+                plain.iter().any(is).then_some(len)?
+            }
+            _ => return None,
+        };
+        at = at.saturating_add(len);
+    }
+    None
 }
 
 /// What a text has that a look at its parentheses would miss.
@@ -198,6 +263,7 @@ mod tests {
             "DELETE FROM t WHERE a = 'b';\n",
             "INSERT INTO t (a, b) VALUES (1, f()), (2, s.\"f\"(3))",
             "insert into \"s\" . \"t\"(a) select F (1) from t where a in (1) and (b or not (c))",
+            "INSERT INTO t (\"a\", b) VALUES (1, 'into; --'), ( -2.5 , NULL ), ('v('::text, default) ON CONFLICT DO NOTHING",
             "WITH a AS (DELETE FROM b RETURNING f(c)) SELECT d::varchar(3) FROM a",
             "VALUES ('it''s f (', $1)",
             "SELECT f('(', e'\\'(', U&'\\0028')",
@@ -232,6 +298,12 @@ mod tests {
             "UPDATE pg_catalog.\"pg_settings\" SET setting = 1",
             "WITH a AS (UPDATE PG_Settings SET setting = 1 RETURNING 1) SELECT 1",
             "INSERT INTO t SELECT 1 INTO u",
+            "INSERT INTO t VALUES ('a'), ('b', v())",
+            "INSERT INTO t VALUES ('a'); SELECT v()",
+            "INSERT INTO t VALUES ('a\\'); SELECT v() --')",
+            "INSERT INTO t VALUES ('a' -- ')\n, v())",
+            "INSERT INTO t VALUES (E'\\'', v())",
+            "INSERT INTO t (a) VALUES ('it') RETURNING v(a)",
             "INSERT INTO u&\"t\" (a) VALUES (1)",
             "SELECTED",
             "LISTEN x",
@@ -248,7 +320,7 @@ mod tests {
     }
 
     /// The pieces make up whatever could fool it.
-    const PIECES: [&str; 66] = [
+    const PIECES: [&str; 70] = [
         "select",
         "update",
         "delete",
@@ -315,6 +387,10 @@ mod tests {
         "a",
         "pg_settings",
         "only",
+        "values ('",
+        "'), (",
+        "(null, 1)",
+        "::",
     ];
 
     proptest! {
@@ -322,7 +398,7 @@ mod tests {
 
         #[test]
         fn it_overlooks_nothing_that_reading_in_full_finds(
-            head in prop::sample::select(vec!["", "select ", "insert into t ", "with f as "]),
+            head in prop::sample::select(vec!["", "select ", "insert into t ", "insert into t values ('", "with f as "]),
             pieces in prop::collection::vec(prop::sample::select(PIECES.to_vec()), 0..12),
             spaced in any::<bool>(),
         ) {
