@@ -292,7 +292,7 @@ impl Session {
     fn cannot_be_set(&mut self, lease: Lease<Servers>, refusal: Refusal) -> Farewell {
         self.seat.now_idles();
         lease.release_dirty(Dirt::Reset, &mut self.talk.tally);
-        Farewell::Limit(reports::cannot_follow(&refusal))
+        Farewell::Limit(reports::cannot_follow(refusal))
     }
 
     /// Brings a server to where this client left the last one.

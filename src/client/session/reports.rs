@@ -58,16 +58,17 @@ impl Session {
 
 /// Why a client is ended whose settings a new server has refused. Nothing of what it has just asked for has run, nor is that
 /// to blame.
-pub(super) fn cannot_follow(refusal: &Refusal) -> Refusal {
+pub(super) fn cannot_follow(refusal: Refusal) -> Refusal {
     let message =
         "terminating connection because no server can be set to what this session was set to before";
-    let detail = refusal.detail.as_deref().map(|detail| format!(" {detail}"));
-    let why = format!(
-        "The server says: {}.{}",
-        refusal.message,
-        detail.unwrap_or_default()
-    );
-    Refusal::new(refusal.code, message)
-        .detail(why)
+    let Refusal {
+        code,
+        message: why,
+        detail,
+        ..
+    } = refusal;
+    let detail = detail.map(|detail| format!(" {detail}")).unwrap_or_default();
+    Refusal::new(code, message)
+        .detail(format!("The server says: {why}.{detail}"))
         .hint("A role may have been dropped, renamed or taken away, or a value be allowed no longer.")
 }
