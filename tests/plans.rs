@@ -350,3 +350,41 @@ fn what_is_prepared_behind_unseen_definitions_is_planned_behind_them() {
         }
     });
 }
+
+/// Whoever differs in what no plan can hold here costs nobody his plans.
+#[test]
+fn plans_are_kept_where_no_function_can_have_bent_them() {
+    let cluster = Cluster::options().conf("log_statement = 'all'").start();
+    cluster.sql_in(
+        "app",
+        "CREATE FUNCTION plain(n int) RETURNS int IMMUTABLE LANGUAGE sql AS $$ SELECT n + 1 $$;
+         CREATE FUNCTION plain(t text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN lower(t) || 'x'; END $$;
+         CREATE FUNCTION counts() RETURNS bigint STABLE LANGUAGE sql AS $$ SELECT count(*) FROM pg_class $$",
+    );
+    let howdah = Howdah::with_pool(&cluster, 1);
+    if !howdah.is_howdah() {
+        return;
+    }
+    let mut wires = ["UTC", "CET"].map(|zone| {
+        let params = [("user", "app"), ("database", "app"), ("TimeZone", zone)];
+        Wire::login_with(howdah.target(), &params, None).expect("it logs in")
+    });
+    let mut alternate = || {
+        for n in 0..2 {
+            for wire in &mut wires {
+                wire.query(&format!("SET app.tenant = '{n}'"));
+                wire.query("SELECT plain(1), plain('a'), counts()");
+            }
+        }
+        cluster.log().matches("DISCARD PLANS").count()
+    };
+    assert_eq!(alternate(), 0);
+    cluster.sql_in(
+        "app",
+        "CREATE FUNCTION year() RETURNS date STABLE LANGUAGE sql AS $$ SELECT '2020-01-01'::date $$",
+    );
+    // What others make is found within a minute; what is made through howdah, at once.
+    let mut own = Wire::app(howdah.target());
+    own.query("CREATE FUNCTION another() RETURNS int LANGUAGE sql AS 'SELECT 1'");
+    assert_ne!(alternate(), 0);
+}

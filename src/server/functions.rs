@@ -9,6 +9,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::plans::PlansKeep;
 use super::{Connection, Failure};
 use crate::net::within;
 use crate::sql::{Effects, Functions, Volatility, hidden_effects};
@@ -48,35 +49,6 @@ WHERE body OPERATOR(pg_catalog.~~*) '%set%' LIMIT 1000) AS setter,\
 LATERAL (SELECT DISTINCT found[1] AS found FROM pg_catalog.regexp_matches(body,\
 '(?:set_config[[:space:]]*[(][[:space:]]*''|set[[:space:]]+(?:session[[:space:]]+|local[[:space:]]+)?)\
 (\"?[a-z_][a-z0-9_$]*(?:\"?[.]\"?[a-z_][a-z0-9_$]*)+)','gi') AS found LIMIT 32) AS names LIMIT 1024";
-
-/// Whether functions that are declared to be constant read what a session is set to: plans keep what they returned. One
-/// that is too long to be looked at may, and one that reads tables, which may have policies, or calls what is not constant.
-const CONSTANT: &[u8] =
-    b";SELECT EXISTS(SELECT FROM pg_catalog.pg_proc WHERE provolatile OPERATOR(pg_catalog.=) 'i' \
-AND oid OPERATOR(pg_catalog.>=) 16384 AND (CASE WHEN pg_catalog.octet_length(prosrc) OPERATOR(pg_catalog.>) 262144 THEN true \
-ELSE pg_catalog.left(prosrc,16384) OPERATOR(pg_catalog.~*) 'current_(setting|user|role|schema)|session_user|[[:<:]](user|from|execute)[[:>:]]' END";
-/// What such a function of SQL is parsed to: calls of `current_setting()`, and `current_user` with its like. From
-/// PostgreSQL 14 on.
-const CONSTANT_14: &[u8] =
-    b" OR CASE WHEN pg_catalog.octet_length(prosqlbody::pg_catalog.text) OPERATOR(pg_catalog.>) 262144 THEN true \
-ELSE prosqlbody::pg_catalog.text OPERATOR(pg_catalog.~) \
-':funcid (2077|3294|1402|1403|[1-9][0-9]{4,}) |SQLVALUEFUNCTION|:rtekind 0' END";
-/// The same of those that name a function of the database's own which is not constant. Behind [`CONSTANT_14`].
-const CALLING: &[u8] = b")) OR EXISTS(SELECT FROM (SELECT pg_catalog.regexp_split_to_table(pg_catalog.lower(body),'[^[:alnum:]_$]+') \
-AS word FROM (SELECT CASE WHEN pg_catalog.octet_length(prosrc) OPERATOR(pg_catalog.<=) 262144 \
-THEN pg_catalog.left(prosrc,16384) END AS body FROM pg_catalog.pg_proc WHERE provolatile OPERATOR(pg_catalog.=) 'i' \
-AND oid OPERATOR(pg_catalog.>=) 16384 LIMIT 1000) AS constant) AS words \
-WHERE word OPERATOR(pg_catalog.=) ANY (SELECT pg_catalog.lower(proname) FROM pg_catalog.pg_proc \
-WHERE provolatile OPERATOR(pg_catalog.<>) 'i' AND oid OPERATOR(pg_catalog.>=) 16384))";
-
-/// Whether functions have literals in them that settings may decide the meaning of: a date, a duration, an amount, NULL. A
-/// session reads a function's text when it is first called there, and keeps what it has read.
-const LITERALS: &[u8] = b",EXISTS(SELECT FROM pg_catalog.pg_proc WHERE oid OPERATOR(pg_catalog.>=) 16384 \
-AND prolang OPERATOR(pg_catalog.<>) ALL (SELECT oid FROM pg_catalog.pg_language \
-WHERE lanname OPERATOR(pg_catalog.=) ANY (ARRAY['internal','c'])) \
-AND CASE WHEN pg_catalog.octet_length(prosrc) OPERATOR(pg_catalog.>) 262144 THEN true \
-ELSE pg_catalog.left(prosrc,16384) OPERATOR(pg_catalog.~*) \
-'''[^'']*([0-9]|now|today|tomorrow|yesterday|allballs)|=[[:space:]]*null' END)";
 
 /// Volatile functions that may leave what no question finds (`sql::hidden_effects`), their languages and bodies; none where
 /// that is too long.
@@ -153,15 +125,6 @@ struct Known {
     hiding: Vec<(Box<[u8]>, Effects)>,
     plans: PlansKeep,
     read_at: Instant,
-}
-
-/// What plans may keep of the session that they were made in, beside what every function of PostgreSQL's own reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlansKeep {
-    /// What functions have read that are declared to be constant.
-    pub readings: bool,
-    /// What literals in functions mean.
-    pub literals: bool,
 }
 
 /// Whether the name that stands there is no part of a longer one.
@@ -249,12 +212,8 @@ impl FunctionTable {
 
     /// What plans keep where these functions are; everything, if nobody knows them.
     pub fn plans_keep(&self) -> PlansKeep {
-        let everything = PlansKeep {
-            readings: true,
-            literals: true,
-        };
         let known = self.current.load();
-        known.as_ref().map_or(everything, |known| known.plans)
+        known.as_ref().map_or(PlansKeep::EVERYTHING, |known| known.plans)
     }
 
     /// Reads the catalogs if that `is_wanted` when nobody else does so any more. Nothing else may be in flight on the
@@ -297,18 +256,8 @@ impl FunctionTable {
 
     async fn read_once(&self, connection: &mut Connection) -> Result<(), Failure> {
         let version = self.version();
-        let parsed = if connection.major_version() >= 14 {
-            CONSTANT_14
-        } else {
-            b""
-        };
         let mut results = connection
-            .query_in_peace(
-                &[
-                    PATIENCE, VOLATILE, CUSTOMS, CONSTANT, parsed, CALLING, LITERALS, HIDING,
-                ]
-                .concat(),
-            )
+            .query_in_peace(&[PATIENCE, VOLATILE, CUSTOMS, HIDING].concat())
             .await?
             .into_iter();
         let pair = |mut row: Vec<Option<Box<[u8]>>>| {
@@ -318,12 +267,6 @@ impl FunctionTable {
         let is_volatile = results.next().into_iter().flatten().filter_map(pair).collect();
         let customs = results.next().into_iter().flatten();
         let customs = customs.filter_map(|mut row| row.pop()?);
-        let mut keeps = results.next().into_iter().flatten().flatten();
-        let mut keeps = || keeps.next().flatten().is_none_or(|flag| *flag == *b"t");
-        let plans = PlansKeep {
-            readings: keeps(),
-            literals: keeps(),
-        };
         let hiding = results.flatten().filter_map(|mut row| {
             let effects = row.pop()?.map_or(HIDDEN, |body| hidden_effects(&body));
             row.pop()?
@@ -337,7 +280,7 @@ impl FunctionTable {
             is_volatile,
             customs: customs.into_iter().take(CUSTOMS_MAX).collect(),
             hiding,
-            plans,
+            plans: PlansKeep::read(connection).await?,
             read_at: Instant::now(),
         };
         self.learn(version, known);
@@ -414,10 +357,7 @@ mod tests {
             is_volatile: HashMap::from([(name.as_bytes().into(), false)]),
             customs: Vec::new(),
             hiding: Vec::new(),
-            plans: PlansKeep {
-                readings: false,
-                literals: false,
-            },
+            plans: PlansKeep::EVERYTHING,
             read_at: Instant::now(),
         }
     }

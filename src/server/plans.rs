@@ -4,7 +4,6 @@
 
 use crate::sql::is_folded;
 
-use super::functions::PlansKeep;
 use super::settings::CLIENT_ENCODING;
 use super::{Connection, Failure, FunctionTable, Settings, UnnamedSlot};
 
@@ -19,6 +18,83 @@ const READ_IN_FUNCTIONS: [&[u8]; 8] = [
     b"transform_null_equals",
     b"xmloption",
 ];
+
+/// Functions of the database's own that are written in a language which is read, and their texts.
+const WRITTEN: &[u8] = b"WITH written AS NOT MATERIALIZED (SELECT provolatile,proname,prosrc,\
+pg_catalog.octet_length(prosrc) AS size FROM pg_catalog.pg_proc WHERE oid OPERATOR(pg_catalog.>=) 16384 \
+AND prolang OPERATOR(pg_catalog.<>) ALL (SELECT oid FROM pg_catalog.pg_language \
+WHERE lanname OPERATOR(pg_catalog.=) ANY (ARRAY['internal','c'])))";
+/// So many functions that are declared to be constant are looked at; if there are more, or one has more than 8 kB, some may read
+/// anything.
+const TOO_MUCH: &[u8] = b" SELECT (SELECT pg_catalog.count(*) OPERATOR(pg_catalog.>) 500 \
+OR pg_catalog.max(size) OPERATOR(pg_catalog.>) 8192 FROM written WHERE provolatile OPERATOR(pg_catalog.=) 'i')";
+/// Whether those read what a session is set to, or tables, which may have policies: plans keep what they returned.
+const READING: &[u8] = b" OR EXISTS(SELECT FROM written WHERE provolatile OPERATOR(pg_catalog.=) 'i' \
+AND CASE WHEN size OPERATOR(pg_catalog.<=) 8192 THEN prosrc OPERATOR(pg_catalog.~*) \
+'current_(setting|user|role|schema)|session_user|[[:<:]](user|from|execute)[[:>:]]' END)";
+/// Or name a function which is not constant.
+const CALLING: &[u8] = b" OR EXISTS(SELECT pg_catalog.regexp_split_to_table(pg_catalog.lower(\
+CASE WHEN size OPERATOR(pg_catalog.<=) 8192 THEN prosrc END),'[^[:alnum:]_$]+') \
+FROM (SELECT * FROM written WHERE provolatile OPERATOR(pg_catalog.=) 'i' LIMIT 500) AS constant \
+INTERSECT SELECT pg_catalog.lower(proname) FROM pg_catalog.pg_proc \
+WHERE provolatile OPERATOR(pg_catalog.<>) 'i' AND oid OPERATOR(pg_catalog.>=) 16384)";
+/// The same of what functions of SQL are parsed to: calls of `current_setting()`, `current_user` with its like, and of the
+/// database's own functions; tables. From PostgreSQL 14 on.
+const PARSED_14: &[u8] =
+    b" OR EXISTS(SELECT FROM pg_catalog.pg_proc WHERE provolatile OPERATOR(pg_catalog.=) 'i' \
+AND oid OPERATOR(pg_catalog.>=) 16384 AND prosqlbody IS NOT NULL \
+AND CASE WHEN pg_catalog.octet_length(prosqlbody::pg_catalog.text) OPERATOR(pg_catalog.>) 262144 THEN true \
+ELSE prosqlbody::pg_catalog.text OPERATOR(pg_catalog.~) \
+':funcid (2077|3294|1402|1403|[1-9][0-9]{4,}) |SQLVALUEFUNCTION|:rtekind 0' END)";
+/// Whether functions have literals in them that settings may decide the meaning of: a date, a duration, an amount, NULL. A
+/// session reads a function's text when it is first called there, and keeps what it has read.
+const LITERALS: &[u8] =
+    b",EXISTS(SELECT FROM written WHERE CASE WHEN size OPERATOR(pg_catalog.>) 262144 THEN true \
+ELSE pg_catalog.left(prosrc,16384) OPERATOR(pg_catalog.~*) \
+'''[^'']*([0-9]|now|today|tomorrow|yesterday|allballs)|=[[:space:]]*null' END)";
+/// How long that may take, in milliseconds.
+const PATIENCE: &[u8] = b"SET LOCAL statement_timeout=2000;";
+
+/// What plans may keep of the session that they were made in, beside what every function of PostgreSQL's own reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlansKeep {
+    /// What functions have read that are declared to be constant.
+    pub readings: bool,
+    /// What literals in functions mean.
+    pub literals: bool,
+}
+
+impl PlansKeep {
+    /// Where nobody knows the functions.
+    pub(super) const EVERYTHING: Self = Self {
+        readings: true,
+        literals: true,
+    };
+
+    /// Asks the catalogs. Where they do not tell in time, plans may keep everything.
+    pub(super) async fn read(connection: &mut Connection) -> Result<Self, Failure> {
+        let parsed = if connection.major_version() >= 14 {
+            PARSED_14
+        } else {
+            b""
+        };
+        let query = [PATIENCE, WRITTEN, TOO_MUCH, READING, CALLING, parsed, LITERALS].concat();
+        let results = match connection.query_in_peace(&query).await {
+            Ok(results) => results,
+            Err(Failure::Sql(refusal)) => {
+                tracing::debug!(%refusal, "the catalogs do not tell what plans keep");
+                return Ok(Self::EVERYTHING);
+            }
+            Err(lost @ Failure::Lost(_)) => return Err(lost),
+        };
+        let mut flags = results.into_iter().flatten().flatten();
+        let mut keeps = || flags.next().flatten().is_none_or(|flag| *flag == *b"t");
+        Ok(Self {
+            readings: keeps(),
+            literals: keeps(),
+        })
+    }
+}
 
 /// Why plans may hold what is no longer so: a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -114,6 +114,7 @@ pub(super) fn parse(text: &str) -> Option<Statement> {
         "ROLLBACK" => Statement::Rollback,
         "SELECT" if rest.starts_with('\'') => Statement::Select(select(rest)?),
         "SELECT" => question(rest)?,
+        "WITH" if rest.starts_with("written ") => Statement::NoNames,
         "WITH" => Statement::Detour(detour(rest)),
         "INSERT" => Statement::Insert(literals(rest).into_iter().next()?.0),
         "COPY" if rest.starts_with("ledger FROM STDIN") => {
@@ -200,9 +201,7 @@ fn question(rest: &str) -> Option<Statement> {
         Statement::IdleLimit
     } else if plain.starts_with("lower(name)") {
         Statement::EverySetting
-    } else if plain.starts_with("EXISTS(SELECT FROM pg_proc")
-        || plain.starts_with("1 FROM pg_replication_slots")
-    {
+    } else if plain.starts_with("1 FROM pg_replication_slots") {
         Statement::NoNames
     } else if plain.starts_with("EXISTS(") {
         Statement::State
