@@ -285,3 +285,50 @@ fn in_session_mode_it_is_the_same() {
     };
     assert_eq!(told(howdah.target()), told(cluster.target()));
 }
+
+/// Beside what nobody can look into.
+#[test]
+fn what_a_text_sets_to_the_default_is_no_reset_to_what_the_client_has_logged_in_with() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    for target in [cluster.target(), howdah.target()] {
+        let options = [
+            ("user", "app"),
+            ("database", "app"),
+            ("options", "-c statement_timeout=5s"),
+        ];
+        let mut wire = Wire::login_with(target, &options, None).expect("it logs in");
+        let mut other = Wire::app(target);
+        for sql in [
+            "BEGIN; SET statement_timeout = 0; DO $$ BEGIN END $$; COMMIT",
+            "BEGIN; DO $$ BEGIN END $$; SET statement_timeout = 0; COMMIT",
+        ] {
+            wire.query(sql);
+            other.query("SELECT 1");
+            assert_eq!(wire.value("SHOW statement_timeout"), "0", "{sql}");
+            wire.query("RESET statement_timeout");
+            assert_eq!(wire.value("SHOW statement_timeout"), "5s", "{sql}");
+        }
+    }
+}
+
+/// However long its message is.
+#[test]
+fn an_error_undoes_a_reset() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    for target in [cluster.target(), howdah.target()] {
+        let options = [
+            ("user", "app"),
+            ("database", "app"),
+            ("options", "-c work_mem=7MB"),
+        ];
+        let mut wire = Wire::login_with(target, &options, None).expect("it logs in");
+        wire.query("SET work_mem = '9MB'");
+        for len in [10, 70_000] {
+            let fails = format!("DO $$ BEGIN RAISE '%', repeat('x', {len}); END $$");
+            assert_eq!(wire.query(&format!("RESET ALL; {fails}")).code(), "P0001");
+            assert_eq!(wire.value("SHOW work_mem"), "9MB", "{len}");
+        }
+    }
+}

@@ -566,13 +566,15 @@ fn a_procedure_that_commits_can_be_called_by_a_prepared_statement_on_any_server(
     let mut wire = Wire::app(howdah.target());
     let call = [msg::bind("", "call", &[]), msg::execute("", 0)];
     wire.batch(&[msg::parse("call", "CALL commits('2020-01-01')")]);
-    for _ in 0..2 {
+    for done in 1..=2 {
         assert_eq!(wire.batch(&call), "2CZ");
         // Until then its server is asked what the procedure has left.
         wire.query("SELECT 'nothing is asked any more'");
         let pids = cluster.backend_pids("usename = 'app'");
         cluster.sql(&format!("SELECT pg_terminate_backend({})", pids[0]));
-        wait_until("the server is gone", || cluster.backends("usename = 'app'") == 0);
+        wait_until("howdah knows that the server is gone", || {
+            howdah.log().matches("an idle server connection is gone").count() == done
+        });
     }
     assert_eq!(wire.value("SELECT count(*) FROM called"), "2");
 }

@@ -8,9 +8,9 @@ mod relay;
 pub(super) mod replication;
 mod reports;
 pub(super) mod settle;
+mod waiting;
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,15 +22,15 @@ use crate::config::{PoolMode, PoolSettings};
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::net::Stream;
-use crate::pool::{Asked, Dirt, Lease, PinPermit, Pool, Servers, Waiter};
+use crate::pool::{Dirt, Lease, PinPermit, Pool, Servers, Waiter};
 use crate::server::{Failure, Leftovers, Remains};
-use crate::wire::store::CHUNK;
 use crate::wire::write::{self, Severity};
 
 use self::clock::Clock;
 use self::pin::Pin;
 use self::relay::Stop;
 use self::settle::After;
+use self::waiting::cancelled;
 use super::clients::Seat;
 use super::front::Front;
 use super::handle::Order;
@@ -54,6 +54,16 @@ enum End {
     Client(Farewell),
     /// The server has broken.
     Server(Farewell),
+}
+
+/// What has become of a server that is to be brought to where its client left the last one.
+enum Fitted {
+    /// It is there.
+    Ready(Lease<Servers>),
+    /// The client did not want to wait for that.
+    Cancelled,
+    /// It has gone.
+    Lost,
 }
 
 impl End {
@@ -172,9 +182,11 @@ impl Session {
 
     /// Without a server: ready when the client wants something that needs one.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Farewell>> {
-        if let Some(farewell) = self.obey(cx) {
-            return Poll::Ready(Err(farewell));
-        }
+        // It may be about what the client has sent while howdah was still busy with what comes behind its last answer.
+        let mut is_cancelled = match self.obey(cx) {
+            Ok(is_cancelled) => is_cancelled,
+            Err(farewell) => return Poll::Ready(Err(farewell)),
+        };
         loop {
             if let Some(farewell) = self.leaves() {
                 return Poll::Ready(Err(farewell));
@@ -201,6 +213,11 @@ impl Session {
                 Pause::NeedServer if written.is_pending() && self.talk.output.len() > UNREAD_MAX => {
                     return Poll::Pending;
                 }
+                Pause::NeedServer if is_cancelled && !self.talk.is_deferring() => {
+                    is_cancelled = false;
+                    self.talk.fail_request(&cancelled());
+                    continue;
+                }
                 Pause::NeedServer | Pause::WantsPin | Pause::WantsChannels => return Poll::Ready(Ok(())),
                 Pause::Full | Pause::Blocked if written.is_ready() => continue,
                 Pause::Full | Pause::Blocked => return Poll::Pending,
@@ -222,16 +239,18 @@ impl Session {
         Some(Farewell::Administrator(Refusal::clone(refusal)))
     }
 
-    /// Takes orders from outside. Those that can wait are kept for the next transaction boundary.
-    fn obey(&mut self, cx: &mut Context<'_>) -> Option<Farewell> {
-        for order in self.seat.poll_orders(cx)? {
+    /// Takes orders from outside. Those that can wait are kept for the next transaction boundary. Tells whether one was to
+    /// cancel what the client waits for.
+    fn obey(&mut self, cx: &mut Context<'_>) -> Result<bool, Farewell> {
+        let mut is_cancelled = false;
+        for order in self.seat.poll_orders(cx).unwrap_or_default() {
             match order {
-                Order::Kill(refusal) => return Some(Farewell::Administrator(refusal)),
+                Order::Kill(refusal) => return Err(Farewell::Administrator(refusal)),
                 Order::Drain(refusal) => self.leave = Some(Box::new(refusal)),
-                Order::Dequeue => {}
+                Order::Dequeue => is_cancelled = true,
             }
         }
-        None
+        Ok(is_cancelled)
     }
 
     /// Gets a server that is set as the client left the last one. Dead ones do not count, nor does one that others have
@@ -255,8 +274,10 @@ impl Session {
                 return Ok(Some((lease.since(), lease)));
             }
             // Boxed, because it takes room.
-            if let Some(lease) = Box::pin(self.fitted(lease)).await? {
-                return Ok(Some((Instant::now(), lease)));
+            match Box::pin(self.fitted(lease)).await? {
+                Fitted::Ready(lease) => return Ok(Some((Instant::now(), lease))),
+                Fitted::Cancelled => return Ok(None),
+                Fitted::Lost => {}
             }
         }
         let refusal = Refusal::new(SqlState::CONNECTION_FAILURE, "server connection was lost");
@@ -264,18 +285,26 @@ impl Session {
     }
 
     /// A server as the client left the last one; or a new one in its place, if it cannot be set so: what others have done
-    /// there may stand in the way, and only the word of a new one is final. `None` if it is lost.
-    async fn fitted(&mut self, mut lease: Lease<Servers>) -> Result<Option<Lease<Servers>>, Farewell> {
+    /// there may stand in the way, and only the word of a new one is final.
+    async fn fitted(&mut self, mut lease: Lease<Servers>) -> Result<Fitted, Farewell> {
         loop {
             match self.align(&mut lease).await {
                 Ok(()) => {
                     self.tell_differences(&lease);
-                    return Ok(Some(lease));
+                    // That may have taken a while.
+                    let is_cancelled = poll_fn(|cx| Poll::Ready(self.obey(cx))).await?;
+                    if !is_cancelled || self.talk.is_deferring() {
+                        return Ok(Fitted::Ready(lease));
+                    }
+                    self.seat.now_idles();
+                    lease.release(&mut self.talk.tally);
+                    self.talk.fail_request(&cancelled());
+                    return Ok(Fitted::Cancelled);
                 }
                 Err(Failure::Sql(_)) if !lease.is_new() => {
                     self.seat.now_idles();
                     let Some(new) = lease.replaced().await else {
-                        return Ok(None);
+                        return Ok(Fitted::Lost);
                     };
                     lease = new;
                     self.seat.now_holds(lease.info());
@@ -283,7 +312,7 @@ impl Session {
                 Err(Failure::Sql(refusal)) => return Err(self.cannot_be_set(lease, refusal)),
                 Err(Failure::Lost(_)) => {
                     self.seat.now_idles();
-                    return Ok(None);
+                    return Ok(Fitted::Lost);
                 }
             }
         }
@@ -332,76 +361,6 @@ impl Session {
     /// Whether a server is the client's to its end.
     fn is_session(&self) -> bool {
         self.policy.pool_mode == PoolMode::Session
-    }
-
-    async fn wait(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
-        let now = Instant::now();
-        self.seat.now_waits(now);
-        let result = self.wait_in_line(now).await;
-        if !matches!(result, Ok(Some(_))) {
-            self.seat.now_idles();
-        }
-        result
-    }
-
-    async fn wait_in_line(&mut self, now: Instant) -> Result<Option<Lease<Servers>>, Farewell> {
-        let Self {
-            waiter,
-            pool,
-            seat,
-            stream,
-            talk,
-            policy,
-            clock,
-            leave,
-            ..
-        } = self;
-        let mut place = match pool.ask(now, waiter, talk.settings.mark()) {
-            Ok(Asked::Granted(lease)) => return Ok(Some(lease)),
-            Ok(Asked::Queued(place)) => place,
-            Err(error) => return Err(Farewell::Limit(error.refusal())),
-        };
-        let delay = policy.query_wait_notify;
-        let mut notify_at = (!delay.is_zero()).then(|| now + delay);
-        poll_fn(|cx| {
-            if let Poll::Ready(result) = pin!(&mut place).poll(cx) {
-                return Poll::Ready(result.map(Some).map_err(|error| Farewell::Limit(error.refusal())));
-            }
-            let mut dequeued = false;
-            for order in seat.poll_orders(cx).unwrap_or_default() {
-                match order {
-                    Order::Drain(refusal) if talk.is_deferring() => *leave = Some(Box::new(refusal)),
-                    Order::Kill(refusal) | Order::Drain(refusal) => {
-                        return Poll::Ready(Err(Farewell::Administrator(refusal)));
-                    }
-                    Order::Dequeue => dequeued = true,
-                }
-            }
-            if dequeued {
-                return Poll::Ready(Ok(None));
-            }
-            if let Some(at) = notify_at
-                && clock.poll_until(cx, at).is_ready()
-            {
-                notify_at = None;
-                write::refusal(&mut talk.output, Severity::Notice, &waiting_notice());
-            }
-            if let Poll::Ready(Err(error)) = stream.poll_drain(cx, &mut talk.output) {
-                return Poll::Ready(Err(Farewell::ClientIo(error.to_string())));
-            }
-            while talk.input.len() < CHUNK {
-                match stream.poll_fill(cx, &mut talk.input) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(Farewell::Vanished)),
-                    Poll::Ready(Ok(n)) => talk.tally.bytes_received += n as u64,
-                    Poll::Ready(Err(error)) => {
-                        return Poll::Ready(Err(Farewell::ClientIo(error.to_string())));
-                    }
-                    Poll::Pending => break,
-                }
-            }
-            Poll::Pending
-        })
-        .await
     }
 
     /// Uses a server until the client has no more claim to it.
@@ -571,19 +530,4 @@ impl Session {
         self.talk.tally.bytes_sent += (before - self.talk.output.len()) as u64;
         result.map_err(|error| Farewell::ClientIo(error.to_string()))
     }
-}
-
-fn waiting_notice() -> Refusal {
-    Refusal::new(
-        SqlState::SUCCESSFUL_COMPLETION,
-        "no server connection available, waiting in the queue",
-    )
-}
-
-fn cancelled() -> Refusal {
-    Refusal::new(
-        SqlState::QUERY_CANCELED,
-        "canceling statement due to user request",
-    )
-    .detail("It was still waiting for a server connection.")
 }

@@ -34,7 +34,7 @@ pub(super) enum Stop {
 impl Session {
     /// Moves what can be moved. Ready when the client lets go of the server.
     pub(super) fn poll_relay(&mut self, cx: &mut Context<'_>, server: &mut Connection) -> Poll<Stop> {
-        if let Some(farewell) = self.obey(cx) {
+        if let Err(farewell) = self.obey(cx) {
             return Poll::Ready(Stop::Client(farewell));
         }
         if self.may_move(cx, server) {

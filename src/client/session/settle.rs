@@ -21,8 +21,9 @@ use crate::wire::backend::Status;
 use crate::wire::store::CHUNK;
 use crate::wire::write;
 
+use super::Session;
 use super::pin::{Pin, too_many_pinned};
-use super::{Session, cancelled};
+use super::waiting::cancelled;
 use crate::client::handle::{Order, PinView};
 use crate::client::talk::Done;
 use crate::client::talk::marks::{Interlude, Marks, Own, UNASKED};
@@ -264,7 +265,9 @@ impl Session {
             let kept = value.current.as_deref().filter(|_| is_news);
             there.put(&value.name, kept);
             // Within a function that nobody has read, RESET and a SET to the same value cannot be told apart.
-            let is_reset = answer.set.is_some() || marks.is_some_and(|marks| marks.is_led_back(&value.name));
+            let is_set = marks.is_some_and(|marks| marks.sets(&value.name));
+            let is_reset = (answer.set.is_some() && !is_set)
+                || marks.is_some_and(|marks| marks.is_led_back(&value.name));
             // What the client has had before is what it has again, or still: its RESET has been undone.
             let is_as_before = had.get(&value.name) == value.current.as_deref();
             let restored = is_reset && is_default && !is_as_before;

@@ -26,12 +26,7 @@ impl Talk {
         if is_fatal {
             self.server_left = Some(Box::new(refusal_of(fields)));
         }
-        if let Some(interlude) = &mut self.trail.interlude {
-            interlude.failed = true;
-        }
-        self.doings.done = Done::default();
-        self.trail.alter_none();
-        self.trail.is_answered();
+        self.has_failed();
         let head = server.pipeline.head().and_then(|entry| entry.note.as_ref());
         if matches!(head, Some(Note::Lent | Note::Shown)) && !is_fatal {
             if matches!(head, Some(Note::Lent)) {
@@ -77,6 +72,16 @@ impl Talk {
             self.send_on(header, Route::Forward, server);
         }
         Ok(())
+    }
+
+    /// What the server has said was an error, whatever stands in it.
+    pub(super) fn has_failed(&mut self) {
+        if let Some(interlude) = &mut self.trail.interlude {
+            interlude.failed = true;
+        }
+        self.doings.done = Done::default();
+        self.trail.alter_none();
+        self.trail.is_answered();
     }
 
     /// Somebody changed the schema: whoever prepares anew gets a new plan, and nobody keeps the old one.

@@ -5,8 +5,6 @@
 //! request and one transaction, it goes into the text, and howdah keeps to itself what the server says of it. Where nothing of the
 //! client's stands behind, it is done before the client hears of the end: see `session::settle`.
 
-use std::collections::VecDeque;
-
 use bytes::{BufMut, BytesMut};
 
 use crate::server::{Connection, Note, restoring};
@@ -22,10 +20,15 @@ use super::quiet::{run_quietly, sync};
 use super::trail::Trail;
 use super::{Does, Talk};
 
+/// So many bytes are added to a query at most; what is reset beyond that, as no program does, is put back at its end.
+const ADDED_MAX: usize = 64 * 1024;
+
 /// What is added to the query on its way.
 #[derive(Debug, Default)]
 pub(in crate::client) struct Added {
-    due: VecDeque<Addition>,
+    due: Vec<Addition>,
+    /// So many of them have been come to.
+    begun: usize,
     /// So many statements of the client's are complete.
     complete: usize,
     /// So many of howdah's come next.
@@ -66,8 +69,13 @@ impl Added {
             return true;
         }
         self.complete += 1;
-        if let Some(addition) = self.due.iter().find(|addition| addition.behind == self.complete) {
+        if let Some(addition) = self
+            .due
+            .get(self.begun)
+            .filter(|next| next.behind == self.complete)
+        {
             self.ours = addition.count;
+            self.begun += 1;
         }
         false
     }
@@ -134,21 +142,25 @@ impl Talk {
         for rewind in &rewinds.found {
             at_end.names.retain(|name| !rewind.resets.names.contains(name));
         }
+        let (mut at, mut letters_before, mut room) = (0, 0, ADDED_MAX);
         for rewind in rewinds.found {
             let is_last = rewind.number == rewinds.statements;
-            if is_last && !rewind.is_local {
-                at_end.add(&rewind.resets);
-                continue;
-            }
             let is_over = rewinds.statements == 1 && server.pipeline.status() == Status::Idle;
             let sql = self.trail.led_back(&rewind.resets, rewind.is_local, server);
-            if !sql.is_empty() && !is_over {
-                added.due.push_back(Addition {
+            let count = sql.len();
+            let sql: Vec<u8> = sql.iter().flat_map(|sql| [b";", &**sql].concat()).collect();
+            if !rewind.is_local && (is_last || sql.len() > room) {
+                at_end.add(&rewind.resets);
+            } else if !sql.is_empty() && !is_over && sql.len() <= room {
+                room -= sql.len();
+                letters_before += letters(text.get(at..rewind.end).unwrap_or_default(), is_utf8);
+                at = rewind.end;
+                added.due.push(Addition {
                     behind: rewind.number,
-                    at: rewind.end,
-                    letters: letters(text.get(..rewind.end).unwrap_or_default(), is_utf8),
-                    count: sql.len(),
-                    sql: sql.iter().flat_map(|sql| [b";", &**sql].concat()).collect(),
+                    at,
+                    letters: letters_before,
+                    sql,
+                    count,
                 });
             }
         }

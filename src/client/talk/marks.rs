@@ -319,6 +319,11 @@ impl Marks {
         self.led_back.contains(name)
     }
 
+    /// Whether a text has set it, and none has reset it: what it is now is what the client wants.
+    pub(in crate::client) fn sets(&self, name: &[u8]) -> bool {
+        self.settings.contains(name) && !self.resets.contains(name)
+    }
+
     /// Whether a setting has been reset.
     pub(in crate::client) fn resets(&self, name: &[u8]) -> bool {
         self.resets.contains(name)

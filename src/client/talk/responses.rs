@@ -114,6 +114,7 @@ impl Talk {
             |tag: Unexpected| server_violation(format!("unexpected message {:?}", tag.0 as char));
         match header.tag {
             b'E' if header.len <= ERROR_READ_MAX => return self.error(header, server).map_err(unexpected),
+            b'E' => self.has_failed(),
             b'S' => {
                 let body = server
                     .input
