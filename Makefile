@@ -1,6 +1,6 @@
 # Thin on purpose: the work is in scripts/, bench/ and cargo.
 .DEFAULT_GOAL := help
-.PHONY: help demo build test suites fuzz simulation lint bench clean
+.PHONY: help demo build pgo test suites fuzz simulation lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -13,6 +13,10 @@ demo: ## a throwaway PostgreSQL with howdah in front of it, in the first minute
 build: ## the release binary, target/release/howdah
 	@scripts/setup rust
 	cargo build --release
+
+pgo: ## a release binary that has learnt from what users do, target/pgo/howdah: it takes less CPU
+	@scripts/setup rust postgres bench llvm
+	@scripts/pgo
 
 test: ## every check and test there is
 	@scripts/setup
@@ -41,7 +45,7 @@ bench: ## the measurements, against every pooler that is found
 	@cargo build --release --example ceiling
 	@cargo bench --no-run --bench sql --bench wire --bench pool
 	@bench/run
-	@if command -v valgrind >/dev/null; then bench/instructions; else echo 'valgrind is not found: no instructions are counted' >&2; fi
+	@if command -v valgrind >/dev/null; then HOWDAH_BIN= bench/instructions; else echo 'valgrind is not found: no instructions are counted' >&2; fi
 
 clean: ## removes what was built and installed below this directory
 	cargo clean

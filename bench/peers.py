@@ -124,6 +124,11 @@ class Howdah(Peer):
             self.name = f"{self.name}, {workers} worker{'s' if workers > 1 else ''}"
         self.binary = self.binary or os.path.join(REPOSITORY, "target", "release", "howdah")
 
+    def version(self):
+        """With where it is from: the plain build costs more than the one of scripts/pgo."""
+        where = os.path.relpath(os.path.realpath(self.binary), REPOSITORY)
+        return f"{super().version()} ({'HOWDAH_BIN' if where.startswith('..') else where})"
+
     def command(self, binary, stem, port, auth):
         workers = f"workers = {self.workers}\n" if self.workers else ""
         return [
