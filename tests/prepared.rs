@@ -543,6 +543,9 @@ fn a_statement_whose_table_is_gone_is_in_nobodys_way() {
         assert_eq!(wire.value(look), "a c look", "after {begin}");
         let answer = wire.extended(&[msg::bind("", "look", &[]), msg::execute("", 0)]);
         assert_eq!(answer.rows[0][0].as_deref(), Some("a c look"), "{answer:?}");
+        let answer = wire.extended(&[msg::extended(look, &[])]);
+        assert_eq!(answer.rows[0][0].as_deref(), Some("a c look"), "{answer:?}");
+        assert_eq!(answer.status, 'T', "after {begin}");
     }
     assert_eq!(wire.query("RELEASE howdah").status, 'T');
     assert_eq!(wire.query("EXECUTE c").value(), "c");

@@ -27,7 +27,7 @@ WHERE lanname OPERATOR(pg_catalog.=) ANY (ARRAY['internal','c'])))";
 /// So many functions that are declared to be constant are looked at; if there are more, or one has more than 8 kB, some may read
 /// anything.
 const TOO_MUCH: &[u8] = b" SELECT (SELECT pg_catalog.count(*) OPERATOR(pg_catalog.>) 500 \
-OR pg_catalog.max(size) OPERATOR(pg_catalog.>) 8192 FROM written WHERE provolatile OPERATOR(pg_catalog.=) 'i')";
+OR COALESCE(pg_catalog.max(size),0) OPERATOR(pg_catalog.>) 8192 FROM written WHERE provolatile OPERATOR(pg_catalog.=) 'i')";
 /// Whether those read what a session is set to, or tables, which may have policies: plans keep what they returned.
 const READING: &[u8] = b" OR EXISTS(SELECT FROM written WHERE provolatile OPERATOR(pg_catalog.=) 'i' \
 AND CASE WHEN size OPERATOR(pg_catalog.<=) 8192 THEN prosrc OPERATOR(pg_catalog.~*) \

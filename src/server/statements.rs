@@ -46,7 +46,12 @@ pub struct Statement {
     has_notices: AtomicBool,
     /// It is known to leave nothing behind, by the functions of this version; 0: by none.
     inert_at: AtomicU64,
+    /// It is too long to be judged each time, and not inert, by the functions of this version; 0: by none.
+    opaque_at: AtomicU64,
 }
+
+/// Longer statements are judged once, and then only known for inert or not: their text is looked at up to here, in bytes.
+const LOOK_MAX: usize = 64 * 1024;
 
 impl Statement {
     fn new(definition: &[u8], epoch: u64, context: Option<u64>, settings: OnceLock<Settings>) -> Self {
@@ -64,6 +69,7 @@ impl Statement {
             proven: AtomicBool::new(false),
             has_notices: AtomicBool::new(false),
             inert_at: AtomicU64::new(0),
+            opaque_at: AtomicU64::new(0),
         }
     }
 
@@ -102,6 +108,23 @@ impl Statement {
         text_of(&self.definition)
     }
 
+    /// Its text, or the beginning of a long one.
+    pub fn beginning(&self) -> &[u8] {
+        text_of(self.definition.get(..LOOK_MAX).unwrap_or(&self.definition))
+    }
+
+    /// Whether it is known for one that may do anything, by the functions of this version, as it is long.
+    pub fn is_opaque(&self, version: u64) -> bool {
+        self.opaque_at.load(Ordering::Acquire) == version
+    }
+
+    /// It is not inert, by the functions of this version.
+    pub fn found_not_inert(&self, version: u64) {
+        if self.definition.len() > LOOK_MAX {
+            self.opaque_at.store(version, Ordering::Release);
+        }
+    }
+
     /// Whether it is known to leave nothing behind, by the functions of this version.
     pub fn is_inert(&self, version: u64) -> bool {
         self.inert_at.load(Ordering::Acquire) == version
@@ -136,7 +159,8 @@ fn same(found: &mut HashMap<u64, Vec<Weak<Statement>>>, hash: u64) -> &mut Vec<W
 
 /// The text of a definition.
 pub(super) fn text_of(definition: &[u8]) -> &[u8] {
-    definition.split(|byte| *byte == 0).next().unwrap_or_default()
+    let end = memchr::memchr(0, definition).unwrap_or(definition.len());
+    definition.get(..end).unwrap_or_default()
 }
 
 /// The statements of one pool, found by definition.

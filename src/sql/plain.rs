@@ -107,7 +107,7 @@ fn columns(text: &[u8]) -> Option<usize> {
     let end = memchr::memchr(b')', text)?;
     let is_part = |byte: &u8| scan::is_word(*byte) || scan::is_space(*byte) || matches!(byte, b',' | b'"');
     let names = text.get(1..end)?;
-    let quotes = names.iter().filter(|byte| **byte == b'"').count();
+    let quotes = memchr::memchr_iter(b'"', names).count();
     (names.iter().all(is_part) && quotes.is_multiple_of(2)).then_some(end.saturating_add(1))
 }
 

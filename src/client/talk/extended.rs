@@ -39,6 +39,12 @@ impl Talk {
             return Ok(());
         }
         let message = self.input.get(HEADER_LEN..header.len).unwrap_or_default();
+        let shows = Parse::read(message).is_ok_and(|parse| shows_statements(parse.text));
+        if shows && server.pipeline.is_quiet() {
+            // Here one that cannot be prepared any more fails nothing of the client's.
+            self.show_statements(server)?;
+        }
+        let message = self.input.get(HEADER_LEN..header.len).unwrap_or_default();
         let Ok(parse) = Parse::read(message) else {
             self.pass_on(header, Request::Parse, server);
             return Ok(());
@@ -47,7 +53,7 @@ impl Talk {
         self.trail.lent.extend(lent);
         let segment = server.pipeline.segment();
         if parse.name.is_empty() {
-            let unnamed = self.unnamed_from(parse);
+            let unnamed = self.unnamed_from(parse, shows);
             self.discard(header);
             self.parse_unnamed(unnamed, server);
             return Ok(());
@@ -77,7 +83,7 @@ impl Talk {
         Ok(())
     }
 
-    fn unnamed_from(&self, parse: Parse<'_>) -> Unnamed {
+    fn unnamed_from(&self, parse: Parse<'_>, shows_statements: bool) -> Unnamed {
         let deallocates = Deallocates::of(parse.text);
         let definition = match deallocates {
             Some(Deallocates::All) => decoy_definition().into(),
@@ -91,7 +97,7 @@ impl Talk {
                 Judged::Inert | Judged::Passing => None,
                 Judged::Marked(verdict) => Some(verdict),
             },
-            shows_statements: shows_statements(parse.text),
+            shows_statements,
             settings: if self.trail.shifted == Bearing::Meaning {
                 None.into()
             } else {
@@ -368,7 +374,7 @@ impl Talk {
             return Ok(None);
         }
         if self.trail.lent.contains(&name) {
-            let text = known.as_deref().map_or(&[][..], Statement::text);
+            let text = known.as_deref().map_or(&[][..], Statement::beginning);
             self.mark_bound(header, text, bindable);
             self.pass_on(header, Request::Bind, server);
             return Ok(None);
@@ -390,7 +396,7 @@ impl Talk {
             refuse(server, result_changed());
             return Ok(None);
         }
-        self.mark_bound(header, statement.text(), bindable);
+        self.mark_bound(header, statement.beginning(), bindable);
         let order = self.names.order(&name);
         Ok(Some((statement, order)))
     }

@@ -139,8 +139,8 @@ impl Talk {
             all: false,
             names: details.resets.names.clone(),
         };
-        for rewind in &rewinds.found {
-            at_end.names.retain(|name| !rewind.resets.names.contains(name));
+        for name in rewinds.found.iter().flat_map(|rewind| &rewind.resets.names) {
+            at_end.names.remove(name);
         }
         let (mut at, mut letters_before, mut room) = (0, 0, ADDED_MAX);
         for rewind in rewinds.found {

@@ -50,6 +50,10 @@ impl Talk {
         if self.trail.following == Following::Not {
             return Ok(Watched::Plain);
         }
+        if header.len > AT_ONCE_MAX && server.pipeline.in_flight() {
+            // It is not to be judged again at each answer that it may have to wait for.
+            return Err(wait_for_answers(server));
+        }
         let (judged, shows) = if header.len > QUERY_LOOK_MAX {
             (self.trail.unread(), self.bounds.shared)
         } else {
@@ -166,15 +170,22 @@ impl Talk {
                 if statement.is_inert(version) {
                     return Ok(None);
                 }
-                let shows = shows_statements(statement.text());
-                if shows {
-                    self.show_statements(server)?;
+                if statement.is_opaque(version) {
+                    self.trail.unread()
+                } else {
+                    let shows = shows_statements(statement.text());
+                    if shows {
+                        self.show_statements(server)?;
+                    }
+                    let judged = self.trail.judge_parsed(statement);
+                    match judged {
+                        _ if shows => {}
+                        Judged::Inert => statement.found_inert(version),
+                        Judged::Marked(_) => statement.found_not_inert(version),
+                        Judged::Passing => {}
+                    }
+                    judged
                 }
-                let judged = self.trail.judge_parsed(statement);
-                if matches!(judged, Judged::Inert) && !shows {
-                    statement.found_inert(version);
-                }
-                judged
             }
             Some(Bound::Unnamed(unnamed)) => {
                 if unnamed.shows_statements {
@@ -262,7 +273,7 @@ impl Talk {
     }
 
     /// The statement that is bound next is to find the client's own statements, up to the next Sync.
-    fn show_statements(&mut self, server: &mut Connection) -> Result<(), Pause> {
+    pub(super) fn show_statements(&mut self, server: &mut Connection) -> Result<(), Pause> {
         let fails = server.pipeline.status() == Status::Failed;
         if fails || !self.bounds.shared {
             return Ok(());
@@ -337,6 +348,9 @@ impl Talk {
         server.pipeline.sent(Request::Query, Answer::Forward, Some(note));
     }
 }
+
+/// Longer queries go out once all before them has been answered.
+const AT_ONCE_MAX: usize = 4096;
 
 /// Whether a text looks at the prepared statements of its session, or speaks of one by a name that only howdah gives.
 pub(super) fn shows_statements(text: &[u8]) -> bool {
