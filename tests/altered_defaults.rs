@@ -252,10 +252,14 @@ fn what_one_server_has_by_default_is_no_news_for_those_of_another() {
     wait_until("it has been read", || {
         Wire::login(pair.cluster.target(), "postgres", "app").value("SHOW TimeZone") == "Asia/Tokyo"
     });
-    for wire in [&mut early, &mut other] {
-        for _ in 0..3 {
-            wire.query("SELECT 1");
-        }
+    // Both servers tell of what they have.
+    for _ in 0..3 {
+        early.query("BEGIN");
+        other.query("SELECT 1");
+        early.query("COMMIT");
+        other.query("BEGIN");
+        early.query("SELECT 1");
+        other.query("COMMIT");
     }
     let zones: Vec<_> = [&mut early, &mut other]
         .map(|wire| wire.value("SHOW TimeZone"))
@@ -340,5 +344,42 @@ fn reset_leads_back_to_what_the_client_has_asked_for_whatever_the_default_has_be
             zone,
             "{reset}"
         );
+    }
+}
+
+/// `SET statement_timeout = 0`, as migrations say it: it is theirs, and nobody else's, whatever becomes the default.
+#[test]
+fn a_choice_of_what_is_not_reported_is_its_clients_own_too() {
+    for size in [1, 2] {
+        let pair = Pair::with_pool(size);
+        let mut admin = Wire::login(pair.cluster.target(), "postgres", "app");
+        let mut client = Wire::app(pair.howdah.target());
+        client.query("SET statement_timeout = 0");
+        let mut gone = Wire::app(pair.howdah.target());
+        gone.query("SET lock_timeout = 0");
+        gone.query("BEGIN; SET work_mem = '4MB'; ROLLBACK");
+        gone.terminate();
+        for name in ["statement_timeout", "lock_timeout"] {
+            admin.query(&format!("ALTER SYSTEM SET {name} = '30s'"));
+        }
+        admin.query("SELECT pg_reload_conf()");
+        wait_until("it has been read", || {
+            Wire::app(pair.cluster.target()).value("SHOW lock_timeout") == "30s"
+        });
+        let mut holder = Wire::app(pair.howdah.target());
+        for _ in 0..3 {
+            let mut new = Wire::app(pair.howdah.target());
+            assert_eq!(new.value("SHOW statement_timeout"), "30s", "a pool of {size}");
+            assert_eq!(new.value("SHOW lock_timeout"), "30s", "a pool of {size}");
+            assert_eq!(client.value("SHOW statement_timeout"), "0", "a pool of {size}");
+            if size > 1 {
+                // On another server.
+                holder.query("BEGIN");
+                assert_eq!(client.value("SHOW statement_timeout"), "0");
+                holder.query("COMMIT");
+            }
+        }
+        client.query("RESET statement_timeout");
+        assert_eq!(client.value("SHOW statement_timeout"), "30s");
     }
 }

@@ -182,11 +182,9 @@ impl Session {
 
     /// Without a server: ready when the client wants something that needs one.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Farewell>> {
-        // It may be about what the client has sent while howdah was still busy with what comes behind its last answer.
-        let mut is_cancelled = match self.obey(cx) {
-            Ok(is_cancelled) => is_cancelled,
-            Err(farewell) => return Poll::Ready(Err(farewell)),
-        };
+        if let Err(farewell) = self.obey(cx) {
+            return Poll::Ready(Err(farewell));
+        }
         loop {
             if let Some(farewell) = self.leaves() {
                 return Poll::Ready(Err(farewell));
@@ -212,11 +210,6 @@ impl Session {
                 // It would keep a server waiting for room for the next answer.
                 Pause::NeedServer if written.is_pending() && self.talk.output.len() > UNREAD_MAX => {
                     return Poll::Pending;
-                }
-                Pause::NeedServer if is_cancelled && !self.talk.is_deferring() => {
-                    is_cancelled = false;
-                    self.talk.fail_request(&cancelled());
-                    continue;
                 }
                 Pause::NeedServer | Pause::WantsPin | Pause::WantsChannels => return Poll::Ready(Ok(())),
                 Pause::Full | Pause::Blocked if written.is_ready() => continue,

@@ -239,6 +239,7 @@ impl Session {
                 .map(|(_, value)| &**value)
         };
         let mut there = extra.clone();
+        let has_set = self.talk.doings.done.has(Done::SOMETHING);
         if let Some(set) = &answer.set {
             // Custom settings and the role are not among them, and have been asked for by name.
             for (name, value) in own.iter().filter(|(name, _)| reported.spelling(name).is_none()) {
@@ -261,11 +262,13 @@ impl Session {
             let is_trace = value.name.contains(&b'.') && value.current.as_deref() == Some(b"");
             let is_nobodys = |now| server.is_at_rest_with(&value.name, now);
             let is_nobodys = value.current.as_deref().is_some_and(is_nobodys);
-            let is_news = (!is_default || is_trace) && !is_nobodys;
+            // What a text has set is the client's choice, be it what it would have had anyway: that may change.
+            let is_set = marks.is_some_and(|marks| marks.sets(&value.name));
+            let is_choice = is_set && has_set;
+            let is_news = (!is_default || is_trace || is_choice) && !is_nobodys;
             let kept = value.current.as_deref().filter(|_| is_news);
             there.put(&value.name, kept);
             // Within a function that nobody has read, RESET and a SET to the same value cannot be told apart.
-            let is_set = marks.is_some_and(|marks| marks.sets(&value.name));
             let is_reset = (answer.set.is_some() && !is_set)
                 || marks.is_some_and(|marks| marks.is_led_back(&value.name));
             // What the client has had before is what it has again, or still: its RESET has been undone.

@@ -233,6 +233,11 @@ impl Done {
         self.0 |= kind;
     }
 
+    /// Whether it has done this.
+    pub(in crate::client) fn has(self, kind: u8) -> bool {
+        self.0 & kind != 0
+    }
+
     /// Whether it has done this; it is forgotten then.
     pub(in crate::client) fn take(&mut self, kind: u8) -> bool {
         let has_done = self.0 & kind != 0;
