@@ -105,11 +105,15 @@ fn a_client_without_tls_is_told_so_by_its_sqlstate() {
     let tls = tunnel(howdah.target(), trusting());
     let mut wire = Wire::app(tls);
     wire.send(&msg::query("SELECT pg_sleep(60)"));
-    wait_until("it runs", || cluster.backends("state = 'active'") == 1);
+    wait_until("it runs", || {
+        cluster.backends("state = 'active' AND query ~ 'pg_sleep'") == 1
+    });
     common::wire::cancel(howdah.target(), &wire.key.clone().expect("a key"));
     assert_eq!(wire.answer().code(), "57014");
     wire.send(&msg::query("SELECT pg_sleep(60)"));
-    wait_until("it runs", || cluster.backends("state = 'active'") == 1);
+    wait_until("it runs", || {
+        cluster.backends("state = 'active' AND query ~ 'pg_sleep'") == 1
+    });
     common::wire::cancel(tls, &wire.key.clone().expect("a key"));
     assert_eq!(wire.answer().code(), "57014", "by a cancel request under TLS");
 }

@@ -290,18 +290,7 @@ impl Session {
         } else {
             Arc::new(there)
         };
-        let mut asked = answer.values.iter();
-        let asked = asked.any(|value| *value.name == *IDLE_SESSION_TIMEOUT);
-        if asked || server.settings.extra.get(IDLE_SESSION_TIMEOUT).is_some() {
-            server.disturb();
-        }
-        if let Some(set) = &answer.set
-            && !set
-                .iter()
-                .any(|(name, value)| server.is_at_rest_with(name, value))
-        {
-            server.may_be_as_new();
-        }
+        mind_idleness(answer, server);
         self.settings_changed();
     }
 
@@ -538,6 +527,22 @@ impl Session {
             }
         }
         done
+    }
+}
+
+/// The server may have got another limit on its idleness by what it has answered about.
+fn mind_idleness(answer: &Answer, server: &mut Connection) {
+    let mut asked = answer.values.iter();
+    let asked = asked.any(|value| *value.name == *IDLE_SESSION_TIMEOUT);
+    if asked || server.settings.extra.get(IDLE_SESSION_TIMEOUT).is_some() {
+        server.disturb();
+    }
+    if let Some(set) = &answer.set
+        && !set
+            .iter()
+            .any(|(name, value)| server.is_at_rest_with(name, value))
+    {
+        server.may_be_as_new();
     }
 }
 
