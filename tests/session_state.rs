@@ -491,6 +491,7 @@ fn who_waits_for_a_server_keeps_no_permission_from_those_who_have_one() {
     pinned.query("DROP TABLE t");
     assert_eq!(second.kinds_until_ready(), "CZ");
     second.send(&msg::query("CREATE TEMP TABLE t (a int)"));
+    second.expect_silence(Duration::from_millis(200));
     for wire in [&mut first, &mut second] {
         assert_eq!(wire.kinds_until_ready(), "CZ");
         wire.query("ROLLBACK");
