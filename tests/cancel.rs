@@ -173,6 +173,43 @@ fn a_client_that_waits_for_a_server_can_be_cancelled() {
     assert_eq!(Wire::app(howdah.target()).value("SELECT 2"), "2");
 }
 
+/// What howdah asks about the last statement waits here for a lock.
+#[test]
+fn a_request_that_has_come_while_howdah_asks_can_be_cancelled_and_none_that_comes_later() {
+    let (cluster, howdah) = setup(1);
+    let mut wire = Wire::app(howdah.target());
+    let mut locks = Wire::login(cluster.target(), "postgres", "app");
+    let block = "DO $$BEGIN PERFORM set_config('work_mem', '7MB', false); END$$";
+    assert_eq!(wire.query(block).code(), "");
+    let asked = cluster.backends("wait_event_type = 'Lock'");
+    assert_eq!(asked, 0);
+    for (request, code) in [(Some("SELECT pg_sleep(60)"), "57014"), (None, "")] {
+        wire.query("SELECT 'nothing is asked any more'");
+        locks.query("BEGIN; LOCK TABLE pg_catalog.pg_depend IN ACCESS EXCLUSIVE MODE");
+        assert_eq!(wire.query(block).code(), "");
+        if howdah.is_howdah() {
+            wait_until("howdah waits for the lock", || {
+                cluster.backends("wait_event_type = 'Lock'") == 1
+            });
+        }
+        if let Some(sql) = request {
+            wire.send(&msg::query(sql));
+            wire.expect_silence(Duration::from_millis(100));
+        }
+        let (target, key) = (howdah.target(), key(&wire));
+        let cancelling = thread::spawn(move || cancel(target, &key));
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(cancelling.is_finished(), !howdah.is_howdah());
+        locks.query("ROLLBACK");
+        cancelling.join().expect("it is taken");
+        if request.is_none() {
+            wire.send(&msg::query("SELECT 'undisturbed'"));
+        }
+        assert_eq!(wire.answer().code(), code, "{request:?}");
+        assert_eq!(wire.value("SHOW work_mem"), "7MB");
+    }
+}
+
 /// Does something at the end of a block, however that is reached.
 struct OnDrop<F: Fn()>(F);
 

@@ -236,7 +236,9 @@ impl Clients {
             drop(mark);
         } else {
             // Whoever waits for nothing takes no notice.
-            handle.order(Order::Dequeue);
+            let taken = handle.dequeue();
+            drop(handle);
+            drop(within(timeout, taken).await);
         }
     }
 }
@@ -413,9 +415,19 @@ mod tests {
         wrong[0] ^= 1;
         clients.cancel(seat.pid, &wrong, Duration::ZERO).await;
         assert_eq!(poll(&mut seat), None);
-        for _ in 0..3 {
-            clients.cancel(seat.pid, &seat.secret, Duration::ZERO).await;
-        }
-        assert_eq!(poll(&mut seat), Some(vec![Order::Dequeue]));
+        let (pid, secret) = (seat.pid, seat.secret.clone());
+        let cancelling = clients.cancel(pid, &secret, Duration::ZERO);
+        tokio::pin!(cancelling);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(cancelling.as_mut().poll(&mut cx).is_pending());
+        let orders = poll(&mut seat).expect("an order");
+        assert!(matches!(orders[..], [Order::Dequeue(_)]), "{orders:?}");
+        assert!(
+            cancelling.as_mut().poll(&mut cx).is_pending(),
+            "it has not been looked into yet"
+        );
+        drop(orders);
+        cancelling.await;
+        assert_eq!(poll(&mut seat), None);
     }
 }

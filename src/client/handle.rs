@@ -6,6 +6,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::Refusal;
@@ -55,8 +56,27 @@ pub enum Order {
     /// End at the next transaction boundary, and say this.
     Drain(Refusal),
     /// Leave the queue for a server: the client cancelled what it waits for.
-    Dequeue,
+    Dequeue(Taken),
 }
+
+/// A cancel request that no server can take. Once this is dropped, it concerns nothing that the client sends from then on.
+#[derive(Clone, Debug)]
+pub struct Taken(Arc<oneshot::Sender<()>>);
+
+impl Taken {
+    fn new() -> (Self, oneshot::Receiver<()>) {
+        let (sender, taken) = oneshot::channel();
+        (Self(Arc::new(sender)), taken)
+    }
+}
+
+impl PartialEq for Taken {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Taken {}
 
 /// The public face of one client connection.
 #[derive(Debug)]
@@ -221,6 +241,15 @@ impl Handle {
         let waker = orders.waker.clone();
         drop(orders);
         waker.inspect(Waker::wake_by_ref);
+    }
+
+    /// Has the client look whether it waits for something that is to be cancelled. Ready when it has.
+    pub(super) fn dequeue(&self) -> impl Future<Output = ()> + use<> {
+        let (order, taken) = Taken::new();
+        if self.orders.lock().given.len() < CANCELS_MAX as usize {
+            self.order(Order::Dequeue(order));
+        }
+        async { drop(taken.await) }
     }
 
     /// What to cancel for this client: the server that runs its query. The server is marked, so that nobody else gets

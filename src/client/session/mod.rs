@@ -33,7 +33,7 @@ use self::settle::After;
 use self::waiting::cancelled;
 use super::clients::Seat;
 use super::front::Front;
-use super::handle::Order;
+use super::handle::{Order, Taken};
 use super::login::Admitted;
 use super::talk::trail::{Licence, Trail};
 use super::talk::{HIGH_WATER, Pause, Talk};
@@ -182,9 +182,11 @@ impl Session {
 
     /// Without a server: ready when the client wants something that needs one.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Farewell>> {
-        if let Err(farewell) = self.obey(cx) {
-            return Poll::Ready(Err(farewell));
-        }
+        // It may have come, and what it is for, while howdah had something to ask after the last answer.
+        let mut cancel = match self.obey(cx) {
+            Ok(cancel) => cancel,
+            Err(farewell) => return Poll::Ready(Err(farewell)),
+        };
         loop {
             if let Some(farewell) = self.leaves() {
                 return Poll::Ready(Err(farewell));
@@ -211,6 +213,11 @@ impl Session {
                 Pause::NeedServer if written.is_pending() && self.talk.output.len() > UNREAD_MAX => {
                     return Poll::Pending;
                 }
+                Pause::NeedServer if cancel.is_some() && !self.talk.is_deferring() => {
+                    cancel = None;
+                    self.talk.fail_request(&cancelled());
+                    continue;
+                }
                 Pause::NeedServer | Pause::WantsPin | Pause::WantsChannels => return Poll::Ready(Ok(())),
                 Pause::Full | Pause::Blocked if written.is_ready() => continue,
                 Pause::Full | Pause::Blocked => return Poll::Pending,
@@ -232,18 +239,18 @@ impl Session {
         Some(Farewell::Administrator(Refusal::clone(refusal)))
     }
 
-    /// Takes orders from outside. Those that can wait are kept for the next transaction boundary. Tells whether one was to
-    /// cancel what the client waits for.
-    fn obey(&mut self, cx: &mut Context<'_>) -> Result<bool, Farewell> {
-        let mut is_cancelled = false;
+    /// Takes orders from outside. Those that can wait are kept for the next transaction boundary. One may be to cancel what
+    /// the client waits for.
+    fn obey(&mut self, cx: &mut Context<'_>) -> Result<Option<Taken>, Farewell> {
+        let mut cancel = None;
         for order in self.seat.poll_orders(cx).unwrap_or_default() {
             match order {
                 Order::Kill(refusal) => return Err(Farewell::Administrator(refusal)),
                 Order::Drain(refusal) => self.leave = Some(Box::new(refusal)),
-                Order::Dequeue => is_cancelled = true,
+                Order::Dequeue(taken) => cancel = Some(taken),
             }
         }
-        Ok(is_cancelled)
+        Ok(cancel)
     }
 
     /// Gets a server that is set as the client left the last one. Dead ones do not count, nor does one that others have
@@ -285,8 +292,8 @@ impl Session {
                 Ok(()) => {
                     self.tell_differences(&lease);
                     // That may have taken a while.
-                    let is_cancelled = poll_fn(|cx| Poll::Ready(self.obey(cx))).await?;
-                    if !is_cancelled || self.talk.is_deferring() {
+                    let cancel = poll_fn(|cx| Poll::Ready(self.obey(cx))).await?;
+                    if cancel.is_none() || self.talk.is_deferring() {
                         return Ok(Fitted::Ready(lease));
                     }
                     self.seat.now_idles();

@@ -147,7 +147,7 @@ impl Replication {
             crate::client::Order::Kill(refusal) | crate::client::Order::Drain(refusal) => {
                 Some(Farewell::Administrator(refusal))
             }
-            crate::client::Order::Dequeue => None,
+            crate::client::Order::Dequeue(_) => None,
         })
     }
 }

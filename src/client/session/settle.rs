@@ -428,7 +428,7 @@ impl Session {
                 Order::Kill(refusal) | Order::Drain(refusal) => {
                     return Err(Farewell::Administrator(refusal));
                 }
-                Order::Dequeue => is_cancelled = true,
+                Order::Dequeue(_) => is_cancelled = true,
             }
         }
         while self.talk.input.len() < CHUNK {

@@ -57,7 +57,7 @@ impl Session {
                     Order::Kill(refusal) | Order::Drain(refusal) => {
                         return Poll::Ready(Err(Farewell::Administrator(refusal)));
                     }
-                    Order::Dequeue => dequeued = true,
+                    Order::Dequeue(_) => dequeued = true,
                 }
             }
             if dequeued {
