@@ -73,3 +73,46 @@ fn a_long_insert_takes_nothing_off_its_server() {
         assert_eq!(number(server, "prepared_statements"), 20, "{size}");
     }
 }
+
+#[test]
+fn a_long_statement_leaves_its_settings_with_whoever_executes_it_however_often() {
+    let cluster = Cluster::start();
+    let padding = "x".repeat(70_000);
+    let sets = format!("SELECT /* {padding} */ set_config('long.mine', $1, false)");
+    let sticks =
+        format!("DO $$BEGIN /* {padding} */ PERFORM set_config('long.' || 'other', 'a', false); END$$");
+    for size in [1, 2] {
+        let howdah = Howdah::with_pool(&cluster, size);
+        let mut clients: Vec<_> = (0..4).map(|_| Wire::app(howdah.target())).collect();
+        for round in 0..3 {
+            for (number, wire) in clients.iter_mut().enumerate() {
+                if round == 0 {
+                    wire.batch(&[msg::parse("sets", &sets)]);
+                }
+                let value = format!("{number} of {round}");
+                let answer = wire.extended(&[msg::run("sets", &[Some(&value)])]);
+                assert_eq!(answer.value(), value, "pool of {size}");
+            }
+            for (number, wire) in clients.iter_mut().enumerate() {
+                assert_eq!(
+                    wire.value("SHOW long.mine"),
+                    format!("{number} of {round}"),
+                    "pool of {size}"
+                );
+            }
+        }
+        // Who has done what cannot be handed on keeps its server, the second time too.
+        let wire = &mut clients[0];
+        wire.batch(&[msg::parse("sticks", &sticks)]);
+        for _ in 0..2 {
+            wire.batch(&[msg::run("sticks", &[])]);
+            if size == 2 {
+                let mut other = Wire::app(howdah.target());
+                let look = "SELECT coalesce(current_setting('long.other', true), '')";
+                assert_eq!(other.value(look), "");
+            }
+            assert_eq!(wire.value("SHOW long.other"), "a", "pool of {size}");
+            wire.query("RESET ALL");
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
-use crate::sql::has_literals;
+use crate::sql::{Effects, Reading, Verdict, has_literals};
 
 use super::{Deallocates, Settings};
 
@@ -17,6 +17,15 @@ pub const NAME_PREFIX: &str = "howdah_";
 pub const NOTHING: &[u8] = b"howdah_0";
 /// The statement that an intercepted DEALLOCATE ALL removes in place of all.
 pub const DECOY: &[u8] = NOTHING;
+
+/// What is found in a text, whoever sends it.
+#[derive(Clone, Debug)]
+pub struct Findings {
+    /// What it says.
+    pub verdict: Verdict,
+    /// What only words in it tell of, and in the functions that it calls.
+    pub hidden: Effects,
+}
 
 /// A statement as servers know it.
 #[derive(Debug)]
@@ -46,12 +55,12 @@ pub struct Statement {
     has_notices: AtomicBool,
     /// It is known to leave nothing behind, by the functions of this version; 0: by none.
     inert_at: AtomicU64,
-    /// It is too long to be judged each time, and not inert, by the functions of this version; 0: by none.
-    opaque_at: AtomicU64,
+    /// What was last found in it, by the functions of a version, if it is long.
+    found: Mutex<Option<Box<(u64, Reading, Findings)>>>,
 }
 
-/// Longer statements are judged once, and then only known for inert or not: their text is looked at up to here, in bytes.
-const LOOK_MAX: usize = 64 * 1024;
+/// What is found in longer statements, in bytes, is kept.
+const LONG: usize = 16 * 1024;
 
 impl Statement {
     fn new(definition: &[u8], epoch: u64, context: Option<u64>, settings: OnceLock<Settings>) -> Self {
@@ -69,7 +78,7 @@ impl Statement {
             proven: AtomicBool::new(false),
             has_notices: AtomicBool::new(false),
             inert_at: AtomicU64::new(0),
-            opaque_at: AtomicU64::new(0),
+            found: Mutex::new(None),
         }
     }
 
@@ -108,21 +117,18 @@ impl Statement {
         text_of(&self.definition)
     }
 
-    /// Its text, or the beginning of a long one.
-    pub fn beginning(&self) -> &[u8] {
-        text_of(self.definition.get(..LOOK_MAX).unwrap_or(&self.definition))
-    }
-
-    /// Whether it is known for one that may do anything, by the functions of this version, as it is long.
-    pub fn is_opaque(&self, version: u64) -> bool {
-        self.opaque_at.load(Ordering::Acquire) == version
-    }
-
-    /// It is not inert, by the functions of this version.
-    pub fn found_not_inert(&self, version: u64) {
-        if self.definition.len() > LOOK_MAX {
-            self.opaque_at.store(version, Ordering::Release);
+    /// What is found in it by the functions of this version, where it is read in this way.
+    pub fn findings(&self, version: u64, reading: Reading, find: impl FnOnce(&[u8]) -> Findings) -> Findings {
+        if self.definition.len() <= LONG {
+            return find(self.text());
         }
+        let known = self.found.lock().clone();
+        if let Some(known) = known.filter(|known| (known.0, known.1) == (version, reading)) {
+            return known.2;
+        }
+        let findings = find(self.text());
+        *self.found.lock() = Some(Box::new((version, reading, findings.clone())));
+        findings
     }
 
     /// Whether it is known to leave nothing behind, by the functions of this version.

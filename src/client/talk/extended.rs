@@ -374,7 +374,7 @@ impl Talk {
             return Ok(None);
         }
         if self.trail.lent.contains(&name) {
-            let text = known.as_deref().map_or(&[][..], Statement::beginning);
+            let text = known.as_deref().map_or(&[][..], Statement::text);
             self.mark_bound(header, text, bindable);
             self.pass_on(header, Request::Bind, server);
             return Ok(None);
@@ -396,7 +396,7 @@ impl Talk {
             refuse(server, result_changed());
             return Ok(None);
         }
-        self.mark_bound(header, statement.beginning(), bindable);
+        self.mark_bound(header, statement.text(), bindable);
         let order = self.names.order(&name);
         Ok(Some((statement, order)))
     }

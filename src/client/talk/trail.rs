@@ -9,7 +9,8 @@ use std::sync::Arc;
 use crate::config::{Opaque, PoolMode, PoolSettings, SessionState};
 use crate::error::{Refusal, SqlState};
 use crate::server::{
-    Answer, Connection, FunctionTable, NewDefault, Outdated, Parameters, Remains, Settings, Statement,
+    Answer, Connection, Findings, FunctionTable, NewDefault, Outdated, Parameters, Remains, Settings,
+    Statement,
 };
 use crate::sql::{
     Bearing, Effects, Reading, Verdict, contains_name, encoding_is_safe, hidden_effects, verdict,
@@ -228,12 +229,18 @@ impl Trail {
 
     /// What a statement may leave behind, as it was read when it was prepared.
     pub(super) fn judge_parsed(&self, statement: &Statement) -> Judged {
-        let text = statement.text();
-        if is_read_alike(text) {
-            return self.judge_read(text, Some(self.reading));
+        if self.following == Following::Not {
+            return Judged::Passing;
         }
-        let then = statement.settings();
-        self.judge_read(text, then.map(|then| reading_of(&then.reported)))
+        let reading = if is_read_alike(statement.text()) {
+            self.reading
+        } else if let Some(then) = statement.settings() {
+            reading_of(&then.reported)
+        } else {
+            return self.unread();
+        };
+        let version = self.functions.version();
+        self.judge_found(statement.findings(version, reading, |text| self.find(text, reading)))
     }
 
     /// Whether nobody can tell yet how PostgreSQL is going to read a text that is sent now.
@@ -247,10 +254,25 @@ impl Trail {
         if self.following == Following::Not {
             return Judged::Passing;
         }
-        let Some(reading) = reading else {
-            return self.unread();
-        };
-        let mut verdict = verdict(text, reading, &*self.functions);
+        match reading {
+            Some(reading) => self.judge_found(self.find(text, reading)),
+            None => self.unread(),
+        }
+    }
+
+    /// What is found in a text, whoever sends it.
+    fn find(&self, text: &[u8], reading: Reading) -> Findings {
+        let verdict = verdict(text, reading, &*self.functions);
+        let mut hidden = Effects::NONE;
+        if verdict.effects.intersects(CALLS_UNSEEN) {
+            hidden = hidden_effects(text).union(self.functions.hidden_effects(text));
+        }
+        Findings { verdict, hidden }
+    }
+
+    /// What a text may leave behind in which this has been found, as this client sends it.
+    fn judge_found(&self, findings: Findings) -> Judged {
+        let Findings { mut verdict, hidden } = findings;
         if self.opaque == Opaque::Trust {
             verdict.effects = verdict
                 .effects
@@ -265,8 +287,7 @@ impl Trail {
             verdict.effects = verdict.effects.without(Effects::LOCAL_RESETS);
         }
         if verdict.effects.intersects(CALLS_UNSEEN) {
-            let called = self.functions.hidden_effects(text);
-            verdict.effects.insert(hidden_effects(text).union(called));
+            verdict.effects.insert(hidden);
         }
         if self.following == Following::Resets
             && !takes_own

@@ -170,22 +170,15 @@ impl Talk {
                 if statement.is_inert(version) {
                     return Ok(None);
                 }
-                if statement.is_opaque(version) {
-                    self.trail.unread()
-                } else {
-                    let shows = shows_statements(statement.text());
-                    if shows {
-                        self.show_statements(server)?;
-                    }
-                    let judged = self.trail.judge_parsed(statement);
-                    match judged {
-                        _ if shows => {}
-                        Judged::Inert => statement.found_inert(version),
-                        Judged::Marked(_) => statement.found_not_inert(version),
-                        Judged::Passing => {}
-                    }
-                    judged
+                let shows = shows_statements(statement.text());
+                if shows {
+                    self.show_statements(server)?;
                 }
+                let judged = self.trail.judge_parsed(statement);
+                if matches!(judged, Judged::Inert) && !shows {
+                    statement.found_inert(version);
+                }
+                judged
             }
             Some(Bound::Unnamed(unnamed)) => {
                 if unnamed.shows_statements {
@@ -252,6 +245,7 @@ impl Talk {
         let Bindable::Marked(marked) = bindable else {
             return;
         };
+        let text = text.get(..MARK_LOOK_MAX).unwrap_or(text);
         let (mut verdict, executed) = *marked;
         let details = verdict.details();
         let names = self.bound_names(header, &details.bound_settings);
@@ -349,6 +343,8 @@ impl Talk {
     }
 }
 
+/// How much of a text is looked through for names, in bytes, each time it is bound.
+const MARK_LOOK_MAX: usize = 64 * 1024;
 /// Longer queries go out once all before them has been answered.
 const AT_ONCE_MAX: usize = 4096;
 
