@@ -303,3 +303,24 @@ fn a_reset_that_is_bound_again_and_again_takes_memory_once() {
     assert!(grown < 15_000, "{grown} kB");
     assert_eq!(wire.value("SHOW a.b499"), "x");
 }
+
+/// Such a query does away with nothing, not even with what somebody else has left.
+#[test]
+fn a_query_that_cannot_be_read_leaves_nobody_elses_unnamed_statement() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    for unread in [&b"SELECT '\xff'\0"[..], b"no end", b"SEL\0ECT\0"] {
+        let login = || Wire::app(howdah.target());
+        login().extended(&[msg::extended("SELECT 'a secret'", &[])]);
+        let mut other = login();
+        other.send(&msg::typed(b'Q', unread));
+        assert_ne!(other.answer().code(), "");
+        let mut next = login();
+        assert_eq!(next.extended(&[msg::run("", &[])]).code(), "26000", "{unread:?}");
+        // Whoever has one goes on with it.
+        next.batch(&[msg::parse("", "SELECT 'own'")]);
+        other.send(&msg::typed(b'Q', unread));
+        assert_ne!(other.answer().code(), "");
+        assert_eq!(next.extended(&[msg::run("", &[])]).value(), "own");
+    }
+}

@@ -323,6 +323,15 @@ impl Talk {
         let mut first = None;
         let mut more = Vec::new();
         let unnamed = &mut server.unnamed;
+        if tag == b'E'
+            && server
+                .pipeline
+                .head()
+                .is_some_and(|head| head.request == Request::Query)
+        {
+            // What cannot even be read does away with nothing.
+            *unnamed = UnnamedSlot::Unknown;
+        }
         let route = server.pipeline.received(tag, status, |entry, outcome| {
             if entry.request == Request::Query && outcome != Outcome::Done {
                 // It would have done away with the unnamed statement, which may be another client's.
