@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Cluster, Howdah, Pair, Wire, msg};
+use common::{Cluster, Howdah, Pair, Target, Wire, msg};
 
 const OWN: [(&str, &str); 3] = [
     ("TimeZone", "Asia/Tokyo"),
@@ -286,28 +286,63 @@ fn in_session_mode_it_is_the_same() {
     assert_eq!(told(howdah.target()), told(cluster.target()));
 }
 
+/// Somebody who has logged in with a setting of their own, and somebody who takes turns on the server.
+fn with_own(target: Target, own: &str) -> (Wire, Wire) {
+    let options = [("user", "app"), ("database", "app"), ("options", own)];
+    let wire = Wire::login_with(target, &options, None).expect("it logs in");
+    (wire, Wire::app(target))
+}
+
 /// Beside what nobody can look into.
 #[test]
-fn what_a_text_sets_to_the_default_is_no_reset_to_what_the_client_has_logged_in_with() {
+fn what_is_set_to_the_default_is_no_reset_to_what_the_client_has_logged_in_with() {
     let cluster = Cluster::start();
     let howdah = Howdah::with_pool(&cluster, 1);
     for target in [cluster.target(), howdah.target()] {
-        let options = [
-            ("user", "app"),
-            ("database", "app"),
-            ("options", "-c statement_timeout=5s"),
-        ];
-        let mut wire = Wire::login_with(target, &options, None).expect("it logs in");
-        let mut other = Wire::app(target);
-        for sql in [
-            "BEGIN; SET statement_timeout = 0; DO $$ BEGIN END $$; COMMIT",
-            "BEGIN; DO $$ BEGIN END $$; SET statement_timeout = 0; COMMIT",
+        let (mut wire, mut other) = with_own(target, "-c statement_timeout=5s -c work_mem=7MB");
+        for (sql, name, value, own) in [
+            (
+                "SET statement_timeout = 0; DO $$ BEGIN END $$",
+                "statement_timeout",
+                "0",
+                "5s",
+            ),
+            (
+                "DO $$ BEGIN END $$; SET statement_timeout = 0",
+                "statement_timeout",
+                "0",
+                "5s",
+            ),
+            (
+                "RESET ALL; SET work_mem = '4MB'; DO $$ BEGIN END $$",
+                "work_mem",
+                "4MB",
+                "7MB",
+            ),
+            (
+                "DO $$ BEGIN SET work_mem = '4MB'; END $$",
+                "work_mem",
+                "4MB",
+                "7MB",
+            ),
+            (
+                "SET work_mem = '9MB'; DO $$ BEGIN RESET work_mem; END $$",
+                "work_mem",
+                "7MB",
+                "7MB",
+            ),
+            (
+                "SAVEPOINT a; SET work_mem = '4MB'; ROLLBACK TO a; DO $$ BEGIN RESET work_mem; END $$",
+                "work_mem",
+                "7MB",
+                "7MB",
+            ),
         ] {
-            wire.query(sql);
+            wire.query(&format!("BEGIN; {sql}; COMMIT"));
             other.query("SELECT 1");
-            assert_eq!(wire.value("SHOW statement_timeout"), "0", "{sql}");
-            wire.query("RESET statement_timeout");
-            assert_eq!(wire.value("SHOW statement_timeout"), "5s", "{sql}");
+            assert_eq!(wire.value(&format!("SHOW {name}")), value, "{sql}");
+            wire.query(&format!("RESET {name}"));
+            assert_eq!(wire.value(&format!("SHOW {name}")), own, "{sql}");
         }
     }
 }
@@ -318,12 +353,7 @@ fn an_error_undoes_a_reset() {
     let cluster = Cluster::start();
     let howdah = Howdah::with_pool(&cluster, 1);
     for target in [cluster.target(), howdah.target()] {
-        let options = [
-            ("user", "app"),
-            ("database", "app"),
-            ("options", "-c work_mem=7MB"),
-        ];
-        let mut wire = Wire::login_with(target, &options, None).expect("it logs in");
+        let (mut wire, _) = with_own(target, "-c work_mem=7MB");
         wire.query("SET work_mem = '9MB'");
         for len in [10, 70_000] {
             let fails = format!("DO $$ BEGIN RAISE '%', repeat('x', {len}); END $$");

@@ -63,6 +63,15 @@ pub struct Answer {
     pub state: Option<State>,
 }
 
+impl Answer {
+    /// Whether a setting is what a new session has because nothing sets it in this one; `None` if that is not known.
+    pub fn is_reset(&self, name: &[u8]) -> Option<bool> {
+        let is_listed = !name.contains(&b'.') && !TIMEOUTS.contains(&name) && !UNLISTED.contains(&name);
+        let set = self.set.as_ref().filter(|_| is_listed)?;
+        Some(!set.iter().any(|(have, _)| **have == *name))
+    }
+}
+
 /// How the settings are asked about that a question names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
@@ -209,6 +218,8 @@ const CUSTOMS_THERE: &[u8] = b") AS asked(name) WHERE pg_catalog.current_setting
 AND NOT EXISTS(SELECT FROM pg_catalog.pg_settings AS s WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) asked.name);";
 /// Those that [`EVERY_SETTING`] cannot tell because of [`FREE`], and has to leave to their names.
 const TIMEOUTS: [&[u8]; 3] = [b"statement_timeout", b"lock_timeout", b"transaction_timeout"];
+/// Those that are in no catalog.
+const UNLISTED: [&[u8]; 2] = [b"role", b"session_authorization"];
 
 impl Question {
     /// The same with the names of all settings that it takes to ask for by name.

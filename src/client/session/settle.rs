@@ -268,9 +268,10 @@ impl Session {
             let is_news = (!is_default || is_trace || is_choice) && !is_nobodys;
             let kept = value.current.as_deref().filter(|_| is_news);
             there.put(&value.name, kept);
-            // Within a function that nobody has read, RESET and a SET to the same value cannot be told apart.
-            let is_reset = (answer.set.is_some() && !is_set)
-                || marks.is_some_and(|marks| marks.is_led_back(&value.name));
+            // Where PostgreSQL does not say, RESET and a SET to the same value in a function cannot be told apart.
+            let is_reset = answer.is_reset(&value.name).unwrap_or_else(|| {
+                (answer.set.is_some() && !is_set) || marks.is_some_and(|marks| marks.is_led_back(&value.name))
+            });
             // What the client has had before is what it has again, or still: its RESET has been undone.
             let is_as_before = had.get(&value.name) == value.current.as_deref();
             let restored = is_reset && is_default && !is_as_before;
@@ -370,16 +371,27 @@ impl Session {
     /// Waits until the client may keep the server that it has; a refusal is for the statement that would need one.
     pub(super) async fn permit(&mut self) -> Result<(), Farewell> {
         let pool = self.pool.clone();
-        if let Some(permit) = self.attend(PinPermit::wait(&pool)).await? {
-            self.may_keep(permit);
+        match self.attend(PinPermit::wait(&pool)).await? {
+            Ok(permit) => self.may_keep(permit),
+            Err(refusal) => self.talk.trail.turned_down = Some(Box::new(refusal)),
         }
         Ok(())
     }
 
-    /// Waits, without a server, until it is worth asking again; a refusal as with [`Session::permit`].
-    pub(super) async fn vacancy(&mut self) -> Result<(), Farewell> {
+    /// Waits, without a server, until it is worth asking again. Tells whether it is: else the statement has failed.
+    pub(super) async fn vacancy(&mut self) -> Result<bool, Farewell> {
         let pool = self.pool.clone();
-        self.attend(PinPermit::vacancy(&pool)).await.map(drop)
+        let Err(refusal) = self.attend(PinPermit::vacancy(&pool)).await? else {
+            return Ok(true);
+        };
+        let is_deferring = self.talk.is_deferring();
+        if is_deferring {
+            // It fails in its transaction.
+            self.talk.trail.turned_down = Some(Box::new(refusal));
+        } else {
+            self.talk.fail_request(&refusal);
+        }
+        Ok(is_deferring)
     }
 
     /// The client may keep the server that it has, if nobody else has been quicker.
@@ -393,30 +405,21 @@ impl Session {
         self.talk.trail.licence = Licence::Anything;
     }
 
-    /// Waits for permission to keep a server, and for the client. `None` if that took too long.
-    async fn attend<T>(&mut self, granted: impl Future<Output = T>) -> Result<Option<T>, Farewell> {
+    /// Waits for permission to keep a server, and for the client. A refusal if that took too long, or was cancelled.
+    async fn attend<T>(&mut self, granted: impl Future<Output = T>) -> Result<Result<T, Refusal>, Farewell> {
         let limit = self.policy.query_wait_timeout;
-        let result = {
-            let permit = within(limit, granted);
-            tokio::pin!(permit);
-            poll_fn(|cx| match self.poll_attention(cx) {
-                Ok(false) => permit
-                    .as_mut()
-                    .poll(cx)
-                    .map_err(|_| too_many_pinned(limit))
-                    .map(Ok),
-                Ok(true) => Poll::Ready(Ok(Err(cancelled()))),
-                Err(farewell) => Poll::Ready(Err(farewell)),
-            })
-            .await?
-        };
-        match result {
-            Ok(granted) => Ok(Some(granted)),
-            Err(refusal) => {
-                self.talk.trail.turned_down = Some(Box::new(refusal));
-                Ok(None)
-            }
-        }
+        let permit = within(limit, granted);
+        tokio::pin!(permit);
+        poll_fn(|cx| match self.poll_attention(cx) {
+            Ok(false) => permit
+                .as_mut()
+                .poll(cx)
+                .map_err(|_| too_many_pinned(limit))
+                .map(Ok),
+            Ok(true) => Poll::Ready(Ok(Err(cancelled()))),
+            Err(farewell) => Poll::Ready(Err(farewell)),
+        })
+        .await
     }
 
     /// Orders and the client's end, while nothing else is done for it. Tells whether the client does not want to wait any
