@@ -252,3 +252,35 @@ fn who_keeps_one_past_the_limit_may_go_on_once_there_is_room() {
     // It is counted: another one waits in vain.
     assert_eq!(one.query(LOCK).code(), "53300");
 }
+
+/// Who waits for permission without a server needs none to be told that it has not come.
+#[test]
+fn who_is_told_in_vain_that_there_was_no_permission_is_not_told_again_later() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster)
+        .set("default_pool_size", 2)
+        .set("max_pinned", 1)
+        .set("query_wait_timeout", "1s")
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let [mut pinned, mut waits, mut busy] = [(); 3].map(|()| Wire::app(howdah.target()));
+    pinned.query(LOCK);
+    for extended in [false, true] {
+        let lock = "SELECT pg_advisory_lock(8)";
+        waits.send(&if extended {
+            [msg::extended(lock, &[]), msg::sync()].concat()
+        } else {
+            msg::query(lock)
+        });
+        waits.expect_silence(Duration::from_millis(200));
+        busy.query("BEGIN");
+        assert_eq!(waits.answer().code(), "53300");
+        busy.query("COMMIT");
+        pinned.query("SELECT pg_advisory_unlock_all()");
+        assert_eq!(waits.query(lock).code(), "");
+        waits.query("SELECT pg_advisory_unlock_all()");
+        pinned.query(LOCK);
+    }
+}

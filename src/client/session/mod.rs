@@ -165,8 +165,10 @@ impl Session {
             }
             if self.wants_permit {
                 self.wants_permit = false;
-                if let Err(farewell) = Box::pin(self.vacancy()).await {
-                    return farewell;
+                match Box::pin(self.vacancy()).await {
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    Err(farewell) => return farewell,
                 }
             }
             let (began, lease) = match self.server().await {

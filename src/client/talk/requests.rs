@@ -63,6 +63,7 @@ impl Talk {
     /// Fails the request for which no server could be had, as PostgreSQL fails one: the session goes on.
     pub(in crate::client) fn fail_request(&mut self, refusal: &Refusal) {
         write::refusal(&mut self.output, Severity::Error, refusal);
+        self.trail.turned_down = None;
         match self.next() {
             Ok(header) if matches!(header.tag, b'Q' | b'F') => {
                 self.discard(header);
