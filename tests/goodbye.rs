@@ -4,6 +4,7 @@ mod common;
 
 use std::io::Write;
 use std::thread;
+use std::time::Duration;
 
 use common::console::Console;
 use common::net::wait_until;
@@ -48,6 +49,38 @@ fn what_is_asked_before_a_goodbye_is_answered_and_done() {
         "3",
         "on the same server, so afterwards"
     );
+}
+
+#[test]
+fn what_is_asked_before_a_goodbye_is_done_by_a_server_that_comes_later() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    let mut holder = Wire::app(howdah.target());
+    holder.query("CREATE TABLE done (n int)");
+    let insert = |n| format!("INSERT INTO done SELECT {n} FROM pg_sleep(0.1)");
+    holder.query("BEGIN");
+    for (n, stays) in [(1, false), (2, true), (4, false)] {
+        let mut wire = Wire::app(howdah.target());
+        // What it has to wait for is behind something else, too.
+        let others = if n == 4 {
+            "SET work_mem = '7MB'"
+        } else {
+            "SELECT 1"
+        };
+        let requests = [msg::query(others), msg::query(&insert(n)), msg::terminate()];
+        wire.send(&requests.concat());
+        if stays {
+            thread::spawn(move || while wire.try_answer().is_ok() {});
+        } else {
+            wire.expect_silence(Duration::from_millis(100));
+            drop(wire);
+        }
+    }
+    thread::sleep(Duration::from_millis(100));
+    holder.query("COMMIT");
+    wait_until("all of it is done", || {
+        holder.value("SELECT sum(n) FROM done") == "7"
+    });
 }
 
 /// Sends and sends until nobody takes it any more; what is not read when howdah closes makes the kernel reset the

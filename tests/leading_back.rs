@@ -347,6 +347,22 @@ fn what_is_set_to_the_default_is_no_reset_to_what_the_client_has_logged_in_with(
     }
 }
 
+#[test]
+fn who_keeps_a_server_has_what_a_block_has_reset_again_there() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    for target in [cluster.target(), howdah.target()] {
+        let (mut wire, _) = with_own(target, "-c work_mem=7MB -c application_name=mine");
+        wire.query("SELECT pg_advisory_lock(1)");
+        for name in ["work_mem", "application_name"] {
+            let own = wire.value(&format!("SHOW {name}"));
+            wire.query(&format!("DO $$ BEGIN RESET {name}; END $$"));
+            assert_eq!(wire.value(&format!("SHOW {name}")), own);
+            assert_eq!(wire.params["application_name"], "mine");
+        }
+    }
+}
+
 /// However long its message is.
 #[test]
 fn an_error_undoes_a_reset() {

@@ -139,15 +139,20 @@ impl Session {
     }
 
     fn poll_read_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Farewell>> {
-        match self.stream.poll_fill(cx, &mut self.talk.input) {
-            Poll::Ready(Ok(0)) => Poll::Ready(Err(Farewell::Vanished)),
+        let farewell = match self.stream.poll_fill(cx, &mut self.talk.input) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(0)) => Farewell::Vanished,
             Poll::Ready(Ok(n)) => {
                 self.talk.tally.bytes_received += n as u64;
-                Poll::Ready(Ok(()))
+                return Poll::Ready(Ok(()));
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(Farewell::ClientIo(error.to_string()))),
-            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Farewell::ClientIo(error.to_string()),
+        };
+        // What it has asked for before a goodbye is done first.
+        if self.talk.says_goodbye() {
+            return Poll::Pending;
         }
+        Poll::Ready(Err(farewell))
     }
 
     fn server_is_lost(&self, why: &str) -> Stop {

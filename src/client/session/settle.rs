@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,19 +12,17 @@ use tokio::time::Instant;
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::net::within;
-use crate::pool::PinPermit;
 use crate::server::{
     Answer, Connection, Extra, Failure, IDLE_SESSION_TIMEOUT, Leftovers, Manner, Question, Remains, restoring,
 };
 use crate::sql::{CURRENT_USER, Effects, Resets};
 use crate::wire::backend::Status;
-use crate::wire::store::CHUNK;
 use crate::wire::write;
 
 use super::Session;
-use super::pin::{Pin, too_many_pinned};
-use super::waiting::cancelled;
-use crate::client::handle::{Order, PinView};
+use super::pin::Pin;
+use super::reports::cannot_follow;
+use crate::client::handle::PinView;
 use crate::client::talk::Done;
 use crate::client::talk::marks::{Interlude, Marks, Own, UNASKED};
 use crate::client::talk::trail::{Following, Licence};
@@ -113,11 +111,29 @@ impl Session {
         } else if question.is_none() && self.pin.is_some() && remains == keeps {
             return Ok(After::Keep);
         }
-        let after = self.keep(remains, marks.as_deref())?;
-        if after == After::Release && !remains.is_empty() {
-            server.leftovers = Leftovers::Kinds(remains);
+        self.part(remains, marks.as_deref(), server).await
+    }
+
+    /// The client keeps its server, or what it has left there is to be taken away.
+    async fn part(
+        &mut self,
+        remains: Remains,
+        marks: Option<&Marks>,
+        server: &mut Connection,
+    ) -> Result<After, Farewell> {
+        let after = self.keep(remains, marks)?;
+        if after == After::Release {
+            if !remains.is_empty() {
+                server.leftovers = Leftovers::Kinds(remains);
+            }
+            return Ok(after);
         }
-        Ok(after)
+        // What a function or a block has reset of what the client logged in with comes back.
+        match server.align_for(self.seat.id, &self.talk.settings).await {
+            Ok(()) => Ok(after),
+            Err(Failure::Lost(why)) => Err(lost(&why)),
+            Err(Failure::Sql(refusal)) => Err(Farewell::Limit(cannot_follow(refusal))),
+        }
     }
 
     /// The client need not wait for what howdah asks: it is given what there is for it, as far as it takes that at once. What
@@ -285,6 +301,7 @@ impl Session {
         server.see(&there);
         let same = extra == there;
         self.talk.settings_end();
+        self.restore_reported(answer, server);
         self.talk.settings.extra = self.pool.source().intern_extra(extra);
         server.settings.extra = if same {
             self.talk.settings.extra.clone()
@@ -293,6 +310,19 @@ impl Session {
         };
         mind_idleness(answer, server);
         self.settings_changed();
+    }
+
+    /// Of what servers report, a function or a block has reset what the client logged in with.
+    fn restore_reported(&mut self, answer: &Answer, server: &Connection) {
+        let own = self.talk.trail.own.clone();
+        let reported = &server.settings.reported;
+        for (name, value) in own.iter().filter(|(name, _)| answer.is_reset(name) == Some(true)) {
+            let name = reported.spelling(name);
+            if let Some(name) = name.filter(|name| reported.get(name) != Some(value)) {
+                Arc::make_mut(&mut self.talk.settings.reported).set(name, value);
+                write::parameter_status(&mut self.talk.output, name, value);
+            }
+        }
     }
 
     /// Whether the client keeps its server for what there is on it.
@@ -366,83 +396,6 @@ impl Session {
         self.permit = None;
         self.talk.trail.licence = Licence::Nothing;
         std::mem::take(&mut self.talk.trail.sql_names);
-    }
-
-    /// Waits until the client may keep the server that it has; a refusal is for the statement that would need one.
-    pub(super) async fn permit(&mut self) -> Result<(), Farewell> {
-        let pool = self.pool.clone();
-        match self.attend(PinPermit::wait(&pool)).await? {
-            Ok(permit) => self.may_keep(permit),
-            Err(refusal) => self.talk.trail.turned_down = Some(Box::new(refusal)),
-        }
-        Ok(())
-    }
-
-    /// Waits, without a server, until it is worth asking again. Tells whether it is: else the statement has failed.
-    pub(super) async fn vacancy(&mut self) -> Result<bool, Farewell> {
-        let pool = self.pool.clone();
-        let Err(refusal) = self.attend(PinPermit::vacancy(&pool)).await? else {
-            return Ok(true);
-        };
-        let is_deferring = self.talk.is_deferring();
-        if is_deferring {
-            // It fails in its transaction.
-            self.talk.trail.turned_down = Some(Box::new(refusal));
-        } else {
-            self.talk.fail_request(&refusal);
-        }
-        Ok(is_deferring)
-    }
-
-    /// The client may keep the server that it has, if nobody else has been quicker.
-    pub(super) fn try_permit(&mut self) -> bool {
-        let permit = PinPermit::take(&self.pool);
-        permit.map(|permit| self.may_keep(permit)).is_some()
-    }
-
-    fn may_keep(&mut self, permit: PinPermit) {
-        self.permit = Some(permit);
-        self.talk.trail.licence = Licence::Anything;
-    }
-
-    /// Waits for permission to keep a server, and for the client. A refusal if that took too long, or was cancelled.
-    async fn attend<T>(&mut self, granted: impl Future<Output = T>) -> Result<Result<T, Refusal>, Farewell> {
-        let limit = self.policy.query_wait_timeout;
-        let permit = within(limit, granted);
-        tokio::pin!(permit);
-        poll_fn(|cx| match self.poll_attention(cx) {
-            Ok(false) => permit
-                .as_mut()
-                .poll(cx)
-                .map_err(|_| too_many_pinned(limit))
-                .map(Ok),
-            Ok(true) => Poll::Ready(Ok(Err(cancelled()))),
-            Err(farewell) => Poll::Ready(Err(farewell)),
-        })
-        .await
-    }
-
-    /// Orders and the client's end, while nothing else is done for it. Tells whether the client does not want to wait any
-    /// more (its cancel request).
-    pub(super) fn poll_attention(&mut self, cx: &mut Context<'_>) -> Result<bool, Farewell> {
-        let mut is_cancelled = false;
-        for order in self.seat.poll_orders(cx).unwrap_or_default() {
-            match order {
-                Order::Kill(refusal) | Order::Drain(refusal) => {
-                    return Err(Farewell::Administrator(refusal));
-                }
-                Order::Dequeue(_) => is_cancelled = true,
-            }
-        }
-        while self.talk.input.len() < CHUNK {
-            match self.stream.poll_fill(cx, &mut self.talk.input) {
-                Poll::Ready(Ok(0)) => return Err(Farewell::Vanished),
-                Poll::Ready(Ok(n)) => self.talk.tally.bytes_received += n as u64,
-                Poll::Ready(Err(error)) => return Err(Farewell::ClientIo(error.to_string())),
-                Poll::Pending => break,
-            }
-        }
-        Ok(is_cancelled)
     }
 
     /// Before the client hears that its request is done: where RESET has taken away what it logged in with, that is

@@ -330,6 +330,18 @@ impl Talk {
         }
     }
 
+    /// Whether what the client has sent ends with a goodbye.
+    pub(super) fn says_goodbye(&self) -> bool {
+        let mut rest = self.input.get(self.up.left()..).unwrap_or_default();
+        while let Ok(Some(header)) = scan::header(rest) {
+            if header.tag == b'X' {
+                return true;
+            }
+            rest = rest.get(header.len..).unwrap_or_default();
+        }
+        false
+    }
+
     /// Whether the client's next message is its last.
     pub(super) fn has_said_goodbye(&self) -> bool {
         self.up.is_done() && self.input.first() == Some(&b'X') && self.input.len() >= HEADER_LEN
