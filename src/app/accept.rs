@@ -109,47 +109,56 @@ fn is_about_the_peer(error: &io::Error) -> bool {
     )
 }
 
-/// One connection, from its first byte to its farewell.
+/// One connection, from its first byte to its farewell. Its task holds a box of what it is at, and nothing else: an idle
+/// client should not carry the memory of its login around, nor what it began with.
 pub(super) fn welcome(
     stream: Stream,
     peer: PeerAddr,
     process: Arc<Process>,
     logging_in: LoggingIn,
 ) -> impl Future<Output = ()> {
-    // Boxed, because an idle client should not carry the memory of its login around, nor what it began with.
-    let login = Box::pin(log_in(stream, peer, process.clone(), logging_in));
-    async move {
-        let farewell = match login.await {
-            Outcome::Pooled(session) => {
-                let handle = session.handle().clone();
-                process.log_connect(&handle);
-                let farewell = Box::pin(session.serve()).await;
-                process.log_disconnect(&handle, &farewell);
-                farewell
-            }
-            Outcome::Replication(replication) => {
-                let handle = replication.handle().clone();
-                process.log_connect(&handle);
-                let farewell = Box::pin(replication.serve()).await;
-                process.log_disconnect(&handle, &farewell);
-                farewell
-            }
-            Outcome::Console(visit) => Box::pin(process.console(*visit)).await,
-            Outcome::Cancel(cancel) => {
-                Box::pin(process.cancel(cancel.pid, &cancel.secret)).await;
-                Farewell::CancelRequest
-            }
-            Outcome::Ended(ended) => ended.farewell,
-        };
-        process.front.count_farewell(&farewell);
-    }
+    let login = Box::pin(log_in(stream, peer, process, logging_in));
+    async move { Box::pin(serve(login.await)).await }
 }
 
-async fn log_in(stream: Stream, peer: PeerAddr, process: Arc<Process>, logging_in: LoggingIn) -> Outcome {
+/// A login's outcome, and the process that it was a login to.
+async fn log_in(
+    stream: Stream,
+    peer: PeerAddr,
+    process: Arc<Process>,
+    logging_in: LoggingIn,
+) -> (Outcome, Arc<Process>) {
     let begun = Instant::now();
     let outcome = client::login(stream, peer.clone(), process.front.clone(), &logging_in).await;
     if let Outcome::Ended(ended) = &outcome {
         process.log_refused(&peer, ended, begun.elapsed());
     }
-    outcome
+    (outcome, process)
+}
+
+/// Serves whoever has come in, to the end. Clients of a pool are many, so what others need is boxed.
+async fn serve((outcome, process): (Outcome, Arc<Process>)) {
+    let farewell = match outcome {
+        Outcome::Pooled(session) => {
+            let handle = session.handle().clone();
+            process.log_connect(&handle);
+            let farewell = session.serve().await;
+            process.log_disconnect(&handle, &farewell);
+            farewell
+        }
+        Outcome::Replication(replication) => {
+            let handle = replication.handle().clone();
+            process.log_connect(&handle);
+            let farewell = Box::pin(replication.serve()).await;
+            process.log_disconnect(&handle, &farewell);
+            farewell
+        }
+        Outcome::Console(visit) => Box::pin(process.console(*visit)).await,
+        Outcome::Cancel(cancel) => {
+            Box::pin(process.cancel(cancel.pid, &cancel.secret)).await;
+            Farewell::CancelRequest
+        }
+        Outcome::Ended(ended) => ended.farewell,
+    };
+    process.front.count_farewell(&farewell);
 }

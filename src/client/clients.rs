@@ -10,12 +10,13 @@ use std::task::Context;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use thin_vec::ThinVec;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Refusal, SqlState};
 use crate::net::{PeerAddr, TlsInfo, within};
 
-use super::handle::{Birth, Ear, Handle, Order};
+use super::handle::{Birth, Ear, Handle, Order, Secret};
 use super::random;
 
 /// The clients of this process.
@@ -76,7 +77,7 @@ pub struct Seat {
 
 impl Seat {
     /// The orders that have come; `cx` is woken by the next.
-    pub(super) fn poll_orders(&mut self, cx: &mut Context<'_>) -> Option<Vec<Order>> {
+    pub(super) fn poll_orders(&mut self, cx: &mut Context<'_>) -> Option<ThinVec<Order>> {
         self.ear.poll(&self.handle, cx)
     }
 }
@@ -299,7 +300,7 @@ fn too_many(limit: &str) -> Refusal {
 const BACKEND_PID_MAX: i32 = 1 << 22;
 
 /// A process id that nobody has, and a secret. Both are drawn at once, for each draw takes a while.
-fn free_key(inner: &Inner, secret_len: usize) -> (i32, Box<[u8]>) {
+fn free_key(inner: &Inner, secret_len: usize) -> (i32, Secret) {
     loop {
         let mut bytes = [0; 4 + SECRET_LEN_3_2];
         let drawn = &mut bytes[..4 + secret_len];
@@ -307,7 +308,7 @@ fn free_key(inner: &Inner, secret_len: usize) -> (i32, Box<[u8]>) {
         let (pid, secret) = drawn.split_at(4);
         let pid = pid.iter().fold(0, |pid, byte| pid << 8 | i32::from(*byte)) & i32::MAX;
         if pid > BACKEND_PID_MAX && !inner.clients.contains_key(&pid) {
-            return (pid, secret.into());
+            return (pid, Secret::new(secret));
         }
     }
 }
@@ -411,11 +412,11 @@ mod tests {
             .admit(newcomer("a", PROTOCOL_3_0), ClientLimits::default())
             .unwrap();
         let poll = |seat: &mut Seat| seat.poll_orders(&mut Context::from_waker(std::task::Waker::noop()));
-        let mut wrong = seat.secret.clone();
+        let mut wrong = seat.secret.to_vec();
         wrong[0] ^= 1;
         clients.cancel(seat.pid, &wrong, Duration::ZERO).await;
         assert_eq!(poll(&mut seat), None);
-        let (pid, secret) = (seat.pid, seat.secret.clone());
+        let (pid, secret) = (seat.pid, seat.secret.to_vec());
         let cancelling = clients.cancel(pid, &secret, Duration::ZERO);
         tokio::pin!(cancelling);
         let mut cx = Context::from_waker(std::task::Waker::noop());

@@ -1,11 +1,13 @@
 //! What others see of a client, and what they can do to it.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Waker};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use thin_vec::ThinVec;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -78,6 +80,34 @@ impl PartialEq for Taken {
 
 impl Eq for Taken {}
 
+/// What a cancel request has to know.
+#[derive(Clone, Debug)]
+pub(super) enum Secret {
+    /// As it is in protocol 3.0.
+    Short([u8; 4]),
+    /// Any other.
+    Long(Box<[u8]>),
+}
+
+impl Secret {
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        bytes
+            .try_into()
+            .map_or_else(|_| Self::Long(bytes.into()), Self::Short)
+    }
+}
+
+impl Deref for Secret {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Short(bytes) => bytes,
+            Self::Long(bytes) => bytes,
+        }
+    }
+}
+
 /// The public face of one client connection.
 #[derive(Debug)]
 pub struct Handle {
@@ -99,7 +129,7 @@ pub struct Handle {
     pub connected_at: SystemTime,
     born: Instant,
     pub(super) pid: i32,
-    pub(super) secret: Box<[u8]>,
+    pub(super) secret: Secret,
     state: AtomicU8,
     /// Microseconds from birth to the last request that needed a server.
     requested: AtomicU64,
@@ -126,7 +156,7 @@ pub struct PinView {
 
 #[derive(Debug, Default)]
 struct Orders {
-    given: Vec<Order>,
+    given: ThinVec<Order>,
     /// The client's, once it listens.
     waker: Option<Waker>,
 }
@@ -140,7 +170,7 @@ pub(super) struct Ear {
 
 impl Ear {
     /// The orders that have come; `cx` is woken by the next.
-    pub(super) fn poll(&mut self, handle: &Handle, cx: &mut Context<'_>) -> Option<Vec<Order>> {
+    pub(super) fn poll(&mut self, handle: &Handle, cx: &mut Context<'_>) -> Option<ThinVec<Order>> {
         let is_known = (self.waker.as_ref()).is_some_and(|waker| waker.will_wake(cx.waker()));
         if is_known && !handle.ordered.load(Ordering::Acquire) {
             return None;
@@ -164,7 +194,7 @@ pub(super) struct Birth {
     pub(super) database: Arc<str>,
     pub(super) protocol: u32,
     pub(super) pid: i32,
-    pub(super) secret: Box<[u8]>,
+    pub(super) secret: Secret,
 }
 
 impl Handle {

@@ -145,6 +145,11 @@ impl Session {
     /// Serves the client to its end, and tells it why if there is something to tell.
     pub async fn serve(mut self: Box<Self>) -> Farewell {
         let farewell = self.run().await;
+        // Boxed, because idle clients should not carry around what they need at the end.
+        Box::pin(self.see_off(farewell)).await
+    }
+
+    async fn see_off(mut self: Box<Self>, farewell: Farewell) -> Farewell {
         let refusal = farewell.refusal().filter(|_| self.talk.server_left.is_none());
         if let Some(refusal) = refusal
             && !self.talk.down.is_within()
@@ -171,12 +176,12 @@ impl Session {
                     Err(farewell) => return farewell,
                 }
             }
-            let (began, lease) = match self.server().await {
-                Ok(Some(served)) => served,
+            let lease = match self.server().await {
+                Ok(Some(lease)) => lease,
                 Ok(None) => continue,
                 Err(farewell) => return farewell,
             };
-            if let Err(farewell) = self.hold(began, lease).await {
+            if let Err(farewell) = self.hold(lease).await {
                 return farewell;
             }
         }
@@ -257,7 +262,7 @@ impl Session {
 
     /// Gets a server that is set as the client left the last one. Dead ones do not count, nor does one that others have
     /// had and that cannot be set so. `None` if the client changed its mind.
-    async fn server(&mut self) -> Result<Option<(Instant, Lease<Servers>)>, Farewell> {
+    async fn server(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
         for _ in 0..DEAD_SERVERS_MAX {
             let Some(mut lease) = self.wait().await? else {
                 if self.talk.is_deferring() {
@@ -273,11 +278,15 @@ impl Session {
             self.follow_defaults(&mut lease);
             if !self.is_session() && lease.is_aligned_for(self.seat.id, &self.talk.settings) {
                 self.tell_differences(&lease);
-                return Ok(Some((lease.since(), lease)));
+                self.clock.begin_lease(lease.since());
+                return Ok(Some(lease));
             }
             // Boxed, because it takes room.
             match Box::pin(self.fitted(lease)).await? {
-                Fitted::Ready(lease) => return Ok(Some((Instant::now(), lease))),
+                Fitted::Ready(lease) => {
+                    self.clock.begin_lease(Instant::now());
+                    return Ok(Some(lease));
+                }
                 Fitted::Cancelled => return Ok(None),
                 Fitted::Lost => {}
             }
@@ -366,8 +375,7 @@ impl Session {
     }
 
     /// Uses a server until the client has no more claim to it.
-    async fn hold(&mut self, began: Instant, mut lease: Lease<Servers>) -> Result<(), Farewell> {
-        self.clock.begin_lease(began);
+    async fn hold(&mut self, mut lease: Lease<Servers>) -> Result<(), Farewell> {
         let end = loop {
             let stop = poll_fn(|cx| self.poll_relay(cx, &mut lease)).await;
             if !matches!(stop, Stop::Interlude) {

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -24,33 +25,32 @@ impl Session {
     pub(super) async fn wait(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
         let now = Instant::now();
         self.seat.now_waits(now);
-        let result = self.wait_in_line(now).await;
-        if !matches!(result, Ok(Some(_))) {
-            self.seat.now_idles();
-        }
-        result
-    }
-
-    async fn wait_in_line(&mut self, now: Instant) -> Result<Option<Lease<Servers>>, Farewell> {
+        let delay = self.policy.query_wait_notify;
         let Self {
             waiter,
             pool,
             seat,
             stream,
             talk,
-            policy,
             clock,
             leave,
             ..
-        } = self;
+        } = &mut *self;
         let mut place = match pool.ask(now, waiter, talk.settings.mark()) {
             Ok(Asked::Granted(lease)) => return Ok(Some(lease)),
             Ok(Asked::Queued(place)) => place,
-            Err(error) => return Err(Farewell::Limit(error.refusal())),
+            Err(error) => {
+                seat.now_idles();
+                return Err(Farewell::Limit(error.refusal()));
+            }
         };
-        let delay = policy.query_wait_notify;
-        let mut notify_at = (!delay.is_zero()).then(|| now + delay);
-        poll_fn(|cx| {
+        let mut notify_at = if delay == Duration::ZERO {
+            None
+        } else {
+            Some(now + delay)
+        };
+        // What is moved into it is not kept beside it as well.
+        let result = poll_fn(move |cx| {
             if let Poll::Ready(result) = pin!(&mut place).poll(cx) {
                 return Poll::Ready(result.map(Some).map_err(|error| Farewell::Limit(error.refusal())));
             }
@@ -81,7 +81,11 @@ impl Session {
                 Err(farewell) => Poll::Ready(Err(farewell)),
             }
         })
-        .await
+        .await;
+        if !matches!(result, Ok(Some(_))) {
+            self.seat.now_idles();
+        }
+        result
     }
 
     /// Waits until the client may keep the server that it has; a refusal is for the statement that would need one.

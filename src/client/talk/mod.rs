@@ -30,6 +30,7 @@ mod watch;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
+use thin_vec::ThinVec;
 
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
@@ -156,7 +157,7 @@ pub(super) struct Talk {
     pub(super) names: Names,
     pub(super) unnamed: OwnUnnamed,
     /// Portals that are bound to a DEALLOCATE.
-    pub(super) portals: Vec<Portal>,
+    pub(super) portals: ThinVec<Portal>,
     pub(super) statements: Arc<StatementCache>,
     pub(super) trail: Trail,
     /// What the client's session is set to.
@@ -276,7 +277,7 @@ impl Talk {
             down: Passing::DONE,
             names: Names::default(),
             unnamed: OwnUnnamed::default(),
-            portals: Vec::new(),
+            portals: ThinVec::new(),
             statements,
             trail,
             settings: Settings::default(),
