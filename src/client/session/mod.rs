@@ -249,8 +249,11 @@ impl Session {
     /// Takes orders from outside. Those that can wait are kept for the next transaction boundary. One may be to cancel what
     /// the client waits for.
     fn obey(&mut self, cx: &mut Context<'_>) -> Result<Option<Taken>, Farewell> {
+        let Some(orders) = self.seat.poll_orders(cx) else {
+            return Ok(None);
+        };
         let mut cancel = None;
-        for order in self.seat.poll_orders(cx).unwrap_or_default() {
+        for order in orders {
             match order {
                 Order::Kill(refusal) => return Err(Farewell::Administrator(refusal)),
                 Order::Drain(refusal) => self.leave = Some(Box::new(refusal)),

@@ -362,7 +362,7 @@ impl Talk {
     /// Sends on what is there of the client's message.
     fn pass_up(&mut self, server: &mut Connection) {
         let left = self.up.left();
-        if let (Some(marks), true) = (&mut self.trail.marks, left > 0) {
+        if let Some(marks) = &mut self.trail.marks {
             let here = left.min(self.input.len());
             marks.pass(self.input.get(..here).unwrap_or_default(), here == left);
         }

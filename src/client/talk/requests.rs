@@ -92,9 +92,11 @@ impl Talk {
             if server.output.len() >= HIGH_WATER || self.output.len() >= HIGH_WATER {
                 return Pause::Full;
             }
-            self.pass_up(server);
             if !self.up.is_done() {
-                return Pause::NeedMore;
+                self.pass_up(server);
+                if !self.up.is_done() {
+                    return Pause::NeedMore;
+                }
             }
             if server.pipeline.is_full() || self.is_barred(server) {
                 return wait_for_answers(server);

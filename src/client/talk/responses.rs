@@ -198,7 +198,7 @@ impl Talk {
             self.send_on(header, Route::Skip, server);
             return Err(Farewell::Limit(no_transactions()));
         }
-        if server.pipeline.is_settled() {
+        if server.pipeline.is_settled() && !self.portals.is_empty() {
             // They end with their transaction.
             self.portals.clear();
         }
