@@ -11,8 +11,13 @@ from processes import BenchError, Daemon, environment, free_port
 
 DATABASE = "app"
 SCRAM_DATABASE = "app_scram"  # the same server asks for SCRAM here, for the direct logins
+LITERALS_DATABASE = "app_literals"  # where functions have literals that settings decide the meaning of
 USER = "bench"
 PASSWORD = "throwaway"
+
+# The same function twice: PostgreSQL keeps what it has read of it, and with it the meaning of the literal.
+DAYS = "CREATE FUNCTION days(since date) RETURNS int STABLE LANGUAGE plpgsql AS $$BEGIN RETURN {} - since; END$$"
+DAYS_IN = {DATABASE: DAYS.format("make_date(2030, 1, 1)"), LITERALS_DATABASE: DAYS.format("date '2030-01-01'")}
 
 SETTINGS = """
 listen_addresses = '127.0.0.1'
@@ -108,8 +113,10 @@ class Cluster:
         return paths
 
     def _fill(self):
-        self._execute("postgres", f"CREATE DATABASE {DATABASE}")
-        self._execute("postgres", f"CREATE DATABASE {SCRAM_DATABASE}")
+        for database in (DATABASE, SCRAM_DATABASE, LITERALS_DATABASE):
+            self._execute("postgres", f"CREATE DATABASE {database}")
+        for database, function in DAYS_IN.items():
+            self._execute(database, function)
         self._execute("postgres", f"ALTER USER {self.superuser} PASSWORD '{self.verifier}'")
         scale = str(self.scale)
         self._run(pgbench(), "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-i", "-q", "-s", scale, DATABASE)

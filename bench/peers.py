@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import wire
-from cluster import DATABASE, PASSWORD, SCRAM_DATABASE, USER
+from cluster import DATABASE, LITERALS_DATABASE, PASSWORD, SCRAM_DATABASE, USER
 from processes import Daemon, environment, free_port
 
 POOL_SIZE = 16
@@ -86,8 +86,8 @@ class Running:
         if self.daemon:
             self.daemon.stop()
 
-    def connect(self, tls=None, **parameters):
-        return wire.Connection(self.port, self.database, USER, self.password, parameters, tls=tls)
+    def connect(self, tls=None, database=None, **parameters):
+        return wire.Connection(self.port, database or self.database, USER, self.password, parameters, tls=tls)
 
     def visit(self):
         """Logs in, asks, leaves: opens the first server connection, and proves that it works."""
@@ -152,6 +152,7 @@ log_stats = false
 {workers}{self.tls()}{self.more}
 [databases]
 {DATABASE} = "host=127.0.0.1 port={self.cluster.port} dbname={DATABASE}"
+{LITERALS_DATABASE} = "host=127.0.0.1 port={self.cluster.port} dbname={LITERALS_DATABASE}"
 """,
             ),
         ]

@@ -6,7 +6,9 @@ import time
 
 import counters
 import peers
+from cluster import LITERALS_DATABASE
 
+ZONES = [{"options": "-c TimeZone=UTC"}, {"options": "-c TimeZone=Asia/Tokyo"}]
 # name → what each of the clients logs in with beside user and database, and one transaction of it
 WORKLOADS = {
     "inert: one SELECT": ([{}], ["SELECT abalance FROM pgbench_accounts WHERE aid = 12345"]),
@@ -19,12 +21,17 @@ WORKLOADS = {
         [{"options": "-c lock_timeout=30s"}, {"options": "-c lock_timeout=40s"}],
         ["SELECT 1"],
     ),
+    "time zones that alternate, two clients": (ZONES, ["SELECT days('2020-02-02')"]),
+    "time zones that alternate, two clients, where functions have literals": (
+        [{"database": LITERALS_DATABASE, **zone} for zone in ZONES],
+        ["SELECT days('2020-02-02')"],
+    ),
     "flagged: SET of a setting that is not reported": ([{}], ["SET lock_timeout = '30s'"]),
     "opaque: an empty DO": ([{}], ["DO $$ BEGIN END $$"]),
 }
 # Whose clients cannot log in with such options, or whose settings would leak.
 FOLLOWERS = ("howdah", "direct")
-FOLLOWERS_ONLY = ("settings that fit, two clients", "settings that alternate, two clients")
+FOLLOWERS_ONLY = [name for name, (clients, _) in WORKLOADS.items() if clients != [{}]]
 
 
 class Ignoring(peers.Howdah):

@@ -4,7 +4,10 @@ use std::hint::black_box;
 
 use divan::Bencher;
 use divan::counter::BytesCount;
-use howdah::sql::{Functions, Lexer, Reading, Volatility, verdict};
+use howdah::sql::{
+    Effects, Functions, Lexer, Reading, Volatility, contains_either, has_escaped_name, hidden_effects,
+    verdict,
+};
 
 fn main() {
     divan::main();
@@ -75,4 +78,25 @@ fn lexer(bencher: Bencher, name: &str) {
     bencher
         .counter(BytesCount::of_str(text))
         .bench_local(|| Lexer::new(black_box(text.as_bytes()), true).count());
+}
+
+/// What every query and every Parse is looked through for besides: names of prepared statements that are howdah's.
+#[divan::bench(args = INERT.map(|(name, _)| name))]
+fn names(bencher: Bencher, name: &str) {
+    let text = text_of(&INERT, name).as_bytes();
+    bencher.counter(BytesCount::of_slice(text)).bench_local(|| {
+        let text = black_box(text);
+        contains_either(text, [b"pg_prepared_statement", b"howdah_"]) || has_escaped_name(text)
+    });
+}
+
+/// What a text that may do anything is looked through for: a block, and as many times its body.
+#[divan::bench(args = [1, 10, 100])]
+fn hidden(bencher: Bencher, times: usize) {
+    let body = "PERFORM count(*) FROM pg_class WHERE relname = 'orders' AND relkind IN ('r', 'p'); ";
+    let text = format!("DO $$ BEGIN {}END $$", body.repeat(times));
+    assert!(hidden_effects(text.as_bytes()) == Effects::NONE);
+    bencher
+        .counter(BytesCount::of_str(&text))
+        .bench_local(|| hidden_effects(black_box(text.as_bytes())));
 }
