@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 
@@ -9,11 +10,30 @@ import counters
 import peers
 import wire
 from cluster import PASSWORD
-from processes import BenchError, dies_with_parent, environment
+from processes import BenchError, confine, dies_with_parent, environment
 
 CLIENTS = 64
 TOOL = os.path.join(peers.REPOSITORY, "target", "release", "examples", "ceiling")
 WORKERS = (1, 2, 4, 8)
+APART, TOGETHER = "on CPUs of its own", "on the load's CPUs"
+
+
+def placings():
+    """Where the pooler runs → the CPUs of the load and those of the pooler. One CPU cannot be divided.
+
+    Together, a pooler with several threads takes CPU from its own load: each side gets less to do at a time, sleeps and
+    is woken up more often, and neither is at its limit. Apart, the pooler is what there is to wait for.
+    """
+    ours = sorted(os.sched_getaffinity(0), key=_core)
+    half = len(ours) // 2
+    apart = {APART: (ours[:half], ours[half:])} if half else {}
+    return {**apart, TOGETHER: (ours, ours)}
+
+
+def _core(cpu):
+    """Sorts threads of one core next to each other: what one of them does slows the other."""
+    with open(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") as siblings:
+        return int(re.match(r"\d+", siblings.read()).group()), cpu
 
 
 class Ceiling:
@@ -44,11 +64,13 @@ class Ceiling:
         self.process.kill()
         self.process.communicate()
 
-    def measured(self, running, mode, clients, seconds):
+    def measured(self, running, where, mode, clients, seconds):
         """Transactions per second, and the pooler's counters for each; `busy` is its share of one CPU.
 
         What a thread does in a second in which it is always busy is its limit, whether or not this load is enough for it.
         """
+        for pid, cpus in zip((self.process.pid, running.daemon.pid), placings()[where]):
+            confine(pid, cpus)
         self.process.stdin.write(f"{mode} {clients} {seconds} {running.port}\n")
         self.process.stdin.flush()
         self._line()

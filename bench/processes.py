@@ -1,5 +1,6 @@
 """Daemons that are started for a run, watched through /proc, and never left behind."""
 
+import contextlib
 import ctypes
 import glob
 import os
@@ -79,6 +80,13 @@ def dies_with_parent(signal_number):
     """A `preexec_fn`: the kernel stops the child should we be killed without a chance to clean up."""
     prctl = ctypes.CDLL(None).prctl
     return lambda: prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+
+
+def confine(pid, cpus):
+    """Lets a process run on these CPUs only: its threads, and those that they start."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(ProcessLookupError):  # it may have ended meanwhile
+            os.sched_setaffinity(int(thread), cpus)
 
 
 class Daemon:

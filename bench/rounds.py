@@ -120,10 +120,14 @@ class Rounds:
         with ceiling.Ceiling() as tool, contextlib.ExitStack() as stack:
             running = self._start_all(stack, ceiling.choose(tool, work, account, self.chosen))
             for number, order in self._rounds(running):
-                for mode, one in itertools.product(MODES_AIMED_AT, order):
+                for where, mode, one in itertools.product(ceiling.placings(), MODES_AIMED_AT, order):
+                    if number > ASIDE_ROUNDS_MAX and where == ceiling.TOGETHER:
+                        continue
                     clients = ceiling.CLIENTS
-                    what = {"kind": "ceiling", "mode": mode, "clients": clients, "peer": one.peer.name, "round": number}
-                    self._record(what, one.peer.remark(mode), tool.measured, one, mode, clients, options.seconds)
+                    what = {"kind": "ceiling", "where": where, "mode": mode, "clients": clients}
+                    what |= {"peer": one.peer.name, "round": number}
+                    arguments = (where, mode, clients, options.seconds)
+                    self._record(what, one.peer.remark(mode), tool.measured, one, *arguments)
 
     def micro(self):
         for bench in micro.BENCHES:

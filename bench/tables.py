@@ -1,5 +1,7 @@
 """Measurements in, tables out: a title, a head, rows of words, and remarks."""
 
+import itertools
+
 from peers import REFERENCE, RELAY
 
 
@@ -127,10 +129,10 @@ def _ceiling(records):
         "switches (forced)": _switches(records),
         "to PgBouncer: tps / per CPU second": _ratios(records, REFERENCE, "tps", "per_cpu_second"),
     }
-    for mode in records.values("mode", "ceiling"):
+    for where, mode in itertools.product(records.values("where", "ceiling"), records.values("mode", "ceiling")):
         clients = records.values("clients", "ceiling")[0]
-        title = f"A server and {clients} clients that answer and ask at once, {mode}"
-        yield _table(records, "ceiling", title, columns, mode=mode)
+        title = f"A server and {clients} clients that answer and ask at once, the pooler {where}, {mode}"
+        yield _table(records, "ceiling", title, columns, where=where, mode=mode)
 
 
 def _micro(records):

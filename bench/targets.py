@@ -2,6 +2,7 @@
 
 from statistics import median
 
+import ceiling
 import logins
 import micro
 from peers import REFERENCE, RELAY, Howdah, TwoWorkers
@@ -66,7 +67,7 @@ def _throughput(records):
 
 def _ceilings(records):
     for mode in ("simple", "prepared"):
-        wanted = {"kind": "ceiling", "peer": f"{HOWDAH}, 1 worker", "mode": mode}
+        wanted = {"kind": "ceiling", "where": ceiling.APART, "peer": f"{HOWDAH}, 1 worker", "mode": mode}
         ratios = records.ratios("per_cpu_second", REFERENCE, **wanted)
         yield f"ceiling to PgBouncer's, one worker, {mode}", "≥", 1.5, ratios
         many = {**wanted, "peer": f"{HOWDAH}, 8 workers"}
