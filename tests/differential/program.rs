@@ -9,6 +9,10 @@ use crate::common::msg;
 pub(crate) enum Message {
     /// A simple query.
     Query(String),
+    /// One that PostgreSQL cannot read: its text is in no encoding, or does not end.
+    UnreadQuery,
+    /// A statement of this name that it cannot read.
+    UnreadParse(String),
     /// A statement of this name and text.
     Parse(String, String),
     /// Portal, statement and values.
@@ -28,9 +32,18 @@ pub(crate) enum Message {
 }
 
 impl Message {
+    /// Whether a `ReadyForQuery` answers it.
+    fn is_end(&self) -> bool {
+        matches!(self, Self::Query(_) | Self::UnreadQuery | Self::Sync)
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Query(sql) => msg::query(sql),
+            Self::UnreadQuery => msg::typed(b'Q', b"SELECT '\xff'\0"),
+            Self::UnreadParse(name) => {
+                msg::typed(b'P', &[name.as_bytes(), b"\0SELECT '\xff'\0\0\0"].concat())
+            }
             Self::Parse(name, sql) => msg::parse(name, sql),
             Self::Bind(portal, statement, values) => {
                 let values: Vec<_> = values.iter().map(Option::as_deref).collect();
@@ -50,6 +63,8 @@ impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Query(sql) => write!(f, "Query {sql}"),
+            Self::UnreadQuery => f.write_str("Query that cannot be read"),
+            Self::UnreadParse(name) => write!(f, "Parse {name:?} that cannot be read"),
             Self::Parse(name, sql) => write!(f, "Parse {name:?} {sql}"),
             Self::Bind(portal, statement, values) => write!(f, "Bind {portal:?} of {statement:?} {values:?}"),
             Self::DescribeStatement(name) => write!(f, "Describe statement {name:?}"),
@@ -126,10 +141,7 @@ impl Step {
     /// How many `ReadyForQuery` it brings.
     pub(crate) fn ends(&self) -> usize {
         match self {
-            Self::Send(messages) => {
-                let ends = |message: &&Message| matches!(message, Message::Query(_) | Message::Sync);
-                messages.iter().filter(ends).count()
-            }
+            Self::Send(messages) => messages.iter().filter(|message| message.is_end()).count(),
             Self::CopyIn { .. } => 1,
         }
     }
@@ -160,7 +172,7 @@ impl Step {
                 true
             }
             Message::Execute(portal, _) | Message::DescribePortal(portal) => is_bound || !portal.is_empty(),
-            Message::Query(_) | Message::Sync => {
+            message if message.is_end() => {
                 is_bound = false;
                 true
             }
@@ -173,8 +185,8 @@ impl Step {
     fn has_certain_ends(&self) -> bool {
         let Self::Send(messages) = self else { return true };
         messages.windows(2).all(|pair| {
-            let is_end = |message: &Message| matches!(message, Message::Query(_) | Message::Sync);
-            !matches!(pair[1], Message::Query(_)) || is_end(&pair[0])
+            let is_query = pair[1].is_end() && pair[1] != Message::Sync;
+            !is_query || pair[0].is_end()
         })
     }
 }

@@ -116,7 +116,7 @@ fn together(family: Family, author: &mut Author<'_>) -> Step {
     }
     let has_queries = messages
         .iter()
-        .any(|message| matches!(message, Message::Query(_)));
+        .any(|message| matches!(message, Message::Query(_) | Message::UnreadQuery));
     if !has_queries && author.rng.percent(50) {
         messages.retain(|message| *message != Message::Sync);
     }

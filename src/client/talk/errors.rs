@@ -14,6 +14,9 @@ use super::{Done, Talk};
 /// Errors that name a prepared statement: there is none, there is one, it wants other parameters.
 const NAMING: [&[u8]; 3] = [b"26000", b"42P05", b"08P01"];
 
+/// Errors of those who cannot read a message: its text is in no encoding, or does not end.
+const UNREAD: [&[u8]; 2] = [b"22021", b"08P01"];
+
 impl Talk {
     pub(super) fn error(&mut self, header: Header, server: &mut Connection) -> Result<(), Unexpected> {
         let body = server
@@ -42,6 +45,12 @@ impl Talk {
         let code = fields.get(b'C').unwrap_or_default();
         if code == b"0A000" && fields.get(b'R') == Some(b"RevalidateCachedQuery") {
             self.plan_is_stale(server);
+        }
+        if UNREAD.contains(&code) && fields.get(b'P').is_none() {
+            let head = server.pipeline.head().and_then(|entry| entry.note.as_ref());
+            if matches!(head, Some(Note::Query(_) | Note::Unnamed(Some(_)))) {
+                self.unnamed.is_unread();
+            }
         }
         let refusal = match server.pipeline.head().and_then(|entry| entry.note.as_ref()) {
             Some(Note::Refuse(refusal)) if code == b"26000" => Some(refusal.clone()),

@@ -11,7 +11,9 @@ pub(in crate::client) struct OwnUnnamed {
     assumed: Option<Arc<Unnamed>>,
     settled: Option<Arc<Unnamed>>,
     /// Changes that have not been answered yet.
-    pending: usize,
+    pending: u32,
+    /// PostgreSQL could not even read the first of them, so it has changed nothing.
+    is_unread: bool,
     /// The segment of the last of those changes.
     segment: u64,
 }
@@ -30,13 +32,20 @@ impl OwnUnnamed {
     /// A request in `segment` goes out that replaces it or, with `None`, does away with it.
     pub(super) fn change(&mut self, after: Option<Arc<Unnamed>>, segment: u64) {
         self.assumed = after;
-        self.pending += 1;
+        self.pending = self.pending.saturating_add(1);
         self.segment = segment;
+    }
+
+    /// The first change that has not been answered yet is being refused for what is in it, or is not.
+    pub(super) fn is_unread(&mut self) {
+        self.is_unread = true;
     }
 
     /// The first change that has not been answered yet has been carried out, and this is left.
     pub(super) fn settle(&mut self, left: Option<Arc<Unnamed>>) {
-        self.settled = left;
+        if !std::mem::take(&mut self.is_unread) {
+            self.settled = left;
+        }
         self.undo();
     }
 

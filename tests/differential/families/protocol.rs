@@ -29,7 +29,7 @@ pub(super) fn statements(author: &mut Author<'_>) -> Step {
         "DISCARD ALL",
     ]);
     let owned = name.to_owned();
-    let messages = match author.rng.below(12) {
+    let messages = match author.rng.below(14) {
         0 | 1 => vec![parse(name, text), Message::Sync],
         2 => vec![Message::CloseStatement(owned), parse(name, text), Message::Sync],
         3 | 4 => run(name, Vec::new()),
@@ -47,6 +47,8 @@ pub(super) fn statements(author: &mut Author<'_>) -> Step {
             messages
         }
         10 => portal(author),
+        11 => vec![Message::UnreadQuery],
+        12 => vec![Message::UnreadParse(owned), Message::Sync],
         _ => vec![Message::Query(
             author
                 .pick(&[
