@@ -45,4 +45,6 @@ pub use resolve::Resolver;
 pub use restoring::restoring;
 pub use route::Encryption;
 pub use settings::{Extra, Settings, assignments, is_outranked, wished};
-pub use statements::{DECOY, Findings, NAME_PREFIX, NOTHING, Prepared, Standing, Statement, StatementCache};
+pub use statements::{
+    DECOY, Described, Findings, NAME_PREFIX, NOTHING, Prepared, Standing, Statement, StatementCache,
+};

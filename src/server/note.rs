@@ -25,6 +25,8 @@ pub enum Note {
         /// Whoever prepares it under these settings has it accepted as well.
         proves: bool,
     },
+    /// A Describe of howdah's own of this statement.
+    Describes(u64),
     /// A query of howdah's own that asks for the settings that this statement is prepared under.
     Asks(Arc<Statement>),
     /// A client's Close of this name, which stood for this statement.
@@ -84,6 +86,7 @@ impl Weigh for Note {
             Self::Unnamed(unnamed) => unnamed.as_ref().map_or(0, |unnamed| unnamed.definition.len()),
             Self::Deallocate(freeing) | Self::Query(Some(freeing)) => freeing.bytes(),
             Self::Injected(_)
+            | Self::Describes(_)
             | Self::InjectedUnnamed(_)
             | Self::Refuse(_)
             | Self::Uses { .. }

@@ -292,10 +292,35 @@ impl Hasher for Identity {
     }
 }
 
+/// What has been told of a statement's result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Described {
+    /// Nothing.
+    #[default]
+    Untold,
+    /// The server has been asked.
+    Asked,
+    /// Too much to be read.
+    Unread,
+    /// That it returns no rows.
+    Nothing,
+    /// Columns, of which this is the digest.
+    Columns(u64),
+}
+
+impl Described {
+    /// Whether a client that has been told this need not be told what there is.
+    #[inline]
+    pub fn may_be(self, there: impl FnOnce() -> Self) -> bool {
+        matches!(self, Self::Untold | Self::Unread) || [self, Self::Unread].contains(&there())
+    }
+}
+
 #[derive(Debug)]
 struct Slot {
     statement: Arc<Statement>,
     used: u64,
+    described: Described,
     /// The statement's revision when it was parsed.
     revision: u64,
     /// The segment whose Parse has not been answered yet.
@@ -348,6 +373,20 @@ impl Prepared {
         }
     }
 
+    /// What the server has told of the result of this statement, which stays as it is for as long as the server has it.
+    pub fn described(&self, id: u64) -> Described {
+        self.slots
+            .get(&id)
+            .map_or(Described::Untold, |slot| slot.described)
+    }
+
+    /// This is told of the result of this statement.
+    pub fn describe(&mut self, id: u64, described: Described) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.described = described;
+        }
+    }
+
     /// Whether a Parse of this statement has not been answered yet.
     pub fn is_on_its_way(&self, id: u64) -> bool {
         self.slots.get(&id).is_some_and(|slot| slot.pending.is_some())
@@ -363,6 +402,7 @@ impl Prepared {
         self.clock += 1;
         let slot = Slot {
             used: self.clock,
+            described: Described::Untold,
             revision: statement.revision(),
             pending: Some(segment),
             statement,
@@ -406,6 +446,7 @@ impl Prepared {
             statement.id,
             Slot {
                 used: self.clock,
+                described: Described::Untold,
                 revision: DOUBTED,
                 pending: None,
                 statement,

@@ -218,14 +218,18 @@ impl Talk {
 
     /// Makes sure that the server has a statement.
     fn ensure(&mut self, statement: &Arc<Statement>, server: &mut Connection) -> Result<(), Pause> {
-        let standing = match server.prepared.standing(statement, server.pipeline.segment()) {
-            Standing::Ready if self.may_be_misread_again(statement, server) => Standing::Stale,
-            standing => standing,
-        };
-        match standing {
+        match server.prepared.standing(statement, server.pipeline.segment()) {
             Standing::Uncertain => Err(Pause::Blocked),
+            Standing::Ready if self.may_be_misread_again(statement, server) => {
+                wait_for_room(server)?;
+                // It is prepared for each Bind, and need not be described for each.
+                let described = server.prepared.described(statement.id);
+                self.inject(statement, Standing::Stale, server);
+                server.prepared.describe(statement.id, described);
+                Ok(())
+            }
             Standing::Ready => Ok(()),
-            Standing::Stale | Standing::Absent => {
+            standing @ (Standing::Stale | Standing::Absent) => {
                 wait_for_room(server)?;
                 self.inject(statement, standing, server);
                 Ok(())
@@ -349,12 +353,13 @@ impl Talk {
     /// so nearly always, and costs neither memory nor a count of references.
     fn ready(&self, name: &[u8], server: &mut Connection) -> Option<(&Statement, u64)> {
         let segment = server.pipeline.segment();
-        let (statement, order) = self.names.current(name, segment)?;
+        let (statement, order, told) = self.names.current(name, segment)?;
         let leaves_nothing =
             self.trail.following == Following::Not || statement.is_inert(self.trail.functions.version());
         let ready = leaves_nothing
             && self.trail.lent.is_empty()
             && server.prepared.standing(statement, segment) == Standing::Ready
+            && told.may_be(|| server.prepared.described(statement.id))
             && !self.may_be_misread_again(statement, server);
         ready.then_some((statement, order))
     }
@@ -390,7 +395,9 @@ impl Talk {
             return Ok(None);
         };
         self.ensure(&statement, server)?;
-        if self.names.catch_up(&name) && !self.describes_portal_next(header) {
+        let hears_of_it = self.describes_portal_next(header);
+        let is_another = !hears_of_it && self.returns_otherwise(&name, &statement, server)?;
+        if (self.names.catch_up(&name) || is_another) && !hears_of_it {
             // Its driver relies on the description of long ago: it has to hear of the change, as from PostgreSQL.
             self.discard(header);
             refuse(server, result_changed());

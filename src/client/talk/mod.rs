@@ -2,6 +2,7 @@
 
 mod concerns;
 mod deferral;
+mod described;
 mod detour;
 mod errors;
 mod executed;

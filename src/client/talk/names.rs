@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::server::{Forgotten, Statement};
+use crate::server::{Described, Forgotten, Statement};
 
 /// What a name stands for.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ struct Slot {
     statement: Option<Arc<Statement>>,
     /// The statement's revision that the client knows of.
     revision: u64,
+    /// What the client has been told of its result.
+    told: Described,
     /// Changes that have not been answered yet.
     pending: u32,
     /// The segment of those changes.
@@ -68,15 +70,15 @@ impl Names {
         }
     }
 
-    /// What `name` stands for and the number of that name, if a request in `segment` can know and if the client has
-    /// heard of all changes of its result.
-    pub(super) fn current(&self, name: &[u8], segment: u64) -> Option<(&Statement, u64)> {
+    /// What `name` stands for, the number of that name and what the client has been told of it, if a request in `segment`
+    /// can know and if the client has heard of all changes of its result.
+    pub(super) fn current(&self, name: &[u8], segment: u64) -> Option<(&Statement, u64, Described)> {
         let slot = self
             .slots
             .get(key(name))
             .filter(|slot| !slot.is_uncertain(segment))?;
         let statement = slot.statement.as_deref()?;
-        (statement.revision() == slot.revision).then_some((statement, slot.order))
+        (statement.revision() == slot.revision).then_some((statement, slot.order, slot.told))
     }
 
     /// The statement of this id, if the client has a name for it.
@@ -100,6 +102,7 @@ impl Names {
         self.bytes += size(&statement);
         let slot = Slot {
             revision: statement.as_ref().map_or(0, |statement| statement.revision()),
+            told: Described::Untold,
             statement,
             pending,
             segment,
@@ -204,6 +207,21 @@ impl Names {
         };
         let current = statement.revision();
         std::mem::replace(&mut slot.revision, current) != current
+    }
+
+    /// What the client has been told of the result of what it calls `name`.
+    pub(super) fn told(&self, name: &[u8]) -> Described {
+        self.slots
+            .get(key(name))
+            .map_or(Described::Untold, |slot| slot.told)
+    }
+
+    /// The client is told this of the result of a statement that it calls by the name of this number.
+    pub(super) fn tell(&mut self, id: u64, order: u64, told: Described) {
+        let name = self.name_of(id, order).map(<[u8]>::to_vec);
+        if let Some(slot) = name.and_then(|name| self.slots.get_mut(&*name)) {
+            slot.told = told;
+        }
     }
 
     /// The number of a name among all that were prepared.

@@ -4,7 +4,7 @@ use bytes::Buf;
 
 use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
-use crate::server::{Connection, Deallocates, Note, Statement, UnnamedSlot};
+use crate::server::{Connection, Deallocates, Described, Note, Statement, UnnamedSlot};
 use crate::sql::Bearing;
 use crate::wire::backend::{self, Status};
 use crate::wire::pipeline::{Outcome, Request, Route, Unexpected};
@@ -12,6 +12,7 @@ use crate::wire::scan::{self, HEADER_LEN, Header};
 use crate::wire::write;
 
 use super::deferral::Deferral;
+use super::described::{DESCRIPTION_READ_MAX, describes_shared};
 use super::detour::asked_by;
 use super::marks::Marks;
 use super::{Done, HIGH_WATER, Passing, Talk, Touched, move_on};
@@ -80,6 +81,7 @@ impl Talk {
                 end += header.len;
                 continue;
             }
+            self.note_description(header, end, server);
             match self.received(header.tag, Status::Idle, server) {
                 Ok(Route::Forward) => end += header.len,
                 Ok(Route::Skip) => {
@@ -150,6 +152,7 @@ impl Talk {
             }
             b'C' => return self.command_complete(header, server).map_err(unexpected),
             b's' => self.trail.has_completed(),
+            b'T' | b'n' => self.note_description(header, 0, server),
             b'Z' => return self.ready_for_query(header, server, heard),
             _ => {}
         }
@@ -401,6 +404,7 @@ impl Talk {
                     self.leave_the_stage(*freeing, server);
                 }
             }
+            Note::Describes(id) if !done => server.prepared.describe(id, Described::Untold),
             Note::Unnamed(after) => self.settle_unnamed(after, outcome, server),
             Note::InjectedUnnamed(id) => match (outcome, server.unnamed) {
                 (Outcome::Done, UnnamedSlot::Expects(expected, _)) if expected == id => {
@@ -417,6 +421,7 @@ impl Talk {
             | Note::Asks(_)
             | Note::Lent
             | Note::Shown
+            | Note::Describes(_)
             | Note::Uses { .. } => {}
         }
     }
@@ -478,6 +483,7 @@ fn is_ready(header: Header, server: &Connection) -> bool {
         b'S' | b'C' | b'Z' | b'A' => header.len <= SMALL_MAX,
         b'E' => header.len <= ERROR_READ_MAX,
         b'D' => header.len <= SMALL_MAX && asked_by(server).is_some(),
+        b'T' => header.len <= DESCRIPTION_READ_MAX && describes_shared(server),
         _ => false,
     };
     !whole || server.input.len() >= header.len
