@@ -55,6 +55,8 @@ impl SqlState {
     pub const INVALID_CATALOG_NAME: Self = Self(*b"3D000");
     /// `syntax_error`.
     pub const SYNTAX_ERROR: Self = Self(*b"42601");
+    /// A setting cannot be changed while PostgreSQL runs, or in a session.
+    pub const CANT_CHANGE_RUNTIME_PARAM: Self = Self(*b"55P02");
     /// `insufficient_privilege`.
     pub const INSUFFICIENT_PRIVILEGE: Self = Self(*b"42501");
     /// `undefined_object`.

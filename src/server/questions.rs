@@ -77,7 +77,7 @@ impl Answer {
 pub enum Manner {
     /// All of them are reset, for the moment: it is an error if one may not be.
     Plain,
-    /// Those that may not be reset are looked up, which is slow.
+    /// Those that may not be reset are looked up, which is slow, and those that may not be looked at are left out.
     Careful,
 }
 
@@ -202,11 +202,13 @@ pg_catalog.encode(pg_catalog.convert_to(pg_catalog.current_setting(name,true),pg
 const OF_SESSION: &[u8] = b" FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session' \
 AND name OPERATOR(pg_catalog.!~) '^(transaction_(isolation|read_only|deferrable|timeout)|statement_timeout|lock_timeout)$';";
 /// Whether who has logged in may set what is in `pg_settings`.
-const MAY_SET: &[u8] = b"(context OPERATOR(pg_catalog.=) 'user' \
-OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user))";
+const MAY_SET: &[u8] =
+    b"(context OPERATOR(pg_catalog.=) 'user' OR context OPERATOR(pg_catalog.=) 'superuser' \
+AND (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user))";
 /// From PostgreSQL 15 on.
 const MAY_SET_15: &[u8] =
-    b"(context OPERATOR(pg_catalog.=) 'user' OR pg_catalog.has_parameter_privilege(name,'SET'))";
+    b"(context OPERATOR(pg_catalog.=) 'user' OR context OPERATOR(pg_catalog.=) 'superuser' \
+AND pg_catalog.has_parameter_privilege(name,'SET'))";
 /// Of these names the custom settings that the session knows, and what RESET would make of them. A setting that a library
 /// has defined is not among them: it is in `pg_settings`, and perhaps not to be set.
 const CUSTOMS: &[u8] =
@@ -246,7 +248,13 @@ impl Question {
         };
         let may_set = if major >= 15 { MAY_SET_15 } else { MAY_SET };
         select_each(&mut sql, &|name| {
-            telling(&[b"pg_catalog.current_setting(", name, b",true)"].concat())
+            let current = [b"pg_catalog.current_setting(", name, b",true)"].concat();
+            match manner {
+                Manner::Plain => telling(&current),
+                Manner::Careful => {
+                    telling(&[b"CASE ", &*but_for_hidden(name), b"ELSE ", &*current, b" END"].concat())
+                }
+            }
         });
         sql.extend_from_slice(if major >= 17 { FREE_17 } else { b"" });
         sql.extend_from_slice(FREE);
@@ -262,7 +270,7 @@ impl Question {
         select_each(&mut sql, &|name| {
             let unless = match manner {
                 Manner::Plain => Vec::new(),
-                Manner::Careful => but_for_stuck(name, may_set),
+                Manner::Careful => [but_for_hidden(name), but_for_stuck(name, may_set)].concat(),
             };
             telling(
                 &[
@@ -352,6 +360,19 @@ impl Question {
         }
         Some(answer)
     }
+}
+
+/// The beginning of a CASE that tells nothing of a setting which who has logged in may not look at.
+fn but_for_hidden(name: &[u8]) -> Vec<u8> {
+    [
+        b"WHEN ",
+        name,
+        b" OPERATOR(pg_catalog.!~) '[.]|^(role|session_authorization)$' AND NOT EXISTS(SELECT FROM pg_catalog.pg_settings AS s \
+WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) ",
+        name,
+        b") THEN NULL ",
+    ]
+    .concat()
 }
 
 /// The beginning of a CASE that tells of a setting which may not be reset whether it is set: then it has no default.
