@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::console::Console;
 use common::{Cluster, Howdah, Pair, Target, Wire, msg};
 
 const OWN: [(&str, &str); 3] = [
@@ -348,18 +349,42 @@ fn what_is_set_to_the_default_is_no_reset_to_what_the_client_has_logged_in_with(
 }
 
 #[test]
-fn who_keeps_a_server_has_what_a_block_has_reset_again_there() {
+fn what_a_block_resets_comes_back_also_on_a_server_that_is_kept() {
     let cluster = Cluster::start();
     let howdah = Howdah::with_pool(&cluster, 1);
     for target in [cluster.target(), howdah.target()] {
-        let (mut wire, _) = with_own(target, "-c work_mem=7MB -c application_name=mine");
-        wire.query("SELECT pg_advisory_lock(1)");
-        for name in ["work_mem", "application_name"] {
-            let own = wire.value(&format!("SHOW {name}"));
-            wire.query(&format!("DO $$ BEGIN RESET {name}; END $$"));
-            assert_eq!(wire.value(&format!("SHOW {name}")), own);
-            assert_eq!(wire.params["application_name"], "mine");
+        let (mut wire, _) = with_own(target, "-c work_mem=7MB -c TimeZone=Asia/Tokyo");
+        for keeps in [true, false] {
+            if keeps {
+                wire.query("SELECT pg_advisory_lock(1)");
+            } else {
+                wire.query("SELECT pg_advisory_unlock(1)");
+            }
+            for name in ["work_mem", "TimeZone"] {
+                let own = wire.value(&format!("SHOW {name}"));
+                wire.query(&format!("DO $$ BEGIN RESET {name}; END $$"));
+                assert_eq!(wire.value(&format!("SHOW {name}")), own, "keeps: {keeps}");
+                assert_eq!(wire.params["TimeZone"], "Asia/Tokyo", "keeps: {keeps}");
+            }
         }
+    }
+}
+
+/// A server's default is what the client wants then, wherever it goes on.
+#[test]
+fn who_has_gone_back_to_the_servers_encoding_stays_there() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::with_pool(&cluster, 1);
+    for target in [cluster.target(), howdah.target()] {
+        let (mut wire, _) = with_own(target, "-c client_encoding=LATIN1 -c application_name=mine");
+        wire.query("SET client_encoding = 'UTF8'; SET application_name = ''");
+        if howdah.target() == target {
+            Console::open(target).does("RECONNECT");
+        }
+        wire.query("DO $$ BEGIN END $$");
+        assert_eq!(wire.value("SELECT octet_length('é')"), "2");
+        assert_eq!(wire.params["client_encoding"], "UTF8");
+        assert_eq!(wire.value("SHOW application_name"), "");
     }
 }
 

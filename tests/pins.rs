@@ -8,6 +8,7 @@ use std::time::Duration;
 use common::console::{Console, get, metrics_port, number};
 use common::net::{free_port, wait_until};
 use common::{Cluster, Howdah, Wire, msg};
+use rustix::process::Signal;
 
 const LOCK: &str = "SELECT pg_advisory_lock(7)";
 
@@ -283,4 +284,63 @@ fn who_is_told_in_vain_that_there_was_no_permission_is_not_told_again_later() {
         waits.query("SELECT pg_advisory_unlock_all()");
         pinned.query(LOCK);
     }
+}
+
+/// Howdah asks for what a statement has named, also where nobody may set or look at that.
+#[test]
+fn a_setting_that_cannot_be_set_keeps_nothing() {
+    let cluster = Cluster::start();
+    for mode in ["follow", "refuse"] {
+        let howdah = Howdah::before(&cluster)
+            .set("default_pool_size", 1)
+            .set("session_state", mode)
+            .set("query_wait_timeout", "3s")
+            .start();
+        for user in ["app", "postgres"] {
+            for sql in [
+                "SET shared_buffers = '1GB'",
+                "RESET shared_buffers",
+                "SET log_connections = on",
+                "SELECT set_config('block_size', '1', false)",
+                "SET dynamic_library_path = ''",
+                "SELECT set_config('data_directory', '', false)",
+                "DO $$ BEGIN SET session_preload_libraries = ''; EXCEPTION WHEN OTHERS THEN END $$",
+            ] {
+                let mut wire = Wire::login(howdah.target(), user, "app");
+                wire.query(sql);
+                let mut other = Wire::login(howdah.target(), user, "app");
+                assert_eq!(other.query("SELECT 1").code(), "", "{user}: {sql}");
+                assert_eq!(wire.query("SELECT 2").code(), "", "{user}: {sql}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_permission_in_a_transaction_may_end_it_when_howdah_is_to_stop() {
+    let cluster = Cluster::start();
+    let mut howdah = Howdah::before(&cluster).set("max_pinned", 1).start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let [mut pinned, mut waits, mut apart] = [(); 3].map(|()| Wire::app(howdah.target()));
+    pinned.query("CREATE TABLE done (n int)");
+    pinned.query("BEGIN");
+    pinned.query(LOCK);
+    pinned.query("COMMIT");
+    pinned.query("BEGIN");
+    waits.query("BEGIN; INSERT INTO done VALUES (1)");
+    for wire in [&mut waits, &mut apart] {
+        wire.send(&msg::query("SELECT pg_advisory_lock(8)"));
+        wire.expect_silence(Duration::from_millis(200));
+    }
+    howdah.signal(Signal::TERM);
+    assert_eq!(apart.expect_fatal().code(), "57P01");
+    waits.expect_silence(Duration::from_millis(200));
+    pinned.query("SELECT pg_advisory_unlock_all()");
+    pinned.send(&msg::query("COMMIT"));
+    assert_eq!(waits.answer().code(), "");
+    waits.send(&msg::query("COMMIT"));
+    howdah.wait_exit(Duration::from_secs(20));
+    assert_eq!(cluster.sql_in("app", "SELECT n FROM done").len(), 1);
 }

@@ -13,7 +13,8 @@ use crate::error::{Refusal, SqlState};
 use crate::farewell::Farewell;
 use crate::net::within;
 use crate::server::{
-    Answer, Connection, Extra, Failure, IDLE_SESSION_TIMEOUT, Leftovers, Manner, Question, Remains, restoring,
+    Answer, Chosen, Connection, Extra, Failure, IDLE_SESSION_TIMEOUT, Leftovers, Manner, Question, Remains,
+    restoring,
 };
 use crate::sql::{CURRENT_USER, Effects, Resets};
 use crate::wire::backend::Status;
@@ -36,6 +37,12 @@ const ASK_AGAIN_MAX: Duration = Duration::from_secs(10);
 const TRACES_MAX: usize = 256;
 /// How long a server may take to answer a question.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// Not by this client, or not by anybody while PostgreSQL runs.
+const MAY_NOT_BE_SET: [SqlState; 2] = [
+    SqlState::INSUFFICIENT_PRIVILEGE,
+    SqlState::CANT_CHANGE_RUNTIME_PARAM,
+];
 
 /// Whether the client keeps its server.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,7 +78,7 @@ impl Session {
         if (marks.as_ref()).is_some_and(|marks| marks.resets(IDLE_SESSION_TIMEOUT)) {
             server.may_be_as_new();
         }
-        let mut remains = None;
+        let (mut remains, mut taken) = (None, Vec::new());
         if let Some(question) = &question {
             let answer = self.ask(question, server).await?;
             let Some(mut answer) = answer else {
@@ -84,7 +91,7 @@ impl Session {
             if let Some(marks) = &mut marks {
                 self.learn_new_defaults(&mut answer, std::mem::take(&mut marks.suspects), server);
             }
-            self.take_over(&answer, marks.as_deref(), server);
+            taken = self.take_over(&answer, marks.as_deref(), server);
             self.talk.trail.learn_stuck(&answer);
             if let Some(state) = answer.state {
                 remains = Some(state.remains);
@@ -111,14 +118,16 @@ impl Session {
         } else if question.is_none() && self.pin.is_some() && remains == keeps {
             return Ok(After::Keep);
         }
-        self.part(remains, marks.as_deref(), server).await
+        self.part(remains, marks.as_deref(), &taken, server).await
     }
 
-    /// The client keeps its server, or what it has left there is to be taken away.
+    /// The client keeps its server, which has again what was taken of the client's own, or what it has left there is to be
+    /// taken away.
     async fn part(
         &mut self,
         remains: Remains,
         marks: Option<&Marks>,
+        taken: &[Own],
         server: &mut Connection,
     ) -> Result<After, Farewell> {
         let after = self.keep(remains, marks)?;
@@ -128,12 +137,23 @@ impl Session {
             }
             return Ok(after);
         }
-        // What a function or a block has reset of what the client logged in with comes back.
-        match server.align_for(self.seat.id, &self.talk.settings).await {
-            Ok(()) => Ok(after),
-            Err(Failure::Lost(why)) => Err(lost(&why)),
-            Err(Failure::Sql(refusal)) => Err(Farewell::Limit(cannot_follow(refusal))),
+        if taken.is_empty() {
+            return Ok(after);
         }
+        let sql = restoring(taken.iter().map(|(name, value)| (&**name, &**value)), false);
+        match Self::put_back(&sql.join(&b";"[..]), server).await {
+            Ok(()) => {}
+            Err(Failure::Lost(why)) => return Err(lost(&why)),
+            Err(Failure::Sql(refusal)) => return Err(Farewell::Limit(cannot_follow(refusal))),
+        }
+        let is_extra = |own: &&Own| server.settings.reported.spelling(&own.0).is_none();
+        let mut there = Extra::clone(&server.settings.extra);
+        for (name, value) in taken.iter().filter(is_extra) {
+            there.put(name, Some(value));
+        }
+        server.settings.extra = Arc::new(there);
+        self.hear_meanwhile(server);
+        Ok(after)
     }
 
     /// The client need not wait for what howdah asks: it is given what there is for it, as far as it takes that at once. What
@@ -228,7 +248,7 @@ impl Session {
                 Ok(Ok(answer)) => return Ok(Some(answer)),
                 Ok(Err(Failure::Sql(refusal))) if refusal.code == SqlState::QUERY_CANCELED => {}
                 Ok(Err(Failure::Sql(refusal)))
-                    if refusal.code == SqlState::INSUFFICIENT_PRIVILEGE && manner == Manner::Plain =>
+                    if MAY_NOT_BE_SET.contains(&refusal.code) && manner == Manner::Plain =>
                 {
                     manner = Manner::Careful;
                 }
@@ -243,30 +263,18 @@ impl Session {
         Ok(None)
     }
 
-    /// The settings that the server has now are the client's, wherever it goes on.
-    fn take_over(&mut self, answer: &Answer, marks: Option<&Marks>, server: &mut Connection) {
-        let reported = &server.settings.reported;
-        let had = &self.talk.settings.extra;
-        let mut extra = Extra::clone(if answer.set.is_some() { &EMPTY } else { had });
+    /// The settings that the server has now are the client's, wherever it goes on; but for those that a function or a block
+    /// has reset of what it logged in with, which are told.
+    fn take_over(&mut self, answer: &Answer, marks: Option<&Marks>, server: &mut Connection) -> Vec<Own> {
+        let had = self.talk.settings.extra.clone();
         let own = self.talk.trail.own.clone();
+        let (mut extra, mut there) = self.unnamed_settings(answer, server);
         let own_value = |name: &[u8]| {
             own.iter()
                 .find(|(have, _)| **have == *name)
                 .map(|(_, value)| &**value)
         };
-        let mut there = extra.clone();
         let has_set = self.talk.doings.done.has(Done::SOMETHING);
-        if let Some(set) = &answer.set {
-            // Custom settings and the role are not among them, and have been asked for by name.
-            for (name, value) in own.iter().filter(|(name, _)| reported.spelling(name).is_none()) {
-                extra.put(name, Some(value));
-            }
-            for (name, value) in set.iter().filter(|(name, _)| reported.spelling(name).is_none()) {
-                let value = Some(&**value).filter(|value| !server.is_at_rest_with(name, value));
-                extra.put(name, value);
-                there.put(name, value);
-            }
-        }
         // What nobody has named for certain, and others have used here, may be their trace.
         let customs = answer
             .customs
@@ -301,7 +309,12 @@ impl Session {
         server.see(&there);
         let same = extra == there;
         self.talk.settings_end();
-        self.restore_reported(answer, server);
+        let mut taken = self.taken_of_reported(answer, server);
+        let is_taken = |(name, value): &&Own| {
+            let value = Some(&**value);
+            extra.get(name) == value && there.get(name) != value
+        };
+        taken.extend(own.iter().filter(is_taken).cloned());
         self.talk.settings.extra = self.pool.source().intern_extra(extra);
         server.settings.extra = if same {
             self.talk.settings.extra.clone()
@@ -310,19 +323,46 @@ impl Session {
         };
         mind_idleness(answer, server);
         self.settings_changed();
+        taken
     }
 
-    /// Of what servers report, a function or a block has reset what the client logged in with.
-    fn restore_reported(&mut self, answer: &Answer, server: &Connection) {
+    /// What the client is to have, and what the server has, by all that the question has not named.
+    fn unnamed_settings(&self, answer: &Answer, server: &Connection) -> (Extra, Extra) {
+        let Some(set) = &answer.set else {
+            let had = Extra::clone(&self.talk.settings.extra);
+            return (had.clone(), had);
+        };
+        let is_extra = |(name, _): &&Own| server.settings.reported.spelling(name).is_none();
+        let (mut extra, mut there) = (Extra::default(), Extra::default());
+        // Custom settings and the role are not among them, and have been asked for by name.
+        for (name, value) in self.talk.trail.own.iter().filter(is_extra) {
+            extra.put(name, Some(value));
+        }
+        for (name, value) in set.iter().filter(is_extra) {
+            let value = Some(&**value).filter(|value| !server.is_at_rest_with(name, value));
+            extra.put(name, value);
+            there.put(name, value);
+        }
+        (extra, there)
+    }
+
+    /// The same of settings that servers report. Of the others of these, a client's choice is not set where a server has it
+    /// anyway, and cannot be told from a RESET.
+    fn taken_of_reported(&mut self, answer: &Answer, server: &Connection) -> Vec<Own> {
         let own = self.talk.trail.own.clone();
         let reported = &server.settings.reported;
+        let mut taken = Vec::new();
         for (name, value) in own.iter().filter(|(name, _)| answer.is_reset(name) == Some(true)) {
-            let name = reported.spelling(name);
+            let name = reported
+                .spelling(name)
+                .filter(|name| !Chosen::of(name).is_empty());
             if let Some(name) = name.filter(|name| reported.get(name) != Some(value)) {
                 Arc::make_mut(&mut self.talk.settings.reported).set(name, value);
                 write::parameter_status(&mut self.talk.output, name, value);
+                taken.push((name.into(), value.clone()));
             }
         }
+        taken
     }
 
     /// Whether the client keeps its server for what there is on it.
@@ -501,8 +541,6 @@ fn mind_idleness(answer: &Answer, server: &mut Connection) {
         server.may_be_as_new();
     }
 }
-
-static EMPTY: std::sync::LazyLock<Extra> = std::sync::LazyLock::new(Extra::default);
 
 pub(super) fn lost(why: &str) -> Farewell {
     let refusal = Refusal::new(SqlState::CONNECTION_FAILURE, "server connection was lost");

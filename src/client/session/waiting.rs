@@ -20,6 +20,15 @@ use crate::client::handle::Order;
 use crate::client::talk::Talk;
 use crate::client::talk::trail::Licence;
 
+/// What a client has that waits for permission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    /// No server, and nothing that it could lose.
+    Nothing,
+    /// A server, perhaps within a transaction.
+    Server,
+}
+
 impl Session {
     /// Waits for a server. `None` if the client changed its mind.
     pub(super) async fn wait(&mut self) -> Result<Option<Lease<Servers>>, Farewell> {
@@ -91,7 +100,7 @@ impl Session {
     /// Waits until the client may keep the server that it has; a refusal is for the statement that would need one.
     pub(super) async fn permit(&mut self) -> Result<(), Farewell> {
         let pool = self.pool.clone();
-        match self.attend(PinPermit::wait(&pool)).await? {
+        match self.attend(PinPermit::wait(&pool), Holds::Server).await? {
             Ok(permit) => self.may_keep(permit),
             Err(refusal) => self.talk.trail.turned_down = Some(Box::new(refusal)),
         }
@@ -101,7 +110,7 @@ impl Session {
     /// Waits, without a server, until it is worth asking again. Tells whether it is: else the statement has failed.
     pub(super) async fn vacancy(&mut self) -> Result<bool, Farewell> {
         let pool = self.pool.clone();
-        let Err(refusal) = self.attend(PinPermit::vacancy(&pool)).await? else {
+        let Err(refusal) = self.attend(PinPermit::vacancy(&pool), Holds::Nothing).await? else {
             return Ok(true);
         };
         let is_deferring = self.talk.is_deferring();
@@ -126,16 +135,23 @@ impl Session {
     }
 
     /// Waits for permission to keep a server, and for the client. A refusal if that took too long, or was cancelled.
-    async fn attend<T>(&mut self, granted: impl Future<Output = T>) -> Result<Result<T, Refusal>, Farewell> {
+    async fn attend<T>(
+        &mut self,
+        granted: impl Future<Output = T>,
+        holds: Holds,
+    ) -> Result<Result<T, Refusal>, Farewell> {
         let limit = self.policy.query_wait_timeout;
         let permit = within(limit, granted);
         tokio::pin!(permit);
         poll_fn(|cx| match self.poll_attention(cx) {
-            Ok(false) => permit
-                .as_mut()
-                .poll(cx)
-                .map_err(|_| too_many_pinned(limit))
-                .map(Ok),
+            Ok(false) => match self.leaves().filter(|_| holds == Holds::Nothing) {
+                Some(farewell) => Poll::Ready(Err(farewell)),
+                None => permit
+                    .as_mut()
+                    .poll(cx)
+                    .map_err(|_| too_many_pinned(limit))
+                    .map(Ok),
+            },
             Ok(true) => Poll::Ready(Ok(Err(cancelled()))),
             Err(farewell) => Poll::Ready(Err(farewell)),
         })
@@ -148,9 +164,8 @@ impl Session {
         let mut is_cancelled = false;
         for order in self.seat.poll_orders(cx).unwrap_or_default() {
             match order {
-                Order::Kill(refusal) | Order::Drain(refusal) => {
-                    return Err(Farewell::Administrator(refusal));
-                }
+                Order::Kill(refusal) => return Err(Farewell::Administrator(refusal)),
+                Order::Drain(refusal) => self.leave = Some(Box::new(refusal)),
                 Order::Dequeue(_) => is_cancelled = true,
             }
         }
