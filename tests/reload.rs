@@ -422,3 +422,41 @@ fn who_waits_while_the_mode_is_changed_is_served_by_the_new_one() {
     let mut next = Wire::app(howdah.target());
     assert_eq!(next.value("SHOW statement_timeout"), "0");
 }
+
+#[test]
+fn what_was_ignored_is_nobodys_once_it_is_not() {
+    let cluster = Cluster::start();
+    for (name, before, after, leaves) in [
+        (
+            "session_state",
+            "ignore",
+            "follow",
+            "SET work_mem = '99MB'; SELECT pg_advisory_lock(1)",
+        ),
+        (
+            "opaque",
+            "trust",
+            "check",
+            "DO $$ BEGIN PERFORM set_config('work_mem', '99MB', false); END $$",
+        ),
+    ] {
+        let mut howdah = Howdah::before(&cluster)
+            .set("default_pool_size", 1)
+            .set(name, before)
+            .start();
+        if !howdah.is_howdah() {
+            return;
+        }
+        let mut wire = Wire::app(howdah.target());
+        wire.query(leaves);
+        wire.terminate();
+        reload(&mut howdah, |config| config.set(name, after));
+        let mut next = Wire::app(howdah.target());
+        assert_eq!(next.value("SHOW work_mem"), "4MB", "{name}");
+        assert_eq!(
+            next.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
+            "0",
+            "{name}"
+        );
+    }
+}

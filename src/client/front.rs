@@ -224,8 +224,10 @@ impl Front {
             };
             let policy = house.config.pool_settings(&database, &key.user);
             let target = self.target(&house, &database, &key, &policy);
-            // What a session left on its server is not cleaned up as it should be once the mode is another.
-            let changed = pool.source().policy().pool_mode != policy.pool_mode;
+            // What a session left on its server is not cleaned up as it should be once the mode is another, nor is it known
+            // where nobody has looked.
+            let modes = |policy: &PoolSettings| (policy.pool_mode, policy.session_state, policy.opaque);
+            let changed = modes(&pool.source().policy()) != modes(&policy);
             let moved = changed || !pool.source().target().is_same_place(&target);
             pool.source().apply(target, policy.clone());
             // First, for a pool that may be larger begins to grow at once.
