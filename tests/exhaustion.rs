@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::thread;
@@ -10,8 +11,10 @@ use std::time::Duration;
 
 use common::bank::{self, Trade};
 use common::cluster::pid;
+use common::console::{get, metrics_port};
 use common::health::{Health, descriptors};
 use common::howdah::Config;
+use common::net::free_port;
 use common::{Cluster, Howdah, Target, Wire, msg};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit, setrlimit};
 
@@ -284,4 +287,33 @@ fn crowd(target: Target, count: u64) {
     for wire in &mut wires {
         assert_eq!(wire.answer().value(), "1");
     }
+}
+
+/// Whoever says nothing to the health checks' port makes way.
+#[test]
+fn silent_connections_keep_nobody_from_the_health_checks() {
+    let cluster = Cluster::start();
+    let howdah = Howdah::before(&cluster)
+        .set("metrics_addr", format!("127.0.0.1:{}", free_port()))
+        .start();
+    if !howdah.is_howdah() {
+        return;
+    }
+    let port = metrics_port(&howdah);
+    let silent = |_| {
+        let mut stream = TcpStream::connect(Target { port }.addr()).expect("a connection");
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\n")
+            .expect("half a request");
+        stream
+    };
+    let mut silent: Vec<_> = (0..80).map(silent).collect();
+    assert_eq!(get(port, "/healthz").status, 200);
+    // It has not been served because they had all been sent away: the last one may go on.
+    let last = silent.last_mut().expect("80 of them");
+    last.write_all(b"Host: localhost\r\nConnection: close\r\n\r\n")
+        .expect("the rest");
+    let mut text = String::new();
+    last.read_to_string(&mut text).expect("an answer");
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
 }

@@ -1,5 +1,6 @@
 //! The HTTP server: a few paths, and a limit on everything.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,12 +13,12 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::{Exhibit, collect, page, ready};
 
-/// Connections at once. Whoever comes later waits in the kernel.
+/// Connections at once. For whoever comes later the oldest goes: it may be one that says nothing, and a scraper comes again.
 const CONNECTIONS_MAX: usize = 64;
 /// How long a peer may take to send a request, its pause before it included.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,15 +38,18 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Serves everybody who comes, until it is dropped.
 pub async fn serve(listener: TcpListener, exhibit: Arc<Exhibit>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut attended = VecDeque::<AbortHandle>::new();
     let mut complained: Option<Instant> = None;
     loop {
-        let place = Arc::clone(&places)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(attend(stream, exhibit.clone(), place))),
+            Ok((stream, _)) => {
+                attended.retain(|task| !task.is_finished());
+                if attended.len() >= CONNECTIONS_MAX {
+                    attended.pop_front().inspect(AbortHandle::abort);
+                }
+                let task = tokio::spawn(attend(stream, exhibit.clone()));
+                attended.push_back(task.abort_handle());
+            }
             Err(error) => {
                 if complained.is_none_or(|at| at.elapsed() > COMPLAINT_INTERVAL) {
                     complained = Some(Instant::now());
@@ -57,7 +61,7 @@ pub async fn serve(listener: TcpListener, exhibit: Arc<Exhibit>) {
     }
 }
 
-async fn attend(stream: TcpStream, exhibit: Arc<Exhibit>, place: OwnedSemaphorePermit) {
+async fn attend(stream: TcpStream, exhibit: Arc<Exhibit>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let response = respond(request.method(), request.uri().path(), &exhibit);
         std::future::ready(Ok::<_, Infallible>(response))
@@ -76,7 +80,6 @@ async fn attend(stream: TcpStream, exhibit: Arc<Exhibit>, place: OwnedSemaphoreP
         connection.as_mut().graceful_shutdown();
         let _ = tokio::time::timeout(LAST_ANSWER_TIMEOUT, connection).await;
     }
-    drop(place);
 }
 
 /// What a request is answered with.
