@@ -52,7 +52,7 @@ const STATEMENTS: [&[u8]; 2] = [b"global", b"variable"];
 /// [`Effects::DEFINES`]. A function's body is such a text, with `language name:` before it.
 pub fn hidden_effects(text: &[u8]) -> Effects {
     let computes = computes_setting(text);
-    let sticks = calls_sticky(text) || loads(text) || keeps_globals(text);
+    let sticks = calls_sticky(text) || has_escaped_identifier(text) || loads(text) || keeps_globals(text);
     let effect = |is_there, effect| if is_there { effect } else { Effects::NONE };
     effect(computes, Effects::COMPUTED)
         .union(effect(sticks, Effects::STICKY))
@@ -83,6 +83,16 @@ fn calls_sticky(text: &[u8]) -> bool {
         let len = behind.iter().position(is_other).unwrap_or(behind.len());
         let name = text.get(start..at.saturating_add(len)).unwrap_or_default();
         Folded::new(name).is_some_and(|name| special(name.as_bytes()) == Some(Special::Sticky))
+    })
+}
+
+/// `U&"dblink\005fconnect"`: it may be any of these.
+fn has_escaped_identifier(text: &[u8]) -> bool {
+    let mut found = memchr::memmem::find_iter(text, b"&\"");
+    found.any(|at| {
+        text.get(..at)
+            .and_then(<[u8]>::last)
+            .is_some_and(|before| before.eq_ignore_ascii_case(&b'u'))
     })
 }
 
@@ -179,11 +189,13 @@ mod tests {
             "language pltcl: set GD(x) 1",
             "language plv8: globalThis.x = 1",
             "language plr: x <<- 1",
+            r#"SELECT U&"dblink\005fconnect"('k', 'dbname=x')"#,
         ] {
             assert!(sticks(text), "{text}");
         }
         for text in [
             "DO $$BEGIN PERFORM dblink('dbname=x', 'select 1'); END$$",
+            "SELECT U&'dblink', a&\"b\" FROM t",
             "DO $$BEGIN PERFORM my_dblink_connect(); load := 'x'; workload 'x' END$$",
             "language plpython3u: # global settings\nreturn 1",
             "language plpython3u: plan = SD.setdefault('plan', plpy.prepare('select 1'))",
