@@ -143,6 +143,9 @@ fn row(text: &[u8]) -> Option<usize> {
     None
 }
 
+/// So many bytes, and what follows each of them, are looked at together.
+const AT_ONCE: usize = 16;
+
 /// What a text has that a look at its parentheses would miss.
 #[derive(Clone, Copy)]
 struct Traps(u8);
@@ -153,24 +156,46 @@ impl Traps {
     /// `--`: a name may go before it, and its parenthesis behind it.
     const LINE_COMMENT: u8 = 2;
 
-    /// In one pass without a branch, so that it is done for many bytes at once. A trap of less than four letters that
-    /// ends the text has nothing behind it, and catches nobody.
+    /// In blocks that are looked at as a whole. The last is behind all others, or overlaps with the one before: what is
+    /// found twice is found.
     fn of(text: &[u8]) -> Self {
-        let behind = |count| text.get(count..).unwrap_or_default();
+        let mut found = 0;
+        let mut rest = text;
+        while let Some(block) = rest.first_chunk() {
+            found |= Self::of_block(block);
+            rest = rest.get(AT_ONCE..).unwrap_or_default();
+        }
+        let last = text.last_chunk().copied().unwrap_or_else(|| padded(text));
+        Self(found | Self::of_block(&last))
+    }
+
+    /// Without a branch, so that it is done for all bytes at once. A trap of two letters that ends a text need not be found:
+    /// it has nothing behind it, and catches nobody.
+    fn of_block(block: &[u8; AT_ONCE + 3]) -> u8 {
+        let behind = |count| block.get(count..).unwrap_or_default();
         let (second, third, fourth) = (behind(1), behind(2), behind(3));
         let mut found = 0;
-        for (((a, b), c), d) in text.iter().zip(second).zip(third).zip(fourth) {
+        for (((a, b), c), d) in block.iter().zip(second).zip(third).zip(fourth) {
             let into = ((a | 0x20) ^ b'i') | ((b | 0x20) ^ b'n') | ((c | 0x20) ^ b't') | ((d | 0x20) ^ b'o');
             let escaped = (a ^ b'&') | (b ^ b'"');
             let comment = (a ^ b'-') | (b ^ b'-');
             found |= u8::from(into == 0) | u8::from(escaped == 0) | (u8::from(comment == 0) << 1);
         }
-        Self(found)
+        found
     }
 
     fn has(self, trap: u8) -> bool {
         self.0 & trap != 0
     }
+}
+
+/// The beginning of a text, with zeros behind it where it is shorter.
+fn padded<const LEN: usize>(text: &[u8]) -> [u8; LEN] {
+    let mut padded = [0; LEN];
+    for (to, from) in padded.iter_mut().zip(text) {
+        *to = *from;
+    }
+    padded
 }
 
 /// Whether a parenthesis behind this calls nothing that could leave anything.
@@ -272,6 +297,21 @@ mod tests {
             "SELECT \"f\"(\"a\".\"b\") FROM \"c\" AS \"d\" WHERE \"e\" IN (SELECT 1)",
         ] {
             assert!(is_plain(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn traps_are_found_wherever_they_stand() {
+        for (trap, kind) in [
+            ("Into", Traps::FATAL),
+            ("&\"xx", Traps::FATAL),
+            ("--xx", Traps::LINE_COMMENT),
+        ] {
+            for (before, behind) in (0..60).flat_map(|before| (0..60).map(move |behind| (before, behind))) {
+                let (before, behind) = ("x".repeat(before), "x".repeat(behind));
+                assert!(Traps::of(format!("{before}{trap}{behind}").as_bytes()).has(kind));
+                assert_eq!(Traps::of(format!("{before}{behind}").as_bytes()).0, 0);
+            }
         }
     }
 
