@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use common::net::Target;
 use common::{Pair, Wire, msg};
 
@@ -134,4 +136,56 @@ fn what_executes_a_statement_that_executes_another_returns_its_rows() {
         wire.query("EXECUTE s; EXECUTE e; EXECUTE d");
         wire.batch(&[msg::extended("EXECUTE e", &[])]);
     });
+}
+
+/// Two of them share a server with others who wait for it, while that is given what the statement is to find there.
+#[test]
+fn who_looks_at_prepared_statements_finds_its_own_where_others_wait() {
+    let pair = Pair::with_pool(2);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let mut other = Wire::app(pair.howdah.target());
+            let over = &over;
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    other.query("SELECT 1");
+                }
+            });
+        }
+        let mut wire = Wire::app(pair.howdah.target());
+        // It may do anything, so that it waits until the answers to what goes before it have come.
+        let look = "SELECT set_config('app.x', string_agg(name, ' ' ORDER BY name), false) FROM pg_prepared_statements";
+        wire.batch(&[msg::parse("look", look), msg::parse("mine", "SELECT 'mine'")]);
+        let mut answers: Vec<_> = (0..30)
+            .map(|_| format!("{:?}", wire.extended(&[msg::run("look", &[])])))
+            .collect();
+        over.store(true, Ordering::Relaxed);
+        answers.dedup();
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        assert!(answers[0].contains("look mine"), "{answers:?}");
+    });
+}
+
+#[test]
+fn what_a_server_has_for_a_client_that_looks_is_gone_with_it() {
+    let pair = Pair::with_pool(1);
+    let mut other = Wire::app(pair.howdah.target());
+    let look = "SELECT string_agg(name, ' ' ORDER BY name) FROM pg_prepared_statements";
+    for text in [
+        look,
+        &look.replace("SELECT", "SELECT set_config('app.x', '1', false), "),
+    ] {
+        let run = [msg::run("mine", &[]), msg::flush()].concat();
+        for (request, waits) in [(&run, true), (&run, false), (&msg::query(text), false)] {
+            for _ in 0..5 {
+                let mut wire = Wire::app(pair.howdah.target());
+                wire.batch(&[msg::parse("mine", text)]);
+                wire.send(request);
+                while waits && wire.read().kind != b'C' {}
+                wire.vanish();
+                assert_eq!(other.value(look), "NULL");
+            }
+        }
+    }
 }

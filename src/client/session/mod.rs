@@ -496,6 +496,7 @@ impl Session {
 
     /// The client ends while it holds a server.
     fn give_up(&mut self, mut lease: Lease<Servers>, farewell: &Farewell) {
+        let has_lent = self.talk.has_lent();
         let tally = &mut self.talk.tally;
         let kept = self.pin.as_ref().map_or(Remains::NONE, |pin| pin.remains);
         let marks = self.talk.trail.marks.take();
@@ -512,8 +513,9 @@ impl Session {
             None if kept.is_empty() => Leftovers::None,
             None => Leftovers::Kinds(kept),
         };
-        // In the middle of a message the server could only wait for the rest.
-        lease.is_spent = !self.talk.up.is_done() || lease.pipeline.is_doubtful();
+        // In the middle of a message the server could only wait for the rest. What has been put there for the client to find
+        // would be there for others.
+        lease.is_spent = !self.talk.up.is_done() || lease.pipeline.is_doubtful() || has_lent;
         if lease.is_spent {
             return lease.release_dirty(Dirt::Abandoned, tally);
         }

@@ -188,7 +188,9 @@ impl Session {
         let settled = server.pipeline.is_settled()
             && self.talk.up.is_done()
             && self.talk.down.is_done()
-            && server.output.is_empty();
+            && server.output.is_empty()
+            // What has been put there for the next request to find is taken back behind it.
+            && !self.talk.has_lent();
         if heard.units > 0 {
             let now = self.clock.now();
             let took = self.clock.end_unit(now, server.pipeline.in_flight());

@@ -279,7 +279,7 @@ impl Talk {
     }
 
     /// Whether the server has anything under the client's names until the next Sync.
-    pub(super) fn has_lent(&self) -> bool {
+    pub(in crate::client) fn has_lent(&self) -> bool {
         !self.trail.lent.is_empty() || !self.trail.doomed.is_empty()
     }
 
