@@ -1,6 +1,7 @@
 """PostgreSQL's own regression tests, by psql, while others use the same few servers with settings of their own."""
 
 import contextlib
+import glob
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from suite import HERE, KEPT, finish, note
 
 DATABASE = "regression"
 DISTURBERS = 5
-MODULES = ("regress.so", "autoinc.so", "refint.so")
+PSQL_SOURCES = "src/bin/psql"  # the tests use what only the psql of their version has
 # What pg_regress gives its database.
 DATABASE_SETTINGS = {
     "lc_messages": "C",
@@ -115,15 +116,16 @@ class Regress(Sources):
     def _furnish(self, place, log):
         """Puts what the server is to load and read where it can; the environment of psql."""
         directory = os.path.dirname(self.inside)
-        self.make(log, ["-C", directory, "all"])
+        self.make(log, ["-C", directory, "all"], ["-C", PSQL_SOURCES])
         inputs, results = (os.path.join(place.work, name) for name in ("inputs", "results"))
         for part in ("sql", "data"):
             shutil.copytree(os.path.join(self.checkout, directory, part), os.path.join(inputs, part))
-        for module in MODULES:
-            shutil.copy(os.path.join(self.home, directory, module), inputs)
+        for built in (f"{directory}/*.so", f"{PSQL_SOURCES}/psql", "src/interfaces/libpq/libpq.so.5"):
+            for path in glob.glob(os.path.join(self.home, built)):
+                shutil.copy(path, inputs)
         os.mkdir(results)
         place.account.give(results)
-        paths = {"PG_ABS_SRCDIR": inputs, "PG_ABS_BUILDDIR": place.work, "PG_LIBDIR": inputs}
+        paths = {"PG_ABS_SRCDIR": inputs, "PG_ABS_BUILDDIR": place.work, "PG_LIBDIR": inputs, "LD_LIBRARY_PATH": inputs}
         return {**place.environment(), **ENVIRONMENT, **paths, **self._between(inputs)}
 
     def _between(self, directory):
@@ -138,7 +140,7 @@ class Regress(Sources):
         return {"LD_PRELOAD": library, "PROTOCOL": self.protocol}
 
     def _psql(self, test, place, outputs, environment):
-        psql = shutil.which("psql") or server_binary("psql")
+        psql = os.path.join(environment["PG_ABS_SRCDIR"], "psql")
         environment = {**environment, "PGAPPNAME": f"pg_regress/{test}"}
         script = os.path.join(environment["PG_ABS_SRCDIR"], "sql", f"{test}.sql")
         with open(script) as script, open(os.path.join(outputs, test + ".out"), "w") as output:
