@@ -133,3 +133,31 @@ fn who_asks_each_time_has_the_new_result() {
         cluster.sql_in("app", "GRANT ALL ON v TO app");
     }
 }
+
+/// What a driver was told in another encoding, or of a cursor that was not there yet.
+#[test]
+fn what_is_only_spelled_otherwise_is_the_same() {
+    targets(|target, cluster| {
+        // In Latin 1 it reads as é does in UTF-8.
+        cluster.sql_in("app", "ALTER TABLE t RENAME b TO \"Ã©\"");
+        let mut scene = Scene::new(target, "SELECT * FROM t", true);
+        scene.wire.query("SET client_encoding = 'LATIN1'");
+        assert_eq!(scene.executes(), "1,one");
+        let describe = [msg::describe_statement(NAME), msg::sync()].concat();
+        scene.wire.send(&describe);
+        assert_eq!(scene.wire.kinds_until_ready(), "tTZ");
+        scene.wire.query("RESET client_encoding");
+        assert_eq!(scene.executes(), "1,one");
+    });
+    targets(|target, _| {
+        let (mut wire, mut holder) = (Wire::app(target), Wire::app(target));
+        wire.batch(&[
+            msg::parse(NAME, "FETCH ALL FROM c"),
+            msg::describe_statement(NAME),
+        ]);
+        holder.query("BEGIN");
+        wire.query("BEGIN; DECLARE c CURSOR FOR SELECT 7");
+        let answer = wire.extended(&[msg::bind("", NAME, &[]), msg::execute("", 0)]);
+        assert_eq!(answer.rows, [[Some("7".to_owned())]]);
+    });
+}

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::BufMut;
 
 use crate::server::{Connection, Described, Note, Statement};
+use crate::sql::is_read_when_prepared;
 use crate::wire::backend::Status;
 use crate::wire::pipeline::{Answer, Request};
 use crate::wire::scan::{HEADER_LEN, Header};
@@ -31,6 +32,8 @@ fn digest(body: &[u8]) -> Option<u64> {
         let end = memchr::memchr(0, rest)?;
         let (name, column) = rest.split_at_checked(end + 1)?;
         let (column, behind) = column.split_at_checked(COLUMN_LEN)?;
+        // Other letters come in the encoding that the client talks in.
+        let name = Some(name).filter(|name| name.is_ascii());
         (name, column.get(TYPE)).hash(&mut hasher);
         rest = behind;
     }
@@ -76,7 +79,8 @@ impl Talk {
     ) -> Result<bool, Pause> {
         let told = self.names.told(name);
         let there = server.prepared.described(statement.id);
-        if told.may_be(|| there) {
+        // What a FETCH or an EXECUTE returns is as it is at that moment.
+        if told.may_be(|| there) || !is_read_when_prepared(statement.text()) {
             return Ok(false);
         }
         match there {
