@@ -52,7 +52,7 @@ const STATEMENTS: [&[u8]; 2] = [b"global", b"variable"];
 /// [`Effects::DEFINES`]. A function's body is such a text, with `language name:` before it.
 pub fn hidden_effects(text: &[u8]) -> Effects {
     let computes = computes_setting(text);
-    let sticks = calls_sticky(text) || has_escaped_identifier(text) || loads(text) || keeps_globals(text);
+    let sticks = calls_sticky(text) || calls_escaped(text) || loads(text) || keeps_globals(text);
     let effect = |is_there, effect| if is_there { effect } else { Effects::NONE };
     effect(computes, Effects::COMPUTED)
         .union(effect(sticks, Effects::STICKY))
@@ -86,13 +86,20 @@ fn calls_sticky(text: &[u8]) -> bool {
     })
 }
 
-/// `U&"dblink\005fconnect"`: it may be any of these.
-fn has_escaped_identifier(text: &[u8]) -> bool {
+/// `U&"dblink\005fconnect"(…)`: what is called may be any of these.
+fn calls_escaped(text: &[u8]) -> bool {
     let mut found = memchr::memmem::find_iter(text, b"&\"");
     found.any(|at| {
-        text.get(..at)
-            .and_then(<[u8]>::last)
-            .is_some_and(|before| before.eq_ignore_ascii_case(&b'u'))
+        let (before, name) = text.split_at_checked(at).unwrap_or_default();
+        let is_escaped = before
+            .last()
+            .is_some_and(|letter| letter.eq_ignore_ascii_case(&b'u'));
+        let end = memchr::memchr(b'"', name.get(2..).unwrap_or_default());
+        let behind = end
+            .and_then(|end| name.get(end.saturating_add(3)..))
+            .unwrap_or_default();
+        let behind = scan::skip_spaces(behind);
+        is_escaped && (behind.first() == Some(&b'(') || begins_with(behind, b"uescape"))
     })
 }
 
@@ -196,6 +203,7 @@ mod tests {
         for text in [
             "DO $$BEGIN PERFORM dblink('dbname=x', 'select 1'); END$$",
             "SELECT U&'dblink', a&\"b\" FROM t",
+            r#"EXECUTE U&"\0068owdah_2""#,
             "DO $$BEGIN PERFORM my_dblink_connect(); load := 'x'; workload 'x' END$$",
             "language plpython3u: # global settings\nreturn 1",
             "language plpython3u: plan = SD.setdefault('plan', plpy.prepare('select 1'))",
