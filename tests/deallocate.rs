@@ -223,3 +223,21 @@ fn deallocate_within_transactions_and_pipelines() {
         wire.batch(&[msg::run("_pg3_0", &[])]);
     });
 }
+
+/// The name is gone by then.
+#[test]
+fn an_error_in_front_of_a_close_or_deallocate_speaks_of_the_clients_own_name() {
+    Pair::alike_one_and_two(|wire| {
+        let one_too_many = msg::bind("", "s", &[Some("7")]);
+        for behind in [
+            msg::close_statement("s"),
+            msg::extended("DEALLOCATE s", &[]),
+            msg::extended("DEALLOCATE ALL", &[]),
+        ] {
+            wire.batch(&[msg::parse("s", "SELECT 1")]);
+            wire.batch(&[one_too_many.clone(), behind]);
+            wire.batch(&[msg::run("s", &[])]);
+            wire.query("DEALLOCATE ALL");
+        }
+    });
+}

@@ -190,7 +190,10 @@ impl Names {
         let mut found = None;
         for (name, slot) in &self.slots {
             let is_named = |statement: &Arc<Statement>| statement.id == id;
-            if (found.is_none() || slot.order == order) && slot.statement.as_ref().is_some_and(is_named) {
+            let is_meant = slot.order == order;
+            // A Close behind the request may have given it up already.
+            let is_given_up = slot.statement.is_none() && is_meant;
+            if is_given_up || (found.is_none() || is_meant) && slot.statement.as_ref().is_some_and(is_named) {
                 found = Some(&**name);
             }
         }
