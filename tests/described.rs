@@ -161,3 +161,35 @@ fn what_is_only_spelled_otherwise_is_the_same() {
         assert_eq!(answer.rows, [[Some("7".to_owned())]]);
     });
 }
+
+/// Where it is asked in one write, behind what may have ended a failed transaction, or taken the name away.
+#[test]
+fn it_holds_behind_what_has_not_been_answered_yet() {
+    targets(|target, cluster| {
+        let mut scene = Scene::new(target, "SELECT * FROM t", true);
+        scene.wire.batch(&[msg::parse("rollback", "ROLLBACK")]);
+        cluster.sql_in("app", "ALTER TABLE t ADD c int DEFAULT 3");
+        let bind = [msg::bind("", NAME, &[]), msg::execute("", 0)].concat();
+        let ends = [
+            msg::query("BEGIN"),
+            msg::query("SELECT 1/0"),
+            [msg::bind("", "rollback", &[]), msg::execute("", 0), msg::sync()].concat(),
+            [bind.clone(), msg::sync()].concat(),
+        ];
+        scene.wire.send(&ends.concat());
+        for code in ["", "22012", "", "0A000"] {
+            assert_eq!(scene.wire.answer().code(), code);
+        }
+        let closes = [
+            bind.clone(),
+            msg::close_statement(NAME),
+            msg::sync(),
+            bind,
+            msg::sync(),
+        ];
+        scene.wire.send(&closes.concat());
+        for code in ["0A000", "0A000"] {
+            assert_eq!(scene.wire.answer().code(), code);
+        }
+    });
+}

@@ -89,6 +89,10 @@ impl Talk {
             _ => return Ok(true),
         }
         if server.pipeline.status() == Status::Failed {
+            if server.pipeline.in_flight() {
+                // It may be what ends the transaction.
+                return Err(wait_for_answers(server));
+            }
             // It says no by itself.
             return Ok(false);
         }

@@ -155,9 +155,16 @@ impl Names {
 
     /// The last change of `name` has not been carried out: it stands for what it stood for before.
     pub(super) fn undo(&mut self, name: &[u8], before: Option<Arc<Statement>>) {
-        let (pending, segment) = match self.slots.get(key(name)) {
-            Some(slot) => (slot.pending.saturating_sub(1), slot.segment),
-            None => (0, 0),
+        let (pending, segment) = match (self.slots.get_mut(key(name)), &before) {
+            // A Close: what the client has been told of it still holds.
+            (Some(slot), Some(before)) if slot.statement.is_none() => {
+                self.bytes += before.definition.len() as u64;
+                slot.statement = Some(before.clone());
+                slot.pending = slot.pending.saturating_sub(1);
+                return;
+            }
+            (Some(slot), _) => (slot.pending.saturating_sub(1), slot.segment),
+            (None, _) => (0, 0),
         };
         self.put(name, before, pending, segment);
     }
