@@ -311,6 +311,12 @@ fn a_setting_that_cannot_be_set_keeps_nothing() {
                 let mut other = Wire::login(howdah.target(), user, "app");
                 assert_eq!(other.query("SELECT 1").code(), "", "{user}: {sql}");
                 assert_eq!(wire.query("SELECT 2").code(), "", "{user}: {sql}");
+                // What has been set beside it is the client's own, and that is not.
+                wire.query("BEGIN; SET work_mem = '5MB'; SAVEPOINT s");
+                wire.query(sql);
+                wire.query("ROLLBACK TO s; COMMIT");
+                assert_eq!(other.query("SELECT 1").code(), "", "{user}: {sql}");
+                assert_eq!(wire.value("SHOW work_mem"), "5MB", "{user}: {sql}");
             }
         }
     }

@@ -77,7 +77,7 @@ impl Answer {
 pub enum Manner {
     /// All of them are reset, for the moment: it is an error if one may not be.
     Plain,
-    /// Those that may not be reset are looked up, which is slow, and those that may not be looked at are left out.
+    /// Those that may not be reset are looked up, which is slow, and those that cannot have been set are left out.
     Careful,
 }
 
@@ -251,9 +251,16 @@ impl Question {
             let current = [b"pg_catalog.current_setting(", name, b",true)"].concat();
             match manner {
                 Manner::Plain => telling(&current),
-                Manner::Careful => {
-                    telling(&[b"CASE ", &*but_for_hidden(name), b"ELSE ", &*current, b" END"].concat())
-                }
+                Manner::Careful => telling(
+                    &[
+                        b"CASE ",
+                        &*but_for_others(name, may_set),
+                        b"ELSE ",
+                        &*current,
+                        b" END",
+                    ]
+                    .concat(),
+                ),
             }
         });
         sql.extend_from_slice(if major >= 17 { FREE_17 } else { b"" });
@@ -270,7 +277,7 @@ impl Question {
         select_each(&mut sql, &|name| {
             let unless = match manner {
                 Manner::Plain => Vec::new(),
-                Manner::Careful => [but_for_hidden(name), but_for_stuck(name, may_set)].concat(),
+                Manner::Careful => [but_for_others(name, may_set), but_for_stuck(name, may_set)].concat(),
             };
             telling(
                 &[
@@ -362,15 +369,17 @@ impl Question {
     }
 }
 
-/// The beginning of a CASE that tells nothing of a setting which who has logged in may not look at.
-fn but_for_hidden(name: &[u8]) -> Vec<u8> {
+/// The beginning of a CASE that tells nothing of a setting which is not set and may not be, or perhaps not even be looked at.
+fn but_for_others(name: &[u8], may_set: &[u8]) -> Vec<u8> {
     [
         b"WHEN ",
         name,
-        b" OPERATOR(pg_catalog.!~) '[.]|^(role|session_authorization)$' AND NOT EXISTS(SELECT FROM pg_catalog.pg_settings AS s \
-WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) ",
+        b" OPERATOR(pg_catalog.!~) '[.]|^(role|session_authorization)$' AND NOT EXISTS(SELECT FROM pg_catalog.pg_settings \
+WHERE pg_catalog.lower(name) OPERATOR(pg_catalog.=) ",
         name,
-        b") THEN NULL ",
+        b" AND (source OPERATOR(pg_catalog.=) 'session' OR ",
+        may_set,
+        b")) THEN NULL ",
     ]
     .concat()
 }
