@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 
 import wire
 
@@ -54,7 +55,7 @@ class Disturbance:
                 finally:
                     connection.close()
             except OSError as error:
-                self.errors.append(str(error))
+                self.errors.append(f"{time.strftime('%H:%M:%S')} {error}")
                 self.over.wait(0.2)
 
     def _disturb(self, connection, dice):

@@ -174,4 +174,4 @@ class RegressPrepared(Regress):
     name = title = "regress-prepared"
     protocol = "prepared"
     at_once = False
-    is_usual = False  # nobody has waited for all of it yet, so that its exceptions are not listed
+    is_usual = False  # it takes an hour
