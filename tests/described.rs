@@ -193,3 +193,26 @@ fn it_holds_behind_what_has_not_been_answered_yet() {
         }
     });
 }
+
+/// It is prepared anew for each of its uses then.
+#[test]
+fn a_statement_that_is_used_under_other_settings_is_asked_about_once() {
+    targets(|target, _| {
+        let mut scene = Scene::new(target, "SELECT '01.02.2024'::date::text, a FROM t", true);
+        for (begin, set) in [
+            ("SELECT 1", "SET DateStyle = 'German'"),
+            ("BEGIN", "SET LOCAL DateStyle = 'SQL, DMY'"),
+        ] {
+            scene.wire.query(begin);
+            scene.wire.query(set);
+            for _ in 0..2 {
+                // The server that it has had, and the other one.
+                scene
+                    .holder
+                    .query(if begin == "BEGIN" { "COMMIT" } else { "BEGIN" });
+                assert!(scene.executes().ends_with(",1"), "{set}");
+            }
+            scene.wire.query("COMMIT");
+        }
+    });
+}

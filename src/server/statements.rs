@@ -400,9 +400,12 @@ impl Prepared {
     /// A Parse of `statement` is on its way. Returns what has to be closed to make room.
     pub fn insert(&mut self, statement: Arc<Statement>, segment: u64) -> Vec<Arc<Statement>> {
         self.clock += 1;
+        // Of one that is prepared for each use, because of the settings, the server is not asked each time.
+        let before = self.slots.get(&statement.id);
+        let before = before.filter(|slot| [statement.revision(), DOUBTED].contains(&slot.revision));
         let slot = Slot {
             used: self.clock,
-            described: Described::Untold,
+            described: before.map_or(Described::Untold, |slot| slot.described),
             revision: statement.revision(),
             pending: Some(segment),
             statement,
@@ -462,7 +465,10 @@ impl Prepared {
     /// Some may not be there any more. Each is closed, which does no harm, before it is parsed again.
     pub fn doubt_all(&mut self) {
         let settled = self.slots.values_mut().filter(|slot| slot.pending.is_none());
-        settled.for_each(|slot| slot.revision = DOUBTED);
+        for slot in settled {
+            slot.revision = DOUBTED;
+            slot.described = Described::Untold;
+        }
     }
 
     /// The server has dropped the one of this name there, if there was one.

@@ -218,18 +218,14 @@ impl Talk {
 
     /// Makes sure that the server has a statement.
     fn ensure(&mut self, statement: &Arc<Statement>, server: &mut Connection) -> Result<(), Pause> {
-        match server.prepared.standing(statement, server.pipeline.segment()) {
+        let standing = match server.prepared.standing(statement, server.pipeline.segment()) {
+            Standing::Ready if self.may_be_misread_again(statement, server) => Standing::Stale,
+            standing => standing,
+        };
+        match standing {
             Standing::Uncertain => Err(Pause::Blocked),
-            Standing::Ready if self.may_be_misread_again(statement, server) => {
-                wait_for_room(server)?;
-                // It is prepared for each Bind, and need not be described for each.
-                let described = server.prepared.described(statement.id);
-                self.inject(statement, Standing::Stale, server);
-                server.prepared.describe(statement.id, described);
-                Ok(())
-            }
             Standing::Ready => Ok(()),
-            standing @ (Standing::Stale | Standing::Absent) => {
+            Standing::Stale | Standing::Absent => {
                 wait_for_room(server)?;
                 self.inject(statement, standing, server);
                 Ok(())
