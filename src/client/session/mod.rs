@@ -222,6 +222,8 @@ impl Session {
                 }
                 Pause::NeedServer if cancel.is_some() && !self.talk.is_deferring() => {
                     cancel = None;
+                    // Whatever it was, the next one may need no permission.
+                    self.wants_permit = false;
                     self.talk.fail_request(&cancelled());
                     continue;
                 }
